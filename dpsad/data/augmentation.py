@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationConfig:
+    """How far images are warped at random. 0 or False turns a part off.
+
+    rotation: largest turn either way, in degrees.
+    scale: largest relative change; the zoom is uniform in [1/(1+scale), 1+scale].
+    shear: largest slant of the vertical either way, in degrees, below 90.
+    shift: largest move either way, as a fraction of the image's width and height.
+    elastic: standard deviation of each pixel's displacement along each axis, in 1/28 of the image's side.
+    elastic_smoothness: standard deviation of the Gaussian that smooths the displacements, in 1/28 of the side.
+    flip: mirrors left and right with probability 1/2. Not for digits and letters.
+    """
+
+    rotation: float = 0.0
+    scale: float = 0.0
+    shear: float = 0.0
+    shift: float = 0.0
+    elastic: float = 0.0
+    elastic_smoothness: float = 4.0
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        ends = {"rotation": 180.0, "scale": math.inf, "shear": 89.0, "shift": 1.0, "elastic": math.inf}
+        for key, end in ends.items():
+            value = getattr(self, key)
+            if not 0 <= value <= end or math.isinf(value):
+                raise ValueError(f"augmentation.{key}={value} is outside [0, {end:g}]; 0 turns it off")
+        if not 0.5 <= self.elastic_smoothness < math.inf:
+            raise ValueError(f"augmentation.elastic_smoothness={self.elastic_smoothness} must be 0.5 or more")
+
+    @property
+    def moves(self) -> bool:
+        """Whether anything but mirroring happens."""
+        return any((self.rotation, self.scale, self.shear, self.shift, self.elastic))
+
+
+def augment(images: Tensor, config: AugmentationConfig, *, generator: torch.Generator | None = None) -> Tensor:
+    """Warps each image by its own random flip, affine map and elastic field, in one bilinear resampling.
+
+    Args:
+        images: [num, chan, height, width] floats, on any device.
+        generator: on the device of `images`; the device's default generator if None.
+
+    Returns:
+        The shape, dtype, device and overall range of `images`; points outside an image take its border's value.
+        `images` itself where `config` turns everything off.
+    """
+    if not len(images) or not (config.moves or config.flip):
+        return images
+    num, _, height, width = images.shape
+    draws = torch.rand(num, 6, generator=generator, device=images.device) * 2 - 1
+    if config.flip:
+        images = torch.where((draws[:, 5] > 0).view(-1, 1, 1, 1), images.flip(-1), images)
+    if not config.moves:
+        return images
+    grid = F.affine_grid(affine_maps(draws, config, height / width), [num, 1, height, width], align_corners=False)
+    if config.elastic:
+        smoothness = config.elastic_smoothness / 28
+        field = smooth_fields(num, height, width, smoothness, device=images.device, generator=generator)
+        grid = grid + field * (2 * config.elastic / 28)
+    low, high = images.aminmax()
+    warped = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return warped.to(images.dtype).clamp(low, high)
+
+
+def affine_maps(draws: Tensor, config: AugmentationConfig, aspect: float) -> Tensor:
+    """Maps from output to input coordinates, as `F.affine_grid` takes them.
+
+    The image is zoomed, slanted, turned (clockwise where positive) and moved (right and down), about its centre.
+
+    Args:
+        draws: [num, >= 5] in [-1, 1]: rotation, scale, shear, shift right, shift down, as fractions of their largest.
+        aspect: height / width.
+
+    Returns:
+        [num, 2, 3] in coordinates that run from -1 to 1 over each axis.
+    """
+    turn = torch.deg2rad(config.rotation * draws[:, 0])
+    smallest, largest = 1 / (1 + config.scale), 1 + config.scale
+    zoom = smallest + (largest - smallest) * (draws[:, 1] + 1) / 2
+    slant = torch.tan(torch.deg2rad(config.shear * draws[:, 2]))
+    move = 2 * config.shift * draws[:, 3:5, None]
+
+    cos, sin = turn.cos() / zoom, turn.sin() / zoom
+    # the inverse of turn . slant . zoom, in pixels: unturn, then unslant
+    top = torch.stack([cos + slant * sin, (sin - slant * cos) * aspect], dim=1)
+    bottom = torch.stack([-sin / aspect, cos], dim=1)
+    inverse = torch.stack([top, bottom], dim=1)
+    return torch.cat([inverse, -inverse @ move], dim=2)
+
+
+def smooth_fields(
+    num: int,
+    height: int,
+    width: int,
+    smoothness: float,
+    *,
+    device: torch.device | str = "cpu",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Gaussian random fields of standard deviation 1 at every pixel: white noise under a Gaussian filter.
+
+    The filter is separable and as wide as its nodes are apart, so a small matrix for each axis spreads coarse noise.
+
+    Args:
+        smoothness: standard deviation of the filter, as a fraction of the image's side.
+
+    Returns:
+        [num, height, width, 2] float32, the two components independent.
+    """
+    down, across = (_spread(side, smoothness).to(device) for side in (height, width))
+    noise = torch.randn(num, 2, down.shape[1], across.shape[1], generator=generator, device=device)
+    return (down @ noise @ across.T).permute(0, 2, 3, 1)
+
+
+def _spread(side: int, smoothness: float) -> Tensor:
+    """[side, nodes] Gaussian weights of noise nodes on pixel centres, every row of norm 1."""
+    reach = math.ceil(1 / smoothness) + 3
+    nodes = torch.arange(-3, reach + 1) * smoothness
+    centres = (torch.arange(side) + 0.5) / side
+    weights = torch.exp(-((centres[:, None] - nodes) ** 2) / (2 * smoothness**2))
+    return weights / weights.norm(dim=1, keepdim=True)

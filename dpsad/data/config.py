@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which records to read and the form they take. The keys are those after `data.` on the command line.
+
+    source: digits (embedded, 8x8), torchvision (`name`, `root`), folder (`path`) or npz (`path`).
+    name: of a torchvision set, such as MNIST or fashion-mnist.
+    root: the folder torchvision keeps its sets in.
+    path: an image folder, or an .npz file.
+    download: lets torchvision fetch what is missing under `root`.
+    image_size: side in pixels of the square to resize to, with antialiasing; 0 keeps the size.
+    grey: turns colour to luminance.
+    num_classes: 0 takes it from the source; a source that disagrees is refused.
+    limit: reads at most that many records of a split, classes in turn; 0 reads all. For trying out: with a limit,
+        adding a record may displace another.
+    """
+
+    source: str = "digits"
+    name: str = ""
+    root: str | None = None
+    path: str | None = None
+    download: bool = False
+    image_size: int = 0
+    grey: bool = False
+    num_classes: int = 0
+    limit: int = 0
+
+    def __post_init__(self) -> None:
+        for key in ("image_size", "num_classes", "limit"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"data.{key}={getattr(self, key)} must not be negative; 0 is the default")

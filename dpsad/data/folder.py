@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from dpsad.data.config import DataConfig
+from dpsad.data.pixels import from_bytes
+from dpsad.data.records import ImageSet
+from dpsad.data.splits import first_in_turn, held_out
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    path: Path
+    record_id: str
+    class_name: str
+    split: str
+
+
+def read_folder(config: DataConfig, split: str) -> ImageSet:
+    """Reads `path/train/<class>/*` and `path/test/<class>/*`; without a `train` folder, `path/<class>/*` split 80/20.
+
+    The 80/20 split goes by a hash of the relative path, which is also the record's id, so adding a record moves no
+    other. Files are .png, .jpg, .jpeg, .bmp or .webp; names that begin with a dot are skipped. Classes are sorted by
+    name, by number where all names are integers, over both sides.
+
+    If any image of either side has colour, all become RGB. 16 bits are cut to 8 over their full range, transparency
+    is laid over white, and photographs are turned upright. With `image_size`, images are resized as they are read,
+    so they may differ in size; without, every image has the size of the first.
+
+    Raises:
+        ValueError: no folder, no class folders, no images, an image that cannot be decoded, images of several sizes.
+    """
+    if config.path is None:
+        raise ValueError("data.path is not set; data.source=folder needs data.path=..., a folder of class folders")
+    root = Path(config.path).expanduser()
+    if not root.is_dir():
+        raise ValueError(f"no folder at data.path='{config.path}' (looked for {root.absolute()}); pass data.path=...")
+    class_names, entries = _list(root, config.path, split)
+    colour = any(_has_colour(entry.path) for entry in entries)
+
+    own = [entry for entry in entries if entry.split == split]
+    label_of = {name: label for label, name in enumerate(class_names)}
+    labels = torch.tensor([label_of[entry.class_name] for entry in own], dtype=torch.int64)
+    chosen = first_in_turn(labels, config.limit)
+    own = [own[place] for place in chosen.tolist()]
+    return ImageSet(
+        images=from_bytes(_read(own, entries[0].path, colour, config.image_size)),
+        labels=labels[chosen],
+        ids=tuple(entry.record_id for entry in own),
+        class_names=class_names,
+    )
+
+
+def _list(root: Path, shown: str, split: str) -> tuple[tuple[str, ...], list[_Entry]]:
+    """Class names, and all files of both sides: train before test, by class, by name."""
+    sides = ("train", "test") if (root / "train").is_dir() else ("",)
+    if "train" in sides and not (root / split).is_dir():
+        raise ValueError(
+            f"data.path='{shown}' has a train folder but no {root / split}; add it, "
+            "or move the class folders out of train to have them split 80/20"
+        )
+    present = [side for side in sides if (root / side).is_dir()]
+    folders = [(side, folder) for side in present for folder in _visible(root / side) if folder.is_dir()]
+    class_names = _sorted_classes({folder.name for _, folder in folders})
+    order = {name: place for place, name in enumerate(class_names)}
+    entries = []
+    for side, folder in sorted(folders, key=lambda found: (sides.index(found[0]), order[found[1].name])):
+        for path in _visible(folder):
+            if path.suffix.lower() in _SUFFIXES:
+                record_id = path.relative_to(root).as_posix()
+                own_side = side or ("test" if held_out(record_id) else "train")
+                entries.append(_Entry(path, record_id, folder.name, own_side))
+    if not entries:
+        expected = root / sides[0] / "<class>"
+        raise ValueError(f"no images in data.path='{shown}'; expected {expected}/*.png (or {', '.join(_SUFFIXES[1:])})")
+    return class_names, entries
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _sorted_classes(names: set[str]) -> tuple[str, ...]:
+    if all(name.isascii() and name.isdigit() for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))
+
+
+def _read(entries: list[_Entry], first: Path, colour: bool, side: int) -> np.ndarray:
+    """[num, height, width] or [num, height, width, 3] uint8."""
+    width, height = (side, side) if side else _upright_size(first)
+    pixels = np.empty((len(entries), height, width, 3) if colour else (len(entries), height, width), dtype=np.uint8)
+
+    def read(entry: _Entry) -> np.ndarray:
+        return _decode(entry.path, colour, side)
+
+    with ThreadPoolExecutor() as pool:
+        for place, image in enumerate(pool.map(read, entries)):
+            if image.shape != pixels.shape[1:]:
+                odd = f"{entries[place].path} is {image.shape[1]}x{image.shape[0]}"
+                raise ValueError(f"{odd} but {first} is {width}x{height}; pass data.image_size=... to resize all")
+            pixels[place] = image
+    return pixels
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error and more for broken bytes
+        raise ValueError(f"cannot decode {path} ({error}); replace or remove the file") from error
+
+
+def _upright_size(path: Path) -> tuple[int, int]:
+    with _opened(path) as image:
+        return ImageOps.exif_transpose(image).size
+
+
+def _has_colour(path: Path) -> bool:
+    with _opened(path) as image:
+        if image.mode in ("P", "PA"):
+            palette = np.array(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+            return bool((palette != palette[:, :1]).any())
+        return not image.mode.startswith(("1", "L", "I", "F")) or image.mode == "LAB"
+
+
+def _decode(path: Path, colour: bool, side: int) -> np.ndarray:
+    with _opened(path) as stored:
+        image = ImageOps.exif_transpose(stored)
+        if image.mode.startswith("I"):
+            image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image.convert("RGB" if colour else "L")
+        if side and image.size != (side, side):
+            image = image.resize((side, side), Image.Resampling.BILINEAR)
+        return np.asarray(image)

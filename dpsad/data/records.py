@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageSet:
+    """Labelled images, one record each.
+
+    images: [num, chan, height, width] float32 in [-1, 1].
+    labels: [num] int64 in 0..num_classes-1.
+    ids: unique, and stable: a record keeps its id when other records come or go.
+    class_names: by label.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: tuple[str, ...]
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(chan, height, width)."""
+        chan, height, width = self.images.shape[1:]
+        return chan, height, width
+
+    def take(self, index: Tensor) -> ImageSet:
+        """Picks records, in the order asked for; classes that end up empty keep their names and labels.
+
+        Args:
+            index: [picked] int64 positions, or [num] bool.
+        """
+        places = torch.arange(len(self))[index.cpu()]
+        return ImageSet(
+            images=self.images[places],
+            labels=self.labels[places],
+            ids=tuple(self.ids[place] for place in places.tolist()),
+            class_names=self.class_names,
+        )
+
+
+def validate(records: ImageSet, *, where: str) -> ImageSet:
+    """Returns `records` if they keep what `ImageSet` promises.
+
+    Args:
+        where: the source as its user named it, such as `data.path='cats' (train)`; errors begin with it.
+
+    Raises:
+        ValueError: no records, unequal lengths, an id twice, pixels not finite or outside [-1, 1], a label out of
+            range, a class without records. Names the record or class, the value and the mend.
+    """
+    images, labels, ids = records.images, records.labels, records.ids
+    if images.ndim != 4 or not len(images) == len(labels) == len(ids):
+        shapes = f"images {list(images.shape)}, labels {list(labels.shape)}, {len(ids)} ids"
+        raise ValueError(f"{where}: {shapes}; expected [num, chan, height, width], [num] and num")
+    if not ids:
+        raise ValueError(f"{where}: holds no records; add images, or choose another source")
+    _check_ids(ids, where)
+    _check_pixels(images, ids, where)
+    _check_labels(labels, ids, records.class_names, where)
+    return records
+
+
+def _check_ids(ids: tuple[str, ...], where: str) -> None:
+    if len(set(ids)) == len(ids):
+        return
+    seen: set[str] = set()
+    for record_id in ids:
+        if record_id in seen:
+            raise ValueError(f"{where}: record id '{record_id}' occurs more than once; give each record its own")
+        seen.add(record_id)
+
+
+def _check_pixels(images: Tensor, ids: tuple[str, ...], where: str) -> None:
+    if not images[0].numel():
+        raise ValueError(f"{where}: images of shape {list(images.shape[1:])} hold no pixels; replace them")
+    low, high = images.flatten(1).aminmax(dim=1)
+    broken = ~(low.isfinite() & high.isfinite())
+    if broken.any():
+        first = int(broken.nonzero()[0])
+        value = images[first][~images[first].isfinite()][0].item()
+        raise ValueError(f"{where}: record '{ids[first]}' has a pixel that is {value}; repair or remove the record")
+    outside = (low < -1) | (high > 1)
+    if outside.any():
+        first = int(outside.nonzero()[0])
+        value = (low if low[first] < -1 else high)[first].item()
+        raise ValueError(f"{where}: record '{ids[first]}' has a pixel of {value:g} outside [-1, 1]; rescale the images")
+
+
+def _check_labels(labels: Tensor, ids: tuple[str, ...], class_names: tuple[str, ...], where: str) -> None:
+    num_classes = len(class_names)
+    outside = (labels < 0) | (labels >= num_classes)
+    if outside.any():
+        first = int(outside.nonzero()[0])
+        raise ValueError(
+            f"{where}: label {int(labels[first])} of record '{ids[first]}' is outside 0..{num_classes - 1}; "
+            "correct the label, or data.num_classes"
+        )
+    counts = labels.bincount(minlength=num_classes)
+    if not counts.all():
+        empty = int((counts == 0).nonzero()[0])
+        raise ValueError(
+            f"{where}: class '{class_names[empty]}' (label {empty}) has no records; add some, or leave the class out"
+        )

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import difflib
+
+from dpsad.data.config import DataConfig
+from dpsad.data.digits import read_digits
+from dpsad.data.folder import read_folder
+from dpsad.data.npz import read_npz
+from dpsad.data.pixels import to_grey, to_square
+from dpsad.data.records import ImageSet, validate
+from dpsad.data.splits import first_in_turn
+from dpsad.data.torchvision_sets import read_torchvision
+
+SOURCES = {"digits": read_digits, "torchvision": read_torchvision, "folder": read_folder, "npz": read_npz}
+
+
+def load_images(config: DataConfig, split: str) -> ImageSet:
+    """Reads one side of a source, checked and in the form that `config` asks for.
+
+    Args:
+        split: train or test.
+
+    Raises:
+        ValueError: what is missing, broken or contradictory, by config key, with the mend.
+    """
+    if split not in ("train", "test"):
+        raise ValueError(f"split '{split}' is unknown; choose train or test")
+    if config.source not in SOURCES:
+        close = difflib.get_close_matches(config.source, SOURCES, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(SOURCES)}"
+        raise ValueError(f"data.source='{config.source}' is unknown; {hint}")
+    where = f"{_describe(config)} ({split})"
+    records = SOURCES[config.source](config, split)
+    if config.num_classes and records.num_classes != config.num_classes:
+        raise ValueError(
+            f"{where}: data.num_classes={config.num_classes} but it has {records.num_classes} classes "
+            f"({', '.join(records.class_names)}); pass data.num_classes=0 to take them all"
+        )
+    validate(records, where=where)
+    if config.limit and config.limit < len(records):
+        records = records.take(first_in_turn(records.labels, config.limit))
+    images = to_grey(records.images) if config.grey else records.images
+    images = to_square(images, config.image_size) if config.image_size else images
+    return ImageSet(images=images, labels=records.labels, ids=records.ids, class_names=records.class_names)
+
+
+def _describe(config: DataConfig) -> str:
+    if config.source == "digits":
+        return "data.source=digits"
+    if config.source == "torchvision":
+        return f"data.name='{config.name}'"
+    return f"data.path='{config.path}'"

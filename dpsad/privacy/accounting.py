@@ -1,0 +1,65 @@
+"""From events to (epsilon, delta), for one record added or removed."""
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import dp_accounting
+from dp_accounting import pld, rdp
+
+ACCOUNTANT = "dp_accounting.pld.PLDAccountant"
+ADJACENCY = "add-or-remove-one-record"
+_RELATION = dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE
+_RDP_ORDERS = [1 + x / 10 for x in range(1, 100)] + list(range(11, 64)) + [128, 256, 512, 1024]
+
+
+def epsilon_of(events: Sequence[dp_accounting.DpEvent], delta: float) -> float:
+    """Smallest epsilon such that all events together are (epsilon, delta)-differentially private.
+
+    Args:
+        events: mechanisms that saw the same records, in any order; none is epsilon 0.
+        delta: in (0, 1).
+
+    Raises:
+        ValueError: an event that neither the PLD nor the RDP accountant knows.
+
+    Formal guarantee: an upper bound under adding or removing one record; privacy loss distributions are rounded
+    pessimistically (RDP where PLD does not know the event).
+    Edge cases: no events give 0; an event without noise gives infinity.
+
+    Source: Koskela et al. 2020; Doroshenko et al. 2022, through dp_accounting.
+    """
+    if not 0 < delta < 1:
+        raise ValueError(f"delta={delta} must be between 0 and 1")
+    if not events:
+        return 0.0
+    for accountant in (pld.PLDAccountant(_RELATION), rdp.RdpAccountant(_RDP_ORDERS, _RELATION)):
+        composed = dp_accounting.ComposedDpEvent(list(events))
+        if accountant.supports(composed):
+            return float(accountant.compose(composed).get_epsilon(delta))
+    raise ValueError(f"no accountant for {dp_accounting.ComposedDpEvent(list(events))}; use Gaussian events")
+
+
+def gaussian_delta(mu: float, epsilon: float) -> float:
+    """The exact delta of Gaussian mechanisms whose total signal-to-noise ratio is `mu`, at `epsilon`.
+
+    T releases of noise multiplier s on all records have mu = sqrt(T) / s.
+
+    Source: Balle and Wang 2018, Theorem 8; Dong et al. 2022, Corollary 2.13.
+    """
+    phi = NormalDist().cdf
+    return phi(-epsilon / mu + mu / 2) - math.exp(epsilon) * phi(-epsilon / mu - mu / 2)
+
+
+def gaussian_mu(epsilon: float, delta: float) -> float:
+    """Largest `mu` such that Gaussian mechanisms of that total signal-to-noise ratio are (epsilon, delta)-private.
+
+    Formal guarantee: the returned value satisfies `gaussian_delta(mu, epsilon) <= delta`.
+    """
+    low, high = 0.0, 1.0
+    while gaussian_delta(high, epsilon) <= delta:
+        low, high = high, 2 * high
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if gaussian_delta(middle, epsilon) <= delta else (low, middle)
+    return low

@@ -1,0 +1,76 @@
+"""The ledger: what was released, charged before it leaves."""
+
+from dataclasses import dataclass, field
+
+from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY, epsilon_of
+from dpsad.privacy.plan import ReleasePlan
+
+
+class BudgetExceeded(ValueError):
+    """A charge that would spend more than the budget; nothing was released."""
+
+
+@dataclass
+class Ledger:
+    """Append-only list of charged release plans, under one budget and one adjacency.
+
+    Attributes:
+        epsilon: budget, > 0.
+        delta: in (0, 1).
+        entries: (purpose, plan) in the order they were charged.
+    """
+
+    epsilon: float
+    delta: float
+    entries: list[tuple[str, ReleasePlan]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.epsilon > 0:
+            raise ValueError(f"privacy.epsilon={self.epsilon} must be positive")
+        if not 0 < self.delta < 1:
+            raise ValueError(f"privacy.delta={self.delta} must be between 0 and 1")
+
+    def charge(self, purpose: str, plan: ReleasePlan) -> None:
+        """Enters a plan as spent, whole, before its first release.
+
+        Raises:
+            BudgetExceeded: the plan does not fit; the ledger is unchanged.
+
+        Formal guarantee: what was charged never exceeds (epsilon, delta), whether or not every release is made.
+        """
+        entries = [*self.entries, (purpose, plan)]
+        total = epsilon_of([entry.event() for _, entry in entries], self.delta)
+        if total > self.epsilon:
+            raise BudgetExceeded(
+                f"{purpose} would bring epsilon to {total:.4g}, over the budget of {self.epsilon:g} "
+                f"({self.spent():.4g} is spent); raise privacy.epsilon or plan fewer or noisier releases"
+            )
+        self.entries = entries
+
+    def spent(self) -> float:
+        """Epsilon of everything charged so far, at the ledger's delta."""
+        return epsilon_of([plan.event() for _, plan in self.entries], self.delta)
+
+    def statement(self) -> dict:
+        """What was spent, as plain data for privacy.json."""
+        return {
+            "epsilon": self.spent(),
+            "delta": self.delta,
+            "adjacency": ADJACENCY,
+            "unit": sorted({plan.unit.value for _, plan in self.entries}),
+            "accountant": ACCOUNTANT,
+            "events": [{"purpose": purpose, **plan.to_dict()} for purpose, plan in self.entries],
+            "budget": {"epsilon": self.epsilon, "delta": self.delta},
+        }
+
+    def state_dict(self) -> dict:
+        return {
+            "epsilon": self.epsilon,
+            "delta": self.delta,
+            "entries": [[purpose, plan.to_dict()] for purpose, plan in self.entries],
+        }
+
+    @staticmethod
+    def from_state(state: dict) -> "Ledger":
+        entries = [(purpose, ReleasePlan.from_dict(plan)) for purpose, plan in state["entries"]]
+        return Ledger(state["epsilon"], state["delta"], entries)

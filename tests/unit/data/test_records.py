@@ -1,0 +1,92 @@
+import pytest
+import torch
+
+from dpsad.data.records import ImageSet, validate
+from dpsad.data.splits import first_in_turn, held_out, rank_in_class
+
+
+def image_set(num=6, *, images=None, labels=None, ids=None, class_names=("cat", "dog", "owl")):
+    images = torch.linspace(-1, 1, num * 3 * 2 * 4).view(num, 3, 2, 4) if images is None else images
+    labels = torch.arange(num) % 3 if labels is None else labels
+    ids = tuple(f"r{index}" for index in range(num)) if ids is None else ids
+    return ImageSet(images=images, labels=labels, ids=ids, class_names=class_names)
+
+
+def test_good_records_pass_and_describe_themselves():
+    records = image_set()
+    assert validate(records, where="here") is records
+    assert (len(records), records.num_classes, records.image_shape) == (6, 3, (3, 2, 4))
+
+
+def test_take_keeps_order_and_everything_of_a_record_together():
+    records = image_set()
+    picked = records.take(torch.tensor([4, 1]))
+    assert picked.ids == ("r4", "r1")
+    assert picked.labels.tolist() == [1, 1]
+    assert torch.equal(picked.images, records.images[[4, 1]])
+    assert picked.class_names == records.class_names
+    assert records.take(records.labels == 2).ids == ("r2", "r5")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_pixel_that_is_not_finite_is_named(value):
+    records = image_set()
+    records.images[3, 1, 1, 2] = value
+    with pytest.raises(ValueError, match=rf"here: record 'r3' .*{value}"):
+        validate(records, where="here")
+
+
+@pytest.mark.parametrize("value", [-1.001, 1.001, 255.0])
+def test_a_pixel_outside_the_range_is_named(value):
+    records = image_set()
+    records.images[5, 0, 0, 0] = value
+    with pytest.raises(ValueError, match=rf"'r5' has a pixel of {value:g} outside"):
+        validate(records, where="here")
+
+
+@pytest.mark.parametrize("label", [-1, 3, 1_000_000_000])
+def test_a_label_out_of_range_is_named(label):
+    labels = torch.tensor([0, 1, 2, 0, label, 2])
+    with pytest.raises(ValueError, match=rf"label {label} of record 'r4' is outside 0\.\.2"):
+        validate(image_set(labels=labels), where="here")
+
+
+def test_a_class_without_records_is_named():
+    with pytest.raises(ValueError, match=r"class 'dog' \(label 1\) has no records"):
+        validate(image_set(labels=torch.tensor([0, 2, 0, 2, 0, 2])), where="here")
+
+
+def test_an_id_that_occurs_twice_is_named():
+    with pytest.raises(ValueError, match="'b' occurs more than once"):
+        validate(image_set(ids=("a", "b", "c", "d", "b", "e")), where="here")
+
+
+def test_no_records_and_unequal_lengths_are_refused():
+    with pytest.raises(ValueError, match="holds no records"):
+        validate(image_set(0), where="here")
+    with pytest.raises(ValueError, match="5 ids"):
+        validate(image_set(ids=("a", "b", "c", "d", "e")), where="here")
+    with pytest.raises(ValueError, match="hold no pixels"):
+        validate(image_set(images=torch.empty(6, 1, 0, 4)), where="here")
+
+
+def test_rank_in_class_agrees_with_counting():
+    labels = torch.randint(0, 4, (50,), generator=torch.Generator().manual_seed(0))
+    counted = [labels[:index].tolist().count(label) for index, label in enumerate(labels.tolist())]
+    assert rank_in_class(labels).tolist() == counted
+
+
+def test_first_in_turn_serves_every_class():
+    labels = torch.tensor([0, 0, 0, 0, 1, 1, 2, 0])
+    assert first_in_turn(labels, 5).tolist() == [0, 1, 4, 5, 6]
+    assert first_in_turn(labels, 3).tolist() == [0, 4, 6]
+    assert first_in_turn(labels, 0).tolist() == list(range(8))
+    with pytest.raises(ValueError, match=r"data\.limit=2"):
+        first_in_turn(labels, 2)
+
+
+def test_one_record_in_five_is_held_out_for_good():
+    """A change of the hash would move records between sides; so known ids are pinned."""
+    share = sum(held_out(f"cat/{index}.png") for index in range(10_000)) / 10_000
+    assert 0.18 < share < 0.22
+    assert [index for index in range(20) if held_out(f"{index:06d}")] == [6, 8, 13, 14]
