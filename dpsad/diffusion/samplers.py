@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]  # x [B,C,H,W], sigma [B], labels [B] -> clean image [B,C,H,W]
+FreshNoise = Callable[[], Tensor]  # standard normal, shaped like the batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ def sample_heun(
     labels: Tensor,
     *,
     churn: Churn | None = None,
-    generator: torch.Generator | None = None,
+    fresh_noise: FreshNoise | None = None,
 ) -> Tensor:
     """Follows the probability flow from noise to images with second-order steps.
 
@@ -55,7 +56,7 @@ def sample_heun(
         sigmas: [steps + 1] falling noise levels, the last one 0.
         labels: [batch] classes.
         churn: adds noise before each step and removes it again; None is deterministic.
-        generator: draws churn's noise.
+        fresh_noise: draws churn's noise; needed with churn.
 
     Returns:
         [batch, chan, height, width] images. Costs 2 * steps - 1 evaluations of `denoise`.
@@ -63,9 +64,9 @@ def sample_heun(
     Source: Karras et al. 2022, Algorithms 1 and 2.
     """
     for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
-        if churn is not None and churn.sigma_min <= sigma <= churn.sigma_max:
+        if churn is not None and fresh_noise is not None and churn.sigma_min <= sigma <= churn.sigma_max:
             gamma = min(churn.amount / (len(sigmas) - 1), 2**0.5 - 1)
-            noise = torch.randn(x.shape, generator=generator, device=x.device) * churn.inflation
+            noise = fresh_noise() * churn.inflation
             x = x + (gamma**2 + 2 * gamma) ** 0.5 * sigma * noise
             sigma = sigma * (1 + gamma)
         slope = (x - denoise(x, sigma.expand(len(x)), labels)) / sigma
@@ -84,7 +85,7 @@ def sample_ddim(
     labels: Tensor,
     *,
     churn: float = 0.0,
-    generator: torch.Generator | None = None,
+    fresh_noise: FreshNoise | None = None,
 ) -> Tensor:
     """Takes first-order steps; `churn` 0 is DDIM, 1 is ancestral (DDPM) sampling.
 
@@ -97,6 +98,6 @@ def sample_ddim(
         fresh = churn * sigma_next * (1 - (sigma_next / sigma) ** 2).sqrt()
         kept = (sigma_next**2 - fresh**2).clamp(min=0).sqrt()
         x = clean + kept * (x - clean) / sigma
-        if churn > 0:
-            x = x + fresh * torch.randn(x.shape, generator=generator, device=x.device)
+        if churn > 0 and fresh_noise is not None:
+            x = x + fresh * fresh_noise()
     return x

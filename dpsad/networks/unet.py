@@ -1,10 +1,38 @@
 """A small U-Net for noisy images, with GroupNorm only, so that no example sees another."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from dpsad.errors import require_positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """The shape of a `UNet`.
+
+    channels: width of the finest level.
+    multipliers: width of each level as a multiple of `channels`; each further level halves the resolution.
+    blocks: residual blocks per level and direction.
+    patch: side of the pixel blocks that are folded into channels before the first level; 2 works at half resolution,
+        which is cheaper at the same width. Image sizes need not be multiples of it.
+    attention: whether the coarsest level attends over all positions.
+    """
+
+    channels: int = 32
+    multipliers: tuple[int, ...] = (1, 2)
+    blocks: int = 1
+    patch: int = 1
+    attention: bool = False
+
+    def __post_init__(self) -> None:
+        for key in ("channels", "blocks", "patch"):
+            require_positive(f"network.{key}", getattr(self, key))
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise ValueError(f"network.multipliers={list(self.multipliers)} must be a list of numbers of at least 1")
 
 
 def _norm(channels: int) -> nn.GroupNorm:
@@ -59,31 +87,17 @@ class UNet(nn.Module):
     """Maps a noisy image, its noise level and its label to an image of the same shape.
 
     Args:
+        config: its shape.
         image_channels: channels of the image.
         num_classes: labels are 0..num_classes-1; `num_classes` itself means "no label", for guidance.
-        channels: width of the finest level.
-        multipliers: width of each level as a multiple of `channels`; each further level halves the resolution.
-        blocks: residual blocks per level and direction.
-        patch: side of the pixel blocks that are folded into channels before the first level; 2 works at half
-            resolution, which is cheaper at the same width. Sizes need not be multiples of it.
-        attention: whether the coarsest level attends over all positions.
     """
 
-    def __init__(
-        self,
-        *,
-        image_channels: int,
-        num_classes: int,
-        channels: int = 32,
-        multipliers: tuple[int, ...] = (1, 2),
-        blocks: int = 1,
-        patch: int = 1,
-        attention: bool = False,
-    ):
+    def __init__(self, config: NetworkConfig, *, image_channels: int, num_classes: int):
         super().__init__()
-        self.num_classes, self.patch = num_classes, patch
-        embedding_dim = 4 * channels
-        widths = [channels * multiplier for multiplier in multipliers]
+        self.num_classes, self.patch = num_classes, config.patch
+        channels, blocks, patch = config.channels, config.blocks, config.patch
+        embedding_dim = 2 * channels
+        widths = [channels * multiplier for multiplier in config.multipliers]
         self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(1e3), channels // 2)), persistent=False)
         self.embed_noise = nn.Linear(2 * (channels // 2), embedding_dim)
         self.embed_label = nn.Linear(num_classes + 1, embedding_dim, bias=False)
@@ -100,7 +114,7 @@ class UNet(nn.Module):
                 skips.append(width)
             self.down.append(level)
         self.middle = ResidualBlock(width, width, embedding_dim)
-        self.attend = SelfAttention(width) if attention else nn.Identity()
+        self.attend = SelfAttention(width) if config.attention else nn.Identity()
         for level_width in reversed(widths):
             level = nn.ModuleList()
             for _ in range(blocks):

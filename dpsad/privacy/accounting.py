@@ -33,11 +33,30 @@ def epsilon_of(events: Sequence[dp_accounting.DpEvent], delta: float) -> float:
         raise ValueError(f"delta={delta} must be between 0 and 1")
     if not events:
         return 0.0
+    composed = dp_accounting.ComposedDpEvent(merge_gaussians(events))
     for accountant in (pld.PLDAccountant(_RELATION), rdp.RdpAccountant(_RDP_ORDERS, _RELATION)):
-        composed = dp_accounting.ComposedDpEvent(list(events))
         if accountant.supports(composed):
             return float(accountant.compose(composed).get_epsilon(delta))
-    raise ValueError(f"no accountant for {dp_accounting.ComposedDpEvent(list(events))}; use Gaussian events")
+    raise ValueError(f"no accountant for {composed}; use Gaussian events")
+
+
+def merge_gaussians(events: Sequence[dp_accounting.DpEvent]) -> list[dp_accounting.DpEvent]:
+    """Replaces all Gaussian events on all records by the one that costs the same, exactly; others stay.
+
+    Releases of multipliers s_i on the same records cost what one of (sum 1 / s_i^2)^(-1/2) does. Accounting one event
+    is faster than composing many.
+
+    Source: Dong et al. 2022, Corollary 3.3.
+    """
+    others, precision = [], 0.0
+    for event in events:
+        repeated = isinstance(event, dp_accounting.SelfComposedDpEvent)
+        single, count = (event.event, event.count) if repeated else (event, 1)
+        if isinstance(single, dp_accounting.GaussianDpEvent) and single.noise_multiplier > 0:
+            precision += count / single.noise_multiplier**2
+        else:
+            others.append(event)
+    return [*others, dp_accounting.GaussianDpEvent(precision**-0.5)] if precision else others
 
 
 def gaussian_delta(mu: float, epsilon: float) -> float:

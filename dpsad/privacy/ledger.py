@@ -70,7 +70,7 @@ class Ledger:
             "entries": [[purpose, plan.to_dict()] for purpose, plan in self.entries],
         }
 
-    @staticmethod
-    def from_state(state: dict) -> "Ledger":
-        entries = [(purpose, ReleasePlan.from_dict(plan)) for purpose, plan in state["entries"]]
-        return Ledger(state["epsilon"], state["delta"], entries)
+    def load_state_dict(self, state: dict) -> None:
+        """Takes up what was charged, and the budget it was charged to."""
+        self.epsilon, self.delta = state["epsilon"], state["delta"]
+        self.entries = [(purpose, ReleasePlan.from_dict(plan)) for purpose, plan in state["entries"]]

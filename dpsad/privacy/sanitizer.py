@@ -18,14 +18,21 @@ class Sanitizer:
         ledger: is charged with the whole plan before the first release.
         purpose: names the plan in the ledger.
         generator: source of the privacy noise, on the device of the rows; used for nothing else.
-        num_made: releases already made and charged, when a run goes on.
     """
 
-    def __init__(
-        self, plan: ReleasePlan, ledger: Ledger, purpose: str, generator: torch.Generator, *, num_made: int | None = None
-    ):
+    def __init__(self, plan: ReleasePlan, ledger: Ledger, purpose: str, generator: torch.Generator):
         self.plan, self.ledger, self.purpose, self.generator = plan, ledger, purpose, generator
-        self.num_made = num_made  # None until the plan is charged
+        self.charged, self.num_made = False, 0
+
+    def charge(self) -> None:
+        """Charges the plan, once. A resumable stage calls it before its first save, so that the charge is on disk.
+
+        Raises:
+            BudgetExceeded: the plan does not fit the ledger; nothing was released.
+        """
+        if not self.charged:
+            self.ledger.charge(self.purpose, self.plan)
+            self.charged = True
 
     def release(self, chunks: Iterable[Tensor | BlockRows], shape: tuple[int, ...]) -> Tensor:
         """Sums clipped rows and adds noise.
@@ -47,9 +54,7 @@ class Sanitizer:
         `plan.sampling_prob`.
         Edge cases: rows that are not finite count as zero. Noise is drawn in float32, whose rounding is not accounted.
         """
-        if self.num_made is None:
-            self.ledger.charge(self.purpose, self.plan)
-            self.num_made = 0
+        self.charge()
         if self.num_made >= self.plan.num_releases:
             raise ValueError(f"{self.purpose}: all {self.plan.num_releases} planned releases are made")
         self.num_made += 1
@@ -59,3 +64,23 @@ class Sanitizer:
             sum_clipped(rows, self.plan.max_norm, total)
         noise = torch.randn(shape, generator=self.generator, device=device)
         return total.add_(noise, alpha=self.plan.noise_multiplier * self.plan.max_norm)
+
+    def state_dict(self) -> dict:
+        """What a checkpoint must hold beside the weights: the ledger, and how far this plan is made."""
+        return {
+            "ledger": self.ledger.state_dict(),
+            "plan": self.plan.to_dict(),
+            "charged": self.charged,
+            "num_made": self.num_made,
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on with a plan that was charged before; the same plan is not charged twice.
+
+        Raises:
+            ValueError: the state is of another plan.
+        """
+        if state["plan"] != self.plan.to_dict():
+            raise ValueError(f"{self.purpose} was begun as {state['plan']}, and is now planned as {self.plan.to_dict()}")
+        self.ledger.load_state_dict(state["ledger"])
+        self.charged, self.num_made = state["charged"], state["num_made"]

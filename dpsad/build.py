@@ -1,0 +1,196 @@
+"""From a config to objects. The only place that asks which guarantee or which kind a run has."""
+
+import copy
+
+import torch
+from torch import Tensor
+
+from discriminators.convolutional import ConvolutionalCritic
+from dpsad.config import Config
+from dpsad.data.augmentation import AugmentationConfig, augment
+from dpsad.data.records import ImageSet
+from dpsad.diffusion.denoiser import Denoiser
+from dpsad.diffusion.noise_levels import linear_schedule_levels, lognormal_levels
+from dpsad.networks.unet import UNet
+from dpsad.privacy.accounting import epsilon_of, gaussian_mu
+from dpsad.privacy.calibration import calibrate_noise_multiplier
+from dpsad.privacy.plan import ReleasePlan, Unit
+from dpsad.privacy.provenance import require_released
+from dpsad.stages.distill import Levels, Sanitize
+from dpsad.stages.nominal import nominal_plan, published_noise
+from dpsad.stages.sketch import sketch_plans
+from dpsad.stages.teach import Draw
+from students.prototypes import Prototypes
+from teachers.base import Teacher
+
+NamedPlan = tuple[str, ReleasePlan]
+REFINE = "refine, gradient rows"
+
+
+def device_named(name: str) -> torch.device:
+    """The device that `device=name` means here; auto is CUDA where there is one.
+
+    Raises:
+        ValueError: it is no device, or there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device={name!r} is no device; use auto, cpu, cuda or cuda:1") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={name!r}: torch sees no CUDA device here; use device=auto or cpu")
+    return device
+
+
+def device_of(config: Config) -> torch.device:
+    return device_named(config.device)
+
+
+def generator_of(config: Config, stage: str, device: torch.device) -> torch.Generator:
+    """The model stream of a stage: a function of the run's seed and the stage's name."""
+    offset = int.from_bytes(stage.encode()[:4], "big")
+    return torch.Generator(device).manual_seed((config.seed << 32) + offset)
+
+
+def build_denoiser(config: Config, image_shape: tuple[int, int, int], num_classes: int, stage: str) -> Denoiser:
+    """A new denoiser, the same for the same seed and stage, on the run's device."""
+    device = device_of(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator_of(config, stage, torch.device("cpu")).initial_seed())
+        network = UNet(config.network, image_channels=image_shape[0], num_classes=num_classes)
+    return Denoiser(network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def build_critic(config: Config, image_shape: tuple[int, int, int], num_classes: int) -> ConvolutionalCritic | None:
+    """The discriminator, or None where its weight is 0."""
+    if config.student.adversarial_weight == 0:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator_of(config, "critic", torch.device("cpu")).initial_seed())
+        critic = ConvolutionalCritic(config.discriminator, image_channels=image_shape[0], num_classes=num_classes)
+    return critic.to(device_of(config), memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def draw_from_prototypes(prototypes: Prototypes, augmentation: AugmentationConfig, num_classes: int) -> Draw:
+    """Varied prototypes of classes drawn evenly: public, or released."""
+
+    def draw(num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        labels = torch.randint(num_classes, (num,), generator=generator, device=generator.device)
+        return prototypes.draw(labels, augmentation, generator), labels
+
+    return draw
+
+
+def draw_from_images(images: ImageSet, augmentation: AugmentationConfig, device: torch.device) -> Draw:
+    """Random images of a set, varied; as private or public as the set is."""
+    pixels, labels = images.images.to(device), images.labels.to(device)
+
+    def draw(num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        index = torch.randint(len(pixels), (num,), generator=generator, device=device)
+        return augment(pixels[index], augmentation, generator=generator).clamp(-1, 1), labels[index]
+
+    return draw
+
+
+def num_records_of(config: Config, records: ImageSet | None = None) -> int:
+    """The number of records that sampling probabilities and divisors come from."""
+    if config.privacy.num_records:
+        return config.privacy.num_records
+    if records is None:
+        raise ValueError("privacy.num_records=0: say how many records there are to plan without reading them")
+    return len(records)
+
+
+def sketch_mu(config: Config) -> float:
+    """The sketch's budget; all of it where nothing is left to refine."""
+    share = config.privacy.split if config.refine.steps else 1.0
+    # a hair below the exact budget, so that the accountant's rounding does not refuse it
+    return gaussian_mu(config.privacy.epsilon * (1 - 1e-4), config.privacy.delta) * share**0.5
+
+
+def refine_plan(config: Config, num_records: int, spent: list[NamedPlan]) -> ReleasePlan:
+    """The refinement's releases, with the noise that the rest of the budget asks for."""
+    refine = config.refine
+    if refine.batch_size > num_records:
+        raise ValueError(
+            f"refine.batch_size={refine.batch_size} is more than the {num_records} records there are; lower it"
+        )
+
+    def plan(noise_multiplier: float) -> ReleasePlan:
+        return ReleasePlan(
+            unit=Unit.RECORD,
+            max_norm=refine.max_norm,
+            noise_multiplier=noise_multiplier,
+            sampling_prob=refine.batch_size / num_records,
+            num_releases=refine.steps,
+        )
+
+    events = [spent_plan.event() for _, spent_plan in spent]
+    privacy = config.privacy
+    return plan(
+        calibrate_noise_multiplier(
+            lambda multiplier: plan(multiplier).event(), epsilon=privacy.epsilon, delta=privacy.delta, spent=events
+        )
+    )
+
+
+def nominal_plan_of(config: Config, num_records: int) -> ReleasePlan:
+    """What DP-SAD would account for the student of a `published` run."""
+    student, privacy = config.student, config.privacy
+    sampling_prob = min(1.0, student.batch_size / num_records)
+
+    def plan(noise_multiplier: float) -> ReleasePlan:
+        return nominal_plan(noise_multiplier, config.published.max_norm, sampling_prob, student.steps)
+
+    return plan(
+        calibrate_noise_multiplier(
+            lambda multiplier: plan(multiplier).event(), epsilon=privacy.epsilon, delta=privacy.delta
+        )
+    )
+
+
+def budget_plan(config: Config, num_records: int) -> list[NamedPlan]:
+    """Every release that a `records` run will make, in order, before a record is read."""
+    plans: list[NamedPlan] = []
+    if config.teacher.data == "sketch":
+        for number, plan in zip(config.sketch.prototypes, sketch_plans(config.sketch, sketch_mu(config)), strict=True):
+            plans.append((f"sketch, {number} prototypes a class", plan))
+    if config.refine.steps:
+        plans.append((REFINE, refine_plan(config, num_records, plans)))
+    return plans
+
+
+def epsilon_after(plans: list[NamedPlan], delta: float) -> list[float]:
+    """Total epsilon after each plan."""
+    return [epsilon_of([plan.event() for _, plan in plans[: index + 1]], delta) for index in range(len(plans))]
+
+
+def student_start(config: Config, student: Denoiser, teacher: Denoiser) -> Denoiser:
+    """The student as the loop finds it."""
+    if config.student.start == "teacher":
+        student.load_state_dict(copy.deepcopy(teacher.state_dict()))
+    return student
+
+
+def distillation_levels(config: Config, device: torch.device) -> Levels:
+    """One random noise level per image: of the paper's T timesteps where `published`, else the teacher's own."""
+    if config.guarantee == "published":
+        table = linear_schedule_levels(config.published.num_levels).to(device)
+        return lambda num, generator: table[torch.randint(len(table), (num,), generator=generator, device=device)]
+    mean, std = config.teacher.sigma_mean, config.teacher.sigma_std
+    return lambda num, generator: lognormal_levels(num, mean=mean, std=std, generator=generator)
+
+
+def output_sanitizer(config: Config, noise_multiplier: float, noise_generator: torch.Generator) -> Sanitize:
+    """What a gradient at the student's outputs passes. With released models only, it is no row and passes as it is."""
+    if config.guarantee == "published":
+        return published_noise(config.published, noise_multiplier, noise_generator)
+    return lambda gradient: gradient
+
+
+def check_teacher(config: Config, teacher: Teacher) -> None:
+    """Refuses a teacher that may not meet this run's student."""
+    if config.guarantee != "published":
+        require_released("the teacher", teacher.provenance, f"a run with guarantee={config.guarantee}")

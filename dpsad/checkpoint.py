@@ -1,0 +1,185 @@
+"""Where a stage stands, in one file that is always whole."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+
+class CheckpointError(OSError):
+    """A checkpoint that could not be written; the one before it is untouched."""
+
+
+class Part(Protocol):
+    """Anything with a state to save: modules, optimizers, a ledger."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> object: ...
+
+
+def save_atomic(state: dict[str, Any], path: Path) -> None:
+    """Writes `state` so that `path` holds either all of it or what it held before.
+
+    Raises:
+        CheckpointError: the disk is full, or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        # torch's zip writer hides the file's own error behind a RuntimeError
+        cause = error if isinstance(error, OSError) else error.__context__
+        reason = cause.strerror if isinstance(cause, OSError) else error
+        raise CheckpointError(
+            f"{path} could not be written: {reason}; free some space there and run the same command again"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: Path, *, map_location: torch.device | str = "cpu") -> dict[str, Any]:
+    """Reads what `save_atomic` wrote. Only plain data and tensors are accepted, never code.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    with open(path, "rb") as file:
+        try:
+            return torch.load(file, map_location=map_location, weights_only=True)
+        except Exception as error:  # torch raises nearly any kind, OSError included, on bytes it did not write
+            raise ValueError(
+                f"{path} is damaged and cannot be read; restore it from a copy, or start over with another run=... "
+                "(removing it would forget what was spent of the privacy budget)"
+            ) from error
+
+
+class Checkpoint:
+    """Where a stage stands: steps made, and the state of everything that a step changes.
+
+        checkpoint = Checkpoint(run.private / "teach.pt")
+        checkpoint.track(model=model, optimizer=optimizer, generator=generator)
+        for step in checkpoint.remaining(config.steps):
+            ...
+
+    A run that was stopped and started again computes bit for bit what it would have computed in one go, as long as
+    all that a step changes is tracked.
+
+    Args:
+        path: the file; where it exists, its step and parts are taken up.
+        every_seconds: how much work may be lost, at most, to a crash.
+    """
+
+    def __init__(self, path: Path, *, every_seconds: float = 60.0):
+        self.path, self.every_seconds, self.step = path, every_seconds, 0
+        self._parts: dict[str, Part | torch.Generator] = {}
+        self._unclaimed: dict[str, Any] = {}
+        self._saved_step: int | None = None
+        if path.exists():
+            state = load(path)
+            if not isinstance(state, dict) or state.keys() != {"step", "parts"}:
+                raise ValueError(f"{path} is no checkpoint of a stage; start over with another run=...")
+            self.step = self._saved_step = state["step"]
+            self._unclaimed = state["parts"]
+
+    def track(self, **parts: Part | torch.Generator) -> None:
+        """Saves these from now on, and restores them at once where the file has them.
+
+        Leave generators of privacy noise out: who reads their state can subtract the noise.
+
+        Raises:
+            ValueError: the file has no such part, or one of another shape.
+        """
+        for name, part in parts.items():
+            self._parts[name] = part
+            if self._saved_step is None:
+                continue
+            try:
+                state = self._unclaimed.pop(name)
+                part.set_state(state) if isinstance(part, torch.Generator) else part.load_state_dict(state)
+            except (RuntimeError, ValueError, KeyError, TypeError) as error:
+                detail = " ".join(str(error).split())[:200]
+                raise ValueError(
+                    f"{name!r} does not fit what {self.path} holds ({detail}); go on with the settings of that run, "
+                    "or start over with another run=..."
+                ) from error
+
+    def remaining(self, total: int) -> Iterator[int]:
+        """Yields the steps not yet made, 0 <= step < total.
+
+        Saves before the first step, so that what was charged to a ledger is on disk before anything is released;
+        then when due, after the last step, and when interrupted. The first SIGINT or SIGTERM lets the step finish,
+        saves and raises KeyboardInterrupt; the second breaks at once. A step whose body raises or breaks out is not
+        saved. Signals are left alone outside the main thread.
+
+        Raises:
+            CheckpointError: a save failed; the file holds an earlier step.
+            KeyboardInterrupt: after a signal.
+            ValueError: the file holds a part that nobody tracks, which saving would drop.
+        """
+        if self._unclaimed:
+            raise ValueError(
+                f"{self.path} holds {', '.join(map(repr, self._unclaimed))}, which this stage does not have; "
+                "go on with the settings of that run, or start over with another run=..."
+            )
+        with _interrupts_deferred() as interrupted:
+            saved_at = -math.inf
+            while self.step < total and not interrupted():
+                if time.monotonic() - saved_at >= self.every_seconds:
+                    self._save()
+                    saved_at = time.monotonic()
+                yield self.step
+                self.step += 1
+            self._save()
+
+    def _save(self) -> None:
+        states = {
+            name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
+            for name, part in self._parts.items()
+        }
+        try:
+            save_atomic({"step": self.step, "parts": states}, self.path)
+        except CheckpointError as error:
+            if self._saved_step is None:
+                raise
+            raise CheckpointError(f"{error}; the checkpoint of step {self._saved_step} is intact") from error.__cause__
+        self._saved_step = self.step
+
+
+@contextmanager
+def _interrupts_deferred() -> Iterator[Callable[[], bool]]:
+    """Notes the first SIGINT or SIGTERM and raises it at the end of the block; the second raises at once."""
+    noted: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+
+    old = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if handler not in (None, signal.SIG_IGN):
+                old[number] = handler
+                signal.signal(number, note)
+    try:
+        yield lambda: bool(noted)
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+    if noted:
+        raise KeyboardInterrupt

@@ -1,0 +1,139 @@
+"""The command line: one verb a stage, `key=value` for everything that a config holds."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from tqdm import tqdm
+
+from dpsad.account import budget_table
+from dpsad.build import device_named
+from dpsad.checkpoint import CheckpointError
+from dpsad.config import Config
+from dpsad.config_files import PRESETS, find_config, load_config
+from dpsad.judging import evaluate_run, summary
+from dpsad.release import load_student
+from dpsad.stages.generate import check_destination, even_labels, generate, write_samples
+from dpsad.training import run_distill, run_sketch, run_teach
+
+app = typer.Typer(
+    help="Trains private image generators by distillation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+ConfigOption = Annotated[
+    str | None, typer.Option("--config", help="A preset's name or a YAML file; see dpsad presets.", show_default=False)
+]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, such as run=runs/m privacy.epsilon=1")]
+RunFolder = Annotated[Path, typer.Argument(help="A run folder.")]
+
+
+def read_config(name: str | None, overrides: list[str] | None) -> Config:
+    """The config of a command: what it names, else what its run folder already has, else the defaults."""
+    overrides = overrides or []
+    run = next((text.removeprefix("run=") for text in overrides if text.startswith("run=")), None)
+    saved = Path(run) / "config.yaml" if run else None
+    base = find_config(name) if name else saved if saved is not None and saved.exists() else None
+    return load_config(Config, base=base, overrides=overrides)
+
+
+@app.command()
+def sketch(overrides: Overrides = None, config: ConfigOption = None) -> None:
+    """Release class-conditional prototypes of the records: the first, cheap stage of guarantee=records."""
+    run_sketch(read_config(config, overrides), tqdm.write)
+
+
+@app.command()
+def teach(overrides: Overrides = None, config: ConfigOption = None) -> None:
+    """Train the teacher diffusion model: on the sketch, on private records, or on public images."""
+    run_teach(read_config(config, overrides), tqdm.write)
+
+
+@app.command()
+def distill(overrides: Overrides = None, config: ConfigOption = None) -> None:
+    """Distil the student from the teacher, refine it with records, and write the release folder."""
+    run_distill(read_config(config, overrides), tqdm.write)
+
+
+@app.command()
+def sample(
+    student: Annotated[Path, typer.Argument(help="A run folder, or a release folder.")],
+    num: Annotated[int, typer.Option(help="How many images, evenly over the classes.", min=1)] = 1000,
+    out: Annotated[Path, typer.Option(help="A folder for PNG files, or a file ending in .npz.")] = Path("samples"),
+    seed: Annotated[int, typer.Option(help="Image i depends on this seed and i alone.", min=0)] = 0,
+    label: Annotated[int | None, typer.Option(help="Make one class only.", min=0, show_default=False)] = None,
+    batch_size: Annotated[int, typer.Option(help="Images at a time; changes speed alone.", min=1)] = 250,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+) -> None:
+    """Make images with a released student."""
+    check_destination(out)
+    generator = load_student(student, device=device_named(device))
+    num_classes = len(generator.class_names)
+    if label is not None and label >= num_classes:
+        raise ValueError(f"--label {label} is outside 0..{num_classes - 1}")
+    labels = even_labels(num, num_classes) if label is None else torch.full((num,), label)
+    with tqdm(total=num, desc="sample", unit="image") as bar:
+        images = generate(generator, labels, seed=seed, batch_size=batch_size, progress=bar.update)
+    write_samples(images, labels, out)
+    typer.echo(f"{num} images of {num_classes if label is None else 1} classes in {out}")
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    num: Annotated[int, typer.Option(help="Synthetic images to train classifiers on.", min=10)] = 20_000,
+    seed: Annotated[int, typer.Option(help="Of samples, classifiers and draws.", min=0)] = 0,
+) -> None:
+    """Measure a run: downstream accuracy and Frechet distance, beside real data and the sketch alone."""
+    config = read_config(None, [f"run={run}"])
+    typer.echo(summary(evaluate_run(config, num=num, seed=seed, say=tqdm.write)))
+
+
+@app.command()
+def account(overrides: Overrides = None, config: ConfigOption = None) -> None:
+    """Print everything that a run will release and what it will cost, before a record is read."""
+    typer.echo(budget_table(read_config(config, overrides)))
+
+
+@app.command()
+def presets() -> None:
+    """List the packaged configs, with the command that runs each."""
+    for path in sorted(PRESETS.glob("*.yaml")):
+        typer.echo(f"{path.stem:24} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+
+
+@app.command()
+def quickstart(overrides: Overrides = None) -> None:
+    """Teach, distil, sample and evaluate on the embedded digits: a few minutes on a laptop."""
+    overrides = overrides or []
+    if not any(text.startswith("run=") for text in overrides):
+        overrides = ["run=runs/quickstart", *overrides]
+    config = read_config("digits", overrides)
+    run_teach(config, tqdm.write)
+    run_distill(config, tqdm.write)
+    result = evaluate_run(config, num=2000, seed=0, say=tqdm.write)
+    out = Path(config.run) / "samples"
+    if not out.exists():
+        sample(Path(config.run), num=500, out=out, seed=0, label=None, batch_size=250, device=config.device)
+    typer.echo(summary(result))
+    typer.echo(f"release: {Path(config.run) / 'release'} (start with README.md and samples.png)")
+
+
+def main() -> None:
+    """Runs a command; errors that a user can mend are one line and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except (ValueError, CheckpointError) as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from here", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

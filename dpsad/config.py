@@ -1,0 +1,90 @@
+"""Everything a run can be told, in one dataclass; each section is defined in the room that it configures."""
+
+from dataclasses import dataclass, field
+
+from discriminators.convolutional import CriticConfig
+from dpsad.data.augmentation import AugmentationConfig
+from dpsad.data.config import DataConfig
+from dpsad.errors import require_choice, require_positive
+from dpsad.networks.precision import PRECISIONS
+from dpsad.networks.unet import NetworkConfig
+from dpsad.privacy.provenance import Provenance, require_released
+from dpsad.stages.distill import StudentConfig
+from dpsad.stages.nominal import PublishedConfig
+from dpsad.stages.refine import RefineConfig
+from dpsad.stages.sketch import SketchConfig
+from dpsad.stages.teach import TeacherConfig
+from students.few_step import SamplerConfig
+
+GUARANTEES = ("records", "published")
+# what a run folder stands for: changing any of it makes another run
+FIXED = ("guarantee", "data", "public_data", "privacy", "network", "sketch", "teacher", "augmentation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacyConfig:
+    """The budget of a run.
+
+    epsilon, delta: of everything that the run releases, for one record added or removed.
+    split: the sketch's share of the budget (of mu^2); the rest refines the student.
+    num_records: the number of records as public knowledge; sampling probabilities and divisors come from it. 0 takes
+        the size of the data set, which then counts as public, and the statement says so.
+    noise_seed: fixes privacy noise and batch sampling for tests; voids the guarantee, and the statement says so.
+    """
+
+    epsilon: float = 10.0
+    delta: float = 1e-5
+    split: float = 0.4
+    num_records: int = 0
+    noise_seed: int | None = None
+
+    def __post_init__(self) -> None:
+        require_positive("privacy.epsilon", self.epsilon)
+        if not 0 < self.delta < 1:
+            raise ValueError(f"privacy.delta={self.delta} must be between 0 and 1")
+        if not 0 < self.split <= 1:
+            raise ValueError(f"privacy.split={self.split} must be in (0, 1]; it is the sketch's share of the budget")
+        if self.num_records < 0:
+            raise ValueError(f"privacy.num_records={self.num_records} must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A run.
+
+    run: its folder.
+    device: auto (CUDA where there is one), cpu, cuda, cuda:1, ...
+    precision: auto, float32 or bfloat16, for training.
+    seed: of everything but privacy noise and batch sampling.
+    guarantee: records, or published (the paper's loop, whose accounting is nominal).
+    """
+
+    run: str = "runs/default"
+    device: str = "auto"
+    precision: str = "auto"
+    seed: int = 0
+    guarantee: str = "records"
+    data: DataConfig = field(default_factory=DataConfig)
+    public_data: DataConfig = field(default_factory=DataConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    sketch: SketchConfig = field(default_factory=SketchConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
+    discriminator: CriticConfig = field(default_factory=CriticConfig)
+    published: PublishedConfig = field(default_factory=PublishedConfig)
+    refine: RefineConfig = field(default_factory=RefineConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+
+    def __post_init__(self) -> None:
+        require_choice("guarantee", self.guarantee, GUARANTEES)
+        require_choice("precision", self.precision, PRECISIONS)
+        if self.guarantee == "records":
+            provenance = Provenance.PRIVATE if self.teacher.data == "private" else Provenance.RELEASED
+            require_released(f"teacher.data={self.teacher.data}", provenance, "a run with guarantee=records")
+            if self.student.data_weight != 0:
+                raise ValueError(
+                    f"student.data_weight={self.student.data_weight} needs guarantee=published: with guarantee=records "
+                    "records enter through rows, see refine.steps; use student.data_weight=0"
+                )

@@ -1,0 +1,124 @@
+"""The release folder: all of a run that is safe to share, and how to use it without the run."""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from dpsad.config_files import load_config, save_config
+from dpsad.diffusion.denoiser import Denoiser
+from dpsad.networks.unet import NetworkConfig, UNet
+from dpsad.stages.generate import even_labels, generate, sample_grid
+from students.few_step import FewStepStudent, SamplerConfig
+
+SAMPLES_PER_CLASS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseConfig:
+    """What it takes to build the student again."""
+
+    image_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+
+
+def export_release(release: Path, student: FewStepStudent, network: NetworkConfig, statement: dict) -> None:
+    """Writes a release folder, whole or not at all.
+
+    Args:
+        release: the folder; replaced if it is there.
+        student: whose denoiser wraps a `UNet` of shape `network`.
+        statement: becomes privacy.json.
+
+    Formal guarantee: the folder holds the student's weights, samples of it and public numbers; it is as private as
+    `statement` says, and reads nothing else.
+    """
+    config = ReleaseConfig(
+        image_shape=student.image_shape, class_names=student.class_names, network=network, sampler=student.sampler
+    )
+    draft = release.with_name(f".{release.name}.part")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    weights = {name: tensor.contiguous().cpu() for name, tensor in student.denoiser.state_dict().items()}
+    save_file(weights, draft / "student.safetensors")
+    save_config(config, draft / "config.yaml")
+    (draft / "privacy.json").write_text(json.dumps(statement, indent=2) + "\n", encoding="utf-8")
+    num_classes = len(student.class_names)
+    labels = even_labels(SAMPLES_PER_CLASS * num_classes, num_classes)
+    sample_grid(generate(student, labels, seed=0), columns=num_classes).save(draft / "samples.png")
+    (draft / "README.md").write_text(model_card(config, statement), encoding="utf-8")
+    shutil.rmtree(release, ignore_errors=True)
+    os.replace(draft, release)
+
+
+def load_student(folder: str | Path, *, device: torch.device | str = "cpu") -> FewStepStudent:
+    """Loads a released student.
+
+    Args:
+        folder: a release folder, or the run folder that holds it.
+
+    Raises:
+        ValueError: there is no release, or a part of it is missing.
+    """
+    folder = Path(folder)
+    folder = folder / "release" if (folder / "release").is_dir() else folder
+    for name in ("config.yaml", "student.safetensors"):
+        if not (folder / name).exists():
+            raise ValueError(f"{folder} is no release: it has no {name}; pass a run folder after `dpsad distill`")
+    config = load_config(ReleaseConfig, base=folder / "config.yaml", overrides=())
+    chan, height, width = config.image_shape
+    denoiser = Denoiser(UNet(config.network, image_channels=chan, num_classes=len(config.class_names)))
+    denoiser.load_state_dict(load_file(folder / "student.safetensors"))
+    denoiser = denoiser.to(torch.device(device))
+    return FewStepStudent(denoiser, config.sampler, (chan, height, width), config.class_names)
+
+
+def model_card(config: ReleaseConfig, statement: dict) -> str:
+    """The README.md of a release: what it is, how to use it, and what its privacy statement means in plain words."""
+    chan, height, width = config.image_shape
+    if statement["formal"]:
+        claim = (
+            f"Formally private: epsilon = {statement['epsilon']:.4g}, delta = {statement['delta']:g}, for one record "
+            "added or removed. Whatever anyone computes from this folder, whether a given image was among the records "
+            "changes its probability by at most a factor exp(epsilon), up to delta."
+        )
+    else:
+        lines = "\n".join(f"- {reason}" for reason in statement["reasons"])
+        nominal = statement.get("nominal_epsilon")
+        named = f" Its nominal epsilon, as published, is {nominal:.4g}." if nominal is not None else ""
+        claim = f"**NOT formally private.**{named} It must not be shared as if it were:\n\n{lines}"
+    uncovered = "\n".join(f"- {item}" for item in statement["not_covered"])
+    return f"""# Image generator
+
+Makes {height}x{width} {"grey" if chan == 1 else "colour"} images of {len(config.class_names)} classes \
+({", ".join(config.class_names)}) in {config.sampler.steps} denoising steps. Trained by distillation with dpsad, \
+guarantee `{statement["guarantee"]}`.
+
+## Use
+
+```python
+from dpsad import load_student
+import torch
+
+student = load_student("release")
+images = student.sample(torch.tensor([0, 1, 2]), seeds=[1, 2, 3])  # [3, {chan}, {height}, {width}] in [-1, 1]
+```
+
+or `dpsad sample release --num 1000 --out samples/`. The picture `samples.png` has one class a column.
+
+## Privacy
+
+{claim}
+
+Not covered:
+
+{uncovered}
+
+All numbers are in `privacy.json`.
+"""

@@ -1,0 +1,102 @@
+"""Teacher stage: trains a diffusion model on images that it may see."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dpsad.checkpoint import Checkpoint
+from dpsad.diffusion.denoiser import Denoiser, denoising_loss, drop_labels
+from dpsad.diffusion.ema import ExponentialMovingAverage
+from dpsad.diffusion.noise_levels import lognormal_levels
+from dpsad.errors import require_choice, require_positive
+from dpsad.networks.precision import autocast
+from dpsad.runs import Log
+
+Draw = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]  # how many -> clean images, labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig:
+    """How the teacher is trained.
+
+    data: sketch (released prototypes), private (records without protection) or public (`public_data`).
+    path: a teacher.pt of another run, to distil from instead of training one; what it has cost comes along.
+    steps, batch_size: optimizer steps, and images in each.
+    learning_rate: peak; rises over the first 100 steps and falls as a half cosine.
+    half_life: of the weight average, in images.
+    label_dropout: fraction of images trained without their label, for guidance.
+    sigma_mean, sigma_std: of the logarithm of training noise levels.
+    """
+
+    data: str = "sketch"
+    path: str | None = None
+    steps: int = 2000
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    half_life: float = 20_000
+    label_dropout: float = 0.1
+    sigma_mean: float = -0.8
+    sigma_std: float = 1.2
+
+    def __post_init__(self) -> None:
+        require_choice("teacher.data", self.data, ("sketch", "private", "public"))
+        require_positive("teacher.steps", self.steps)
+        require_positive("teacher.batch_size", self.batch_size)
+        require_positive("teacher.learning_rate", self.learning_rate)
+
+
+def teach(
+    config: TeacherConfig,
+    *,
+    denoiser: Denoiser,
+    draw: Draw,
+    generator: torch.Generator,
+    checkpoint: Checkpoint,
+    log: Log,
+    precision: str = "auto",
+) -> Denoiser:
+    """Trains a denoiser on drawn images.
+
+    Args:
+        denoiser: the model to train, on its device.
+        draw: gives a batch of clean images [num, chan, height, width] and labels [num]; decides the provenance.
+        generator: model randomness, on the device of the model.
+        checkpoint: resumes an interrupted stage.
+        log: receives the loss; under private/, since `draw` may be private.
+
+    Returns:
+        The averaged model, ready to teach.
+
+    Source: Karras et al. 2022, Table 1.
+    """
+    device = generator.device
+    ema = ExponentialMovingAverage(denoiser, half_life=config.half_life)
+    optimizer = torch.optim.Adam(denoiser.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.steps))
+    checkpoint.track(denoiser=denoiser, ema=ema, optimizer=optimizer, schedule=schedule, generator=generator)
+    no_label = denoiser.network.num_classes
+    for step in checkpoint.remaining(config.steps):
+        images, labels = draw(config.batch_size, generator)
+        labels = drop_labels(labels, no_label, config.label_dropout, generator)
+        sigma = lognormal_levels(len(images), mean=config.sigma_mean, std=config.sigma_std, generator=generator)
+        noise = torch.randn(images.shape, generator=generator, device=device)
+        with autocast(device, precision):
+            loss = denoising_loss(denoiser, images, sigma, noise, labels).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        ema.update(denoiser, len(images))
+        if (step + 1) % 50 == 0:
+            log.private(step=step + 1, teacher_loss=loss.item())
+    return ema.model
+
+
+def warm_cosine(step: int, total: int, warmup: int = 100) -> float:
+    """Learning-rate factor: a linear rise over `warmup` steps (a tenth of a short run), then a half cosine to zero."""
+    warmup = min(warmup, total // 10 + 1)
+    if step < warmup:
+        return (step + 1) / warmup
+    return float(0.5 * (1 + torch.cos(torch.tensor(torch.pi * (step - warmup) / max(1, total - warmup)))))

@@ -1,0 +1,248 @@
+"""What each training command does: open the run, build its objects, call the stage, keep the result."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from dpsad import build
+from dpsad.checkpoint import Checkpoint, load, save_atomic
+from dpsad.config import FIXED, Config
+from dpsad.config_files import flatten
+from dpsad.data.records import ImageSet
+from dpsad.data.sources import load_images
+from dpsad.diffusion.denoiser import Denoiser
+from dpsad.privacy.ledger import Ledger
+from dpsad.privacy.plan import ReleasePlan
+from dpsad.privacy.provenance import Provenance
+from dpsad.privacy.sampling import secret_generator
+from dpsad.privacy.sanitizer import Sanitizer
+from dpsad.privacy.statement import nominal_statement, records_statement
+from dpsad.release import export_release
+from dpsad.runs import Log, Run, open_run
+from dpsad.stages.distill import distill
+from dpsad.stages.nominal import REASONS
+from dpsad.stages.refine import refine
+from dpsad.stages.sketch import sketch
+from dpsad.stages.teach import Draw, teach
+from students.few_step import FewStepStudent
+from students.prototypes import Prototypes
+from teachers.denoiser import DenoiserTeacher
+
+Say = Callable[[str], None]
+STUDENT_KEYS = ("student", "discriminator", "published", "refine")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What images are of: public facts that every stage needs."""
+
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+
+    @staticmethod
+    def of(images: ImageSet) -> "Subject":
+        return Subject(images.image_shape, images.class_names)
+
+    @staticmethod
+    def from_dict(values: dict) -> "Subject":
+        chan, height, width = values["image_shape"]
+        return Subject((chan, height, width), tuple(values["class_names"]))
+
+    def to_dict(self) -> dict:
+        return {"image_shape": list(self.image_shape), "class_names": list(self.class_names)}
+
+
+def load_records(config: Config, say: Say) -> ImageSet:
+    """Reads the private records, and warns where delta is too large for them."""
+    records = load_images(config.data, "train")
+    num_records = build.num_records_of(config, records)
+    if config.privacy.delta >= 1 / num_records:
+        say(
+            f"warning: privacy.delta={config.privacy.delta:g} is not below 1/{num_records}; such a guarantee lets a "
+            f"record be published whole now and then; use at most {0.1 / num_records:.0e}"
+        )
+    return records
+
+
+def run_sketch(config: Config, say: Say) -> tuple[Prototypes, Subject, Ledger]:
+    """Releases the run's prototypes, or takes up those that it has released."""
+    run = open_run(config.run, config, FIXED)
+    path = run.private / "sketch.pt"
+    ledger = Ledger(config.privacy.epsilon, config.privacy.delta)
+    device = build.device_of(config)
+    if path.exists():
+        saved = load(path)
+        ledger.load_state_dict(saved["ledger"])
+        return Prototypes(**saved["prototypes"]).to(device), Subject.from_dict(saved["subject"]), ledger
+    records = load_records(config, say)
+    start = time.perf_counter()
+    prototypes = sketch(
+        config.sketch,
+        records=records,
+        device=device,
+        mu=build.sketch_mu(config),
+        ledger=ledger,
+        noise_generator=secret_generator(device, seed=config.privacy.noise_seed),
+        generator=build.generator_of(config, "sketch", device),
+    )
+    seconds = time.perf_counter() - start
+    subject = Subject.of(records)
+    save_atomic(
+        {"prototypes": prototypes.state_dict(), "subject": subject.to_dict(), "ledger": ledger.state_dict()}, path
+    )
+    Log(run, "sketch").public(prototypes=len(prototypes.labels), epsilon=ledger.spent(), seconds=seconds)
+    say(f"sketch: {len(prototypes.labels)} prototypes in {seconds:.1f} s, epsilon {ledger.spent():.3f} so far")
+    return prototypes, subject, ledger
+
+
+def run_teach(config: Config, say: Say) -> None:
+    """Trains the run's teacher, or goes on where it stopped; where it learns from the sketch, the sketch comes first."""
+    run = open_run(config.run, config, FIXED)
+    path = run.private / "teacher.pt"
+    if path.exists():
+        say(f"teach: {path} is there already")
+        return
+    draw, subject, provenance, ledger = _lessons(config, say)
+    device = build.device_of(config)
+    start = time.perf_counter()
+    denoiser = teach(
+        config.teacher,
+        denoiser=build.build_denoiser(config, subject.image_shape, len(subject.class_names), "teach"),
+        draw=draw,
+        generator=build.generator_of(config, "teach", device),
+        checkpoint=Checkpoint(run.private / "teach.checkpoint"),
+        log=Log(run, "teach"),
+        precision=config.precision,
+    )
+    product = {"model": denoiser.state_dict(), "provenance": provenance.value, "network": flatten(config.network)}
+    save_atomic({**product, "subject": subject.to_dict(), "ledger": ledger.state_dict()}, path)
+    say(f"teach: {config.teacher.steps} steps in {time.perf_counter() - start:.0f} s, provenance {provenance.value}")
+
+
+def _lessons(config: Config, say: Say) -> tuple[Draw, Subject, Provenance, Ledger]:
+    """What the teacher learns from, and what that makes it."""
+    device = build.device_of(config)
+    if config.teacher.data == "sketch":
+        prototypes, subject, ledger = run_sketch(config, say)
+        draw = build.draw_from_prototypes(prototypes, config.augmentation, len(subject.class_names))
+        return draw, subject, Provenance.RELEASED, ledger
+    private = config.teacher.data == "private"
+    images = load_records(config, say) if private else load_images(config.public_data, "train")
+    draw = build.draw_from_images(images, config.augmentation, device)
+    provenance = Provenance.PRIVATE if private else Provenance.PUBLIC
+    return draw, Subject.of(images), provenance, Ledger(config.privacy.epsilon, config.privacy.delta)
+
+
+def run_distill(config: Config, say: Say) -> None:
+    """Distils the run's student, refines it with records where planned, and exports the release."""
+    teacher, subject, ledger = read_teacher(config)
+    build.check_teacher(config, teacher)
+    begun = (Path(config.run) / "private" / "distill.checkpoint").exists()
+    run = open_run(config.run, config, (*FIXED, *STUDENT_KEYS) if begun else FIXED)
+    if (run.release / "privacy.json").exists():
+        say(f"distill: {run.release} is there already")
+        return
+    device = build.device_of(config)
+    records = load_records(config, say) if config.guarantee == "published" or config.refine.steps else None
+    if records is not None and Subject.of(records) != subject:
+        raise ValueError(
+            f"the teacher makes images of shape {list(subject.image_shape)} in {len(subject.class_names)} classes, the "
+            f"records are of shape {list(records.image_shape)} in {len(records.class_names)}; teach on such data"
+        )
+    critic = build.build_critic(config, subject.image_shape, len(subject.class_names))
+    student = build.build_denoiser(config, subject.image_shape, len(subject.class_names), "student")
+    noise_generator = secret_generator(device, seed=config.privacy.noise_seed)
+    nominal = None
+    if config.guarantee == "published":
+        assert records is not None
+        nominal = build.nominal_plan_of(config, build.num_records_of(config, records))
+        say("warning: guarantee=published is NOT a formal privacy guarantee; the epsilon of this run is nominal")
+        draw = build.draw_from_images(records, config.augmentation, device)
+    else:
+        draw, _, _, _ = _lessons(config, say)
+    start = time.perf_counter()
+    student = distill(
+        config.student,
+        student=build.student_start(config, student, teacher.denoiser),
+        teacher=teacher,
+        critic=critic,
+        draw=draw,
+        levels=build.distillation_levels(config, device),
+        sanitize=build.output_sanitizer(config, nominal.noise_multiplier if nominal else 0.0, noise_generator),
+        generator=build.generator_of(config, "distill", device),
+        checkpoint=Checkpoint(run.private / "distill.checkpoint"),
+        log=Log(run, "distill"),
+        precision=config.precision,
+    )
+    say(f"distill: {config.student.steps} steps in {time.perf_counter() - start:.0f} s")
+    if config.guarantee == "records" and config.refine.steps:
+        assert records is not None
+        student = _refine(config, run, student, records, ledger, noise_generator, say)
+    few_step = FewStepStudent(student, config.sampler, subject.image_shape, subject.class_names)
+    fixed_noise = config.privacy.noise_seed is not None
+    public_size = config.privacy.num_records == 0 and records is not None
+    if nominal is not None:
+        statement = nominal_statement(nominal, config.privacy.epsilon, config.privacy.delta, REASONS)
+    else:
+        statement = records_statement(ledger, fixed_noise=fixed_noise, size_is_public=public_size)
+    export_release(run.release, few_step, config.network, statement)
+    say(f"release: {run.release}")
+
+
+def _refine(
+    config: Config,
+    run: Run,
+    student: Denoiser,
+    records: ImageSet,
+    ledger: Ledger,
+    noise_generator: torch.Generator,
+    say: Say,
+) -> Denoiser:
+    num_records = build.num_records_of(config, records)
+    spent = list(ledger.entries)
+    plan: ReleasePlan = build.refine_plan(config, num_records, spent)
+    start = time.perf_counter()
+    refined = refine(
+        config.refine,
+        student=student.requires_grad_(True),
+        records=records,
+        sanitizer=Sanitizer(plan, ledger, build.REFINE, noise_generator),
+        expected_batch_size=plan.sampling_prob * num_records,
+        generator=build.generator_of(config, "refine", build.device_of(config)),
+        sampling_generator=secret_generator(seed=config.privacy.noise_seed),
+        checkpoint=Checkpoint(run.private / "refine.checkpoint", every_seconds=0),
+        log=Log(run, "refine"),
+        precision=config.precision,
+    )
+    say(
+        f"refine: {config.refine.steps} steps of {config.refine.batch_size} records, noise multiplier "
+        f"{plan.noise_multiplier:.3f}, in {time.perf_counter() - start:.0f} s; epsilon {ledger.spent():.3f}"
+    )
+    return refined
+
+
+def read_teacher(config: Config) -> tuple[DenoiserTeacher, Subject, Ledger]:
+    """Loads the run's teacher, or the one at `teacher.path`, with what it has cost.
+
+    Raises:
+        ValueError: there is none, or it has another shape than `network` says.
+    """
+    path = Path(config.teacher.path or Path(config.run) / "private" / "teacher.pt")
+    if not path.exists():
+        raise ValueError(f"no teacher at {path}; run `dpsad teach run={config.run}` first, or pass teacher.path=...")
+    saved = load(path)
+    if saved["network"] != flatten(config.network):
+        raise ValueError(
+            f"the teacher at {path} was built with network={saved['network']}, this run has {flatten(config.network)}; "
+            "give the run the teacher's network, or teach another"
+        )
+    subject = Subject.from_dict(saved["subject"])
+    denoiser = build.build_denoiser(config, subject.image_shape, len(subject.class_names), "teach")
+    denoiser.load_state_dict(saved["model"])
+    ledger = Ledger(config.privacy.epsilon, config.privacy.delta)
+    for purpose, plan in saved["ledger"]["entries"]:
+        ledger.charge(purpose, ReleasePlan.from_dict(plan))
+    return DenoiserTeacher(denoiser, Provenance(saved["provenance"])), subject, ledger
