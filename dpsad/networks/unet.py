@@ -36,7 +36,8 @@ class NetworkConfig:
 
 
 def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(channels, 8), channels, eps=1e-5)
+    """Normalises without weights of its own: the layers around it have them, and rows get shorter."""
+    return nn.GroupNorm(math.gcd(channels, 8), channels, affine=False)
 
 
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:

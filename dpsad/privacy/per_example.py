@@ -8,22 +8,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dpsad.privacy.rows import PartedRows
 
-def per_example_gradients(model: nn.Module, losses: Callable[[], Tensor], num_examples: int) -> Tensor:
+
+def per_example_gradients(model: nn.Module, losses: Callable[[], Tensor], num_examples: int) -> PartedRows:
     """Gradient of each example's loss in the trainable parameters.
 
     Args:
-        model: made of Linear, Conv2d and GroupNorm layers as far as parameters go; no layer mixes examples.
-        losses: runs the model once and returns [num_examples] losses; loss i may depend on the i-th equal slice of
-            the model's batch only, which may hold several views or noise draws of one example.
+        model: made of Linear and Conv2d layers as far as parameters go; no layer mixes examples.
+        losses: runs the model once and returns losses, of any shape, whose sum is over examples. The model's batch may
+            hold several views (noise draws) of each example: first one view of all examples, then the next.
         num_examples: privacy units in the batch.
 
     Returns:
-        [num_examples, num_parameters] rows, parameters in the order of `trainable_parameters(model)`; the dtype is
-        the one the layers computed in.
+        Rows [num_examples, num_parameters], a part for each of `trainable_parameters(model)`; the dtype is the one
+        that the layers computed in.
 
     Raises:
         ValueError: a trainable parameter belongs to a layer that this file does not know.
@@ -32,16 +33,14 @@ def per_example_gradients(model: nn.Module, losses: Callable[[], Tensor], num_ex
 
     Source: Goodfellow 2015 for linear layers; Rochette et al. 2019 for convolutions.
     """
-    parameters = trainable_parameters(model)
     with _recorded(model) as calls:
-        loss = losses()
-        gradients = torch.autograd.grad(loss.sum(), [output for _, _, output in calls])
-    rows: dict[int, Tensor] = {}
+        total = losses().sum()
+    gradients = torch.autograd.grad(total, [output for _, _, output in calls])
+    rows: dict[nn.Parameter, Tensor] = {}
     for (layer, x, _), gradient in zip(calls, gradients, strict=True):
-        for parameter, row in _layer_rows(layer, x.detach(), gradient, num_examples):
-            key = id(parameter)
-            rows[key] = rows[key] + row if key in rows else row
-    return torch.cat([rows[id(parameter)].flatten(1) for parameter in parameters], dim=1)
+        for parameter, row in _layer_rows(layer, x.detach().to(gradient.dtype), gradient, num_examples):
+            rows[parameter] = rows[parameter] + row if parameter in rows else row
+    return PartedRows([rows[parameter].flatten(1) for parameter in trainable_parameters(model)])
 
 
 def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -57,13 +56,13 @@ def set_gradients(model: nn.Module, gradient: Tensor) -> None:
 
 
 @contextmanager
-def _recorded(model: nn.Module) -> Iterator[list[tuple[nn.Module, Tensor, Tensor]]]:
+def _recorded(model: nn.Module) -> Iterator[list[tuple[nn.Linear | nn.Conv2d, Tensor, Tensor]]]:
     """Lists (layer, input, output) of every trainable layer that runs inside the block."""
-    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
+    calls: list[tuple[nn.Linear | nn.Conv2d, Tensor, Tensor]] = []
     hooks = []
     for name, layer in model.named_modules():
         if any(parameter.requires_grad for parameter in layer.parameters(recurse=False)):
-            if not isinstance(layer, nn.Linear | nn.Conv2d | nn.GroupNorm):
+            if not isinstance(layer, nn.Linear | nn.Conv2d):
                 raise ValueError(f"layer '{name}' ({type(layer).__name__}) has no per-example gradient; freeze it")
             hooks.append(layer.register_forward_hook(lambda layer, args, out: calls.append((layer, args[0], out))))
     try:
@@ -74,31 +73,42 @@ def _recorded(model: nn.Module) -> Iterator[list[tuple[nn.Module, Tensor, Tensor
 
 
 def _layer_rows(
-    layer: nn.Module, x: Tensor, gradient: Tensor, num_examples: int
+    layer: nn.Linear | nn.Conv2d, x: Tensor, gradient: Tensor, num_examples: int
 ) -> Iterator[tuple[nn.Parameter, Tensor]]:
     """Yields (parameter, [num_examples, *parameter.shape]) for one call of a layer."""
-    gradient = gradient.contiguous()
-    if isinstance(layer, nn.GroupNorm):
-        with torch.autocast(x.device.type, enabled=False):
-            normed = F.group_norm(x.to(gradient.dtype), layer.num_groups, eps=layer.eps)
-        per_channel = [(normed * gradient).flatten(2).sum(2), gradient.flatten(2).sum(2)]
-        sums = [total.reshape(num_examples, -1, x.shape[1]).sum(1) for total in per_channel]
-        found = list(zip((layer.weight, layer.bias), sums, strict=True))
-    elif isinstance(layer, nn.Linear):
-        flat_x = x.reshape(num_examples, -1, layer.in_features).to(gradient.dtype)
-        flat_gradient = gradient.reshape(num_examples, -1, layer.out_features)
-        found = [(layer.weight, flat_gradient.transpose(1, 2) @ flat_x), (layer.bias, flat_gradient.sum(1))]
-    else:
-        assert isinstance(layer, nn.Conv2d)
-        found = [(layer.weight, _conv_weight_rows(layer, x.to(gradient.dtype), gradient, num_examples))]
-        found.append((layer.bias, gradient.flatten(2).sum(2).reshape(num_examples, -1, layer.out_channels).sum(1)))
-    return ((parameter, row) for parameter, row in found if parameter is not None and parameter.requires_grad)
+    if layer.weight.requires_grad:
+        rows_of = _conv_weight_rows if isinstance(layer, nn.Conv2d) else _linear_weight_rows
+        yield layer.weight, rows_of(layer, x, gradient, num_examples)
+    if layer.bias is not None and layer.bias.requires_grad:
+        summed = gradient.flatten(2).sum(2) if isinstance(layer, nn.Conv2d) else gradient
+        yield layer.bias, summed.unflatten(0, (-1, num_examples)).sum(0)
+
+
+def _linear_weight_rows(layer: nn.Linear, x: Tensor, gradient: Tensor, num_examples: int) -> Tensor:
+    """[num_examples, out, in]: outer products of [batch, out] gradients and [batch, in] inputs, summed over views."""
+    views = (-1, num_examples)
+    return torch.einsum("veo,vei->eoi", gradient.unflatten(0, views), x.unflatten(0, views))
 
 
 def _conv_weight_rows(layer: nn.Conv2d, x: Tensor, gradient: Tensor, num_examples: int) -> Tensor:
-    """[num_examples, out, in, height, width]: sums over views and positions of gradient times input patch."""
-    patches = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # [batch, in*kh*kw, positions]
-    patches = patches.unflatten(0, (num_examples, -1))
-    gradient = gradient.flatten(2).unflatten(0, (num_examples, -1))
-    weight = torch.einsum("evol,evkl->eok", gradient, patches)
-    return weight.reshape(num_examples, *layer.weight.shape)
+    """[num_examples, out, in, height, width]: one weight gradient per example.
+
+    With the examples as groups of channels and their views as the batch, it is one grouped weight gradient.
+
+    Source: Rochette et al. 2019.
+    """
+
+    def grouped(images: Tensor) -> Tensor:
+        return images.unflatten(0, (-1, num_examples)).flatten(1, 2)
+
+    out_channels, *rest = layer.weight.shape
+    weight = torch.nn.grad.conv2d_weight(
+        grouped(x),
+        (num_examples * out_channels, *rest),
+        grouped(gradient),
+        layer.stride,
+        layer.padding,  # type: ignore[arg-type]
+        layer.dilation,
+        groups=num_examples,
+    )
+    return weight.unflatten(0, (num_examples, out_channels))

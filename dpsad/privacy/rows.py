@@ -19,6 +19,13 @@ class BlockRows:
     block: Tensor
 
 
+@dataclass(frozen=True)
+class PartedRows:
+    """Dense rows in pieces, [units, size] each, that are not joined, to save the copy."""
+
+    parts: list[Tensor]
+
+
 def clip_rows(rows: Tensor, max_norm: float) -> Tensor:
     """Scales each row to an L2 norm of at most `max_norm`.
 
@@ -35,34 +42,37 @@ def clip_rows(rows: Tensor, max_norm: float) -> Tensor:
 
     Source: Abadi et al. 2016, Algorithm 1.
     """
-    scale = clip_scale(rows, max_norm)
+    norm = torch.linalg.vector_norm(rows.flatten(1), dim=1, dtype=torch.float32)
+    scale = clip_scale(norm, max_norm)
     broadcast = scale.reshape(-1, *[1] * (rows.ndim - 1))
     return torch.where(broadcast > 0, rows * broadcast, 0)
 
 
-def clip_scale(rows: Tensor, max_norm: float) -> Tensor:
-    """The factor per row, [units] in [0, 1], that `clip_rows` multiplies by; 0 for rows that are not finite.
+def clip_scale(norm: Tensor, max_norm: float) -> Tensor:
+    """The factor in [0, 1] that brings a row of L2 norm `norm`, [units], within `max_norm`; 0 if it is not finite.
 
     A norm that overflows float32 counts as not finite.
     """
-    norm = torch.linalg.vector_norm(rows.flatten(1), dim=1, dtype=torch.float32)
-    scale = (max_norm / norm).clamp(max=1)
-    return torch.where(norm.isfinite(), scale, 0)
+    return torch.where(norm.isfinite(), (max_norm / norm).clamp(max=1), 0)
 
 
-def sum_clipped(rows: Tensor | BlockRows, max_norm: float, total: Tensor) -> None:
+def sum_clipped(rows: Tensor | BlockRows | PartedRows, max_norm: float, total: Tensor) -> None:
     """Adds the clipped rows to `total` in place, without a clipped copy of them.
 
     Args:
-        rows: [units, ...] dense rows, or block rows.
+        rows: [units, ...] dense rows, also in parts, or block rows.
         max_norm: bound on each row's L2 norm, > 0.
-        total: [...] for dense rows, [num_blocks, block_dim] for block rows.
+        total: [...] for dense rows, [num_blocks, block_dim] for block rows; float32.
 
-    Formal guarantee, edge cases: as `clip_rows`.
+    Formal guarantee, edge cases: as `clip_rows`; sums are float32 whatever the rows are.
     """
     if isinstance(rows, BlockRows):
         total.index_add_(0, rows.block, clip_rows(rows.values, max_norm))
-    else:
-        scale = clip_scale(rows, max_norm)
-        finite = rows if bool((scale > 0).all()) else rows.nan_to_num(0, 0, 0)
-        total += torch.einsum("u,ud->d", scale, finite.flatten(1)).reshape(total.shape)
+        return
+    parts = rows.parts if isinstance(rows, PartedRows) else [rows]
+    parts = [part.flatten(1).float() for part in parts]
+    scale = clip_scale(torch.stack([part.norm(dim=1) for part in parts]).norm(dim=0), max_norm)
+    all_finite = bool(scale.all())
+    for part, into in zip(parts, total.view(-1).split([part.shape[1] for part in parts]), strict=True):
+        # 0 times NaN would be NaN
+        into += scale @ (part if all_finite else part.nan_to_num(0, 0, 0))

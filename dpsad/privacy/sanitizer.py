@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
-from dpsad.privacy.rows import BlockRows, sum_clipped
+from dpsad.privacy.rows import BlockRows, PartedRows, sum_clipped
 
 
 class Sanitizer:
@@ -34,12 +34,12 @@ class Sanitizer:
             self.ledger.charge(self.purpose, self.plan)
             self.charged = True
 
-    def release(self, chunks: Iterable[Tensor | BlockRows], shape: tuple[int, ...]) -> Tensor:
+    def release(self, chunks: Iterable[Tensor | BlockRows | PartedRows], shape: tuple[int, ...]) -> Tensor:
         """Sums clipped rows and adds noise.
 
         Args:
-            chunks: rows in any number of pieces, each [units, *shape], or block rows with shape = (num_blocks,
-                block_dim); one at a time is held. No chunk at all is an empty batch, which is released like any other.
+            chunks: rows in any number of pieces, each [units, *shape], whole or parted, or block rows with
+                shape = (num_blocks, block_dim); one at a time is held. No chunk at all is an empty batch, which is released like any other.
             shape: shape of one row, public.
 
         Returns:

@@ -14,6 +14,7 @@ from dpsad.diffusion.noise_levels import lognormal_levels
 from dpsad.errors import require_positive
 from dpsad.networks.precision import autocast
 from dpsad.privacy.per_example import per_example_gradients, set_gradients, trainable_parameters
+from dpsad.privacy.rows import PartedRows
 from dpsad.privacy.sampling import poisson_sample
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runs import Log
@@ -41,7 +42,7 @@ class RefineConfig:
     half_life: float = 6.0
     sigma_mean: float = -0.8
     sigma_std: float = 1.2
-    chunk_size: int = 128
+    chunk_size: int = 32
 
     def __post_init__(self) -> None:
         for key in ("batch_size", "draws", "max_norm", "learning_rate", "half_life", "chunk_size"):
@@ -88,7 +89,7 @@ def refine(
     sanitizer.charge()
     size = sum(parameter.numel() for parameter in trainable_parameters(student))
 
-    def rows(images: Tensor, labels: Tensor) -> Iterator[Tensor]:
+    def rows(images: Tensor, labels: Tensor) -> Iterator[PartedRows]:
         for chunk, chunk_labels in zip(
             images.split(config.chunk_size), labels.split(config.chunk_size), strict=True
         ):
@@ -111,7 +112,7 @@ def record_rows(
     labels: Tensor,
     generator: torch.Generator,
     precision: str = "auto",
-) -> Tensor:
+) -> PartedRows:
     """Gradient of each record's own denoising loss, averaged over noise draws.
 
     Args:
@@ -122,12 +123,12 @@ def record_rows(
         [records, num_parameters] rows, not clipped; each is a function of one record, public noise and the student.
     """
     num, draws = len(images), config.draws
-    images, labels = images.repeat_interleave(draws, 0), labels.repeat_interleave(draws, 0)
+    images, labels = images.repeat(draws, 1, 1, 1), labels.repeat(draws)
     sigma = lognormal_levels(num * draws, mean=config.sigma_mean, std=config.sigma_std, generator=generator)
     noise = torch.randn(images.shape, generator=generator, device=images.device)
 
     def losses() -> Tensor:
         with autocast(images.device, precision):
-            return denoising_loss(student, images, sigma, noise, labels).reshape(num, draws).mean(1)
+            return denoising_loss(student, images, sigma, noise, labels) / draws
 
     return per_example_gradients(student, losses, num)
