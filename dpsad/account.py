@@ -26,7 +26,9 @@ def budget_table(config: Config) -> str:
         )
     needs_records = bool(config.refine.steps)
     plans = build.budget_plan(config, build.num_records_of(config) if needs_records else 1)
-    lines = [f"guarantee={config.guarantee}, budget epsilon {privacy.epsilon:g} at delta {privacy.delta:g}, {ADJACENCY}"]
+    lines = [
+        f"guarantee={config.guarantee}, budget epsilon {privacy.epsilon:g} at delta {privacy.delta:g}, {ADJACENCY}"
+    ]
     totals = build.epsilon_after(plans, privacy.delta)
     lines += [_line(purpose, plan, total) for (purpose, plan), total in zip(plans, totals, strict=True)]
     if not plans:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from tqdm import tqdm
 
 
 class CheckpointError(OSError):
@@ -157,6 +158,11 @@ class Checkpoint:
                 raise
             raise CheckpointError(f"{error}; the checkpoint of step {self._saved_step} is intact") from error.__cause__
         self._saved_step = self.step
+
+
+def progress(checkpoint: Checkpoint, total: int, stage: str) -> Iterator[int]:
+    """The checkpoint's remaining steps, with a progress bar named after the stage."""
+    return iter(tqdm(checkpoint.remaining(total), desc=stage, initial=checkpoint.step, total=total, unit="step"))
 
 
 @contextmanager

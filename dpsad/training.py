@@ -99,7 +99,7 @@ def run_sketch(config: Config, say: Say) -> tuple[Prototypes, Subject, Ledger]:
 
 
 def run_teach(config: Config, say: Say) -> None:
-    """Trains the run's teacher, or goes on where it stopped; where it learns from the sketch, the sketch comes first."""
+    """Trains the run's teacher, or goes on where it stopped; the sketch comes first where it is learned from."""
     run = open_run(config.run, config, FIXED)
     path = run.private / "teacher.pt"
     if path.exists():
@@ -111,6 +111,7 @@ def run_teach(config: Config, say: Say) -> None:
     denoiser = teach(
         config.teacher,
         denoiser=build.build_denoiser(config, subject.image_shape, len(subject.class_names), "teach"),
+        num_classes=len(subject.class_names),
         draw=draw,
         generator=build.generator_of(config, "teach", device),
         checkpoint=Checkpoint(run.private / "teach.checkpoint"),

@@ -24,9 +24,7 @@ class Prototypes:
     counts: Tensor
     min_count: float
 
-    def draw(
-        self, labels: Tensor, augmentation: AugmentationConfig, generator: torch.Generator
-    ) -> Tensor:
+    def draw(self, labels: Tensor, augmentation: AugmentationConfig, generator: torch.Generator) -> Tensor:
         """Draws an image for each label, in proportion to the released counts, and varies it.
 
         Args:

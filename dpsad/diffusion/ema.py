@@ -1,12 +1,15 @@
 """Exponential moving average of weights."""
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
-class ExponentialMovingAverage:
+class ExponentialMovingAverage(Generic[Model]):
     """Keeps a slowly following copy of a model.
 
     Args:
@@ -18,8 +21,8 @@ class ExponentialMovingAverage:
     Source: Karras et al. 2022, Appendix F.
     """
 
-    def __init__(self, model: nn.Module, *, half_life: float, warmup: float = 0.1):
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+    def __init__(self, model: Model, *, half_life: float, warmup: float = 0.1):
+        self.model: Model = copy.deepcopy(model).eval().requires_grad_(False)
         self.half_life, self.warmup, self.images_seen = half_life, warmup, 0
 
     @torch.no_grad()
@@ -28,7 +31,8 @@ class ExponentialMovingAverage:
         self.images_seen += num_images
         half_life = min(self.half_life, self.images_seen * self.warmup)
         decay = 0.5 ** (num_images / max(half_life, 1e-8))
-        averages, weights = list(self.model.parameters()), list(model.parameters())
+        averages: list[Tensor] = list(self.model.parameters())
+        weights: list[Tensor] = list(model.parameters())
         torch._foreach_lerp_(averages, weights, 1 - decay)
 
     def state_dict(self) -> dict:

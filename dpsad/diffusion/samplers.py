@@ -1,5 +1,6 @@
 """Samplers: from noise to images through any denoiser."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -63,7 +64,7 @@ def sample_heun(
 
     Source: Karras et al. 2022, Algorithms 1 and 2.
     """
-    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, sigma_next in itertools.pairwise(sigmas):
         if churn is not None and fresh_noise is not None and churn.sigma_min <= sigma <= churn.sigma_max:
             gamma = min(churn.amount / (len(sigmas) - 1), 2**0.5 - 1)
             noise = fresh_noise() * churn.inflation
@@ -93,7 +94,7 @@ def sample_ddim(
 
     Source: Song et al. 2021, equation 12, written for unscaled images.
     """
-    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, sigma_next in itertools.pairwise(sigmas):
         clean = denoise(x, sigma.expand(len(x)), labels)
         fresh = churn * sigma_next * (1 - (sigma_next / sigma) ** 2).sqrt()
         kept = (sigma_next**2 - fresh**2).clamp(min=0).sqrt()

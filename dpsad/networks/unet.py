@@ -99,29 +99,32 @@ class UNet(nn.Module):
         channels, blocks, patch = config.channels, config.blocks, config.patch
         embedding_dim = 2 * channels
         widths = [channels * multiplier for multiplier in config.multipliers]
-        self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(1e3), channels // 2)), persistent=False)
+        self.register_buffer(
+            "frequencies", torch.exp(torch.linspace(0, math.log(1e3), channels // 2)), persistent=False
+        )
         self.embed_noise = nn.Linear(2 * (channels // 2), embedding_dim)
         self.embed_label = nn.Linear(num_classes + 1, embedding_dim, bias=False)
         self.embed_out = nn.Linear(embedding_dim, embedding_dim)
         self.conv_in = nn.Conv2d(image_channels * patch**2, channels, 3, padding=1)
 
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        down, up = [], []
         skips, width = [channels], channels
         for level_width in widths:
-            level = nn.ModuleList()
+            level = []
             for _ in range(blocks):
                 level.append(ResidualBlock(width, level_width, embedding_dim))
                 width = level_width
                 skips.append(width)
-            self.down.append(level)
+            down.append(nn.ModuleList(level))
         self.middle = ResidualBlock(width, width, embedding_dim)
         self.attend = SelfAttention(width) if config.attention else nn.Identity()
         for level_width in reversed(widths):
-            level = nn.ModuleList()
+            level = []
             for _ in range(blocks):
                 level.append(ResidualBlock(width + skips.pop(), level_width, embedding_dim))
                 width = level_width
-            self.up.append(level)
+            up.append(nn.ModuleList(level))
+        self.down, self.up = nn.ModuleList(down), nn.ModuleList(up)
         self.norm_out = _norm(width + channels)
         self.conv_out = _zero(nn.Conv2d(width + channels, image_channels * patch**2, 3, padding=1))
 
@@ -140,12 +143,12 @@ class UNet(nn.Module):
         skips = []
         for depth, level in enumerate(self.down):
             h = h if depth == 0 else F.avg_pool2d(h, 2, ceil_mode=True, count_include_pad=False)
-            for block in level:
+            for block in level:  # type: ignore[attr-defined]
                 h = block(h, embedding)
                 skips.append(h)
         h = self.attend(self.middle(h, embedding))
         for level in self.up:
-            for block in level:
+            for block in level:  # type: ignore[attr-defined]
                 skip = skips.pop()
                 if h.shape[-2:] != skip.shape[-2:]:
                     h = F.interpolate(h, size=skip.shape[-2:], mode="nearest")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
 from dpsad.privacy.rows import PartedRows
 
@@ -36,7 +37,7 @@ def per_example_gradients(model: nn.Module, losses: Callable[[], Tensor], num_ex
     with _recorded(model) as calls:
         total = losses().sum()
     gradients = torch.autograd.grad(total, [output for _, _, output in calls])
-    rows: dict[nn.Parameter, Tensor] = {}
+    rows: dict[Tensor, Tensor] = {}
     for (layer, x, _), gradient in zip(calls, gradients, strict=True):
         for parameter, row in _layer_rows(layer, x.detach().to(gradient.dtype), gradient, num_examples):
             rows[parameter] = rows[parameter] + row if parameter in rows else row
@@ -74,11 +75,13 @@ def _recorded(model: nn.Module) -> Iterator[list[tuple[nn.Linear | nn.Conv2d, Te
 
 def _layer_rows(
     layer: nn.Linear | nn.Conv2d, x: Tensor, gradient: Tensor, num_examples: int
-) -> Iterator[tuple[nn.Parameter, Tensor]]:
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields (parameter, [num_examples, *parameter.shape]) for one call of a layer."""
     if layer.weight.requires_grad:
-        rows_of = _conv_weight_rows if isinstance(layer, nn.Conv2d) else _linear_weight_rows
-        yield layer.weight, rows_of(layer, x, gradient, num_examples)
+        if isinstance(layer, nn.Conv2d):
+            yield layer.weight, _conv_weight_rows(layer, x, gradient, num_examples)
+        else:
+            yield layer.weight, _linear_weight_rows(layer, x, gradient, num_examples)
     if layer.bias is not None and layer.bias.requires_grad:
         summed = gradient.flatten(2).sum(2) if isinstance(layer, nn.Conv2d) else gradient
         yield layer.bias, summed.unflatten(0, (-1, num_examples)).sum(0)
@@ -102,12 +105,12 @@ def _conv_weight_rows(layer: nn.Conv2d, x: Tensor, gradient: Tensor, num_example
         return images.unflatten(0, (-1, num_examples)).flatten(1, 2)
 
     out_channels, *rest = layer.weight.shape
-    weight = torch.nn.grad.conv2d_weight(
+    weight = conv2d_weight(
         grouped(x),
         (num_examples * out_channels, *rest),
         grouped(gradient),
         layer.stride,
-        layer.padding,  # type: ignore[arg-type]
+        layer.padding,
         layer.dilation,
         groups=num_examples,
     )

@@ -40,7 +40,9 @@ class ReleasePlan:
         if not self.max_norm > 0:
             raise ValueError(f"max_norm={self.max_norm} must be positive")
         if not self.noise_multiplier > 0:
-            raise ValueError(f"noise_multiplier={self.noise_multiplier} must be positive; without noise there is no bound")
+            raise ValueError(
+                f"noise_multiplier={self.noise_multiplier} must be positive; without noise there is no bound"
+            )
         if not 0 < self.sampling_prob <= 1:
             raise ValueError(f"sampling_prob={self.sampling_prob} must be in (0, 1]")
         if self.num_releases < 1:

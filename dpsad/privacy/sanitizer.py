@@ -39,7 +39,8 @@ class Sanitizer:
 
         Args:
             chunks: rows in any number of pieces, each [units, *shape], whole or parted, or block rows with
-                shape = (num_blocks, block_dim); one at a time is held. No chunk at all is an empty batch, which is released like any other.
+                shape = (num_blocks, block_dim); one at a time is held. No chunk at all is an empty batch, which is
+                released like any other.
             shape: shape of one row, public.
 
         Returns:
@@ -81,6 +82,8 @@ class Sanitizer:
             ValueError: the state is of another plan.
         """
         if state["plan"] != self.plan.to_dict():
-            raise ValueError(f"{self.purpose} was begun as {state['plan']}, and is now planned as {self.plan.to_dict()}")
+            raise ValueError(
+                f"{self.purpose} was begun as {state['plan']}, and is now planned as {self.plan.to_dict()}"
+            )
         self.ledger.load_state_dict(state["ledger"])
         self.charged, self.num_made = state["charged"], state["num_made"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from discriminators.losses import critic_loss, non_saturating_loss, saturating_loss
-from dpsad.checkpoint import Checkpoint
+from dpsad.checkpoint import Checkpoint, progress
 from dpsad.diffusion.denoiser import Denoiser, loss_weight
 from dpsad.diffusion.ema import ExponentialMovingAverage
 from dpsad.errors import require_choice, require_positive
@@ -96,7 +96,7 @@ def distill(
     if critic is not None:
         critic_optimizer = torch.optim.Adam(critic.parameters(), lr=config.learning_rate, betas=(0.5, 0.99))
         checkpoint.track(critic=critic, critic_optimizer=critic_optimizer)
-    for step in checkpoint.remaining(config.steps):
+    for step in progress(checkpoint, config.steps, "distill"):
         clean, labels = draw(config.batch_size, generator)
         sigma = levels(len(clean), generator)
         noise = torch.randn(clean.shape, generator=generator, device=device)
@@ -123,7 +123,12 @@ def distill(
 
 
 def output_gradient(
-    config: StudentConfig, proposal: Proposal, answer: Tensor, clean: Tensor, critic: nn.Module | None, sigma_data: float
+    config: StudentConfig,
+    proposal: Proposal,
+    answer: Tensor,
+    clean: Tensor,
+    critic: nn.Module | None,
+    sigma_data: float,
 ) -> Tensor:
     """Gradient of each image's loss at the student's output for it.
 
@@ -142,11 +147,10 @@ def output_gradient(
     Source: DP-SAD, the student's loss; lambda is `adversarial_weight`.
     """
     outputs = proposal.outputs.detach()
-    scale = 2 / outputs[0].numel()
-    if config.weighting == "edm":
-        scale = scale * loss_weight(proposal.sigma, sigma_data)[:, None, None, None]
     pulls = config.teacher_weight * (outputs - answer) + config.data_weight * (outputs - clean)
-    gradient = scale * pulls
+    gradient = 2 / outputs[0].numel() * pulls
+    if config.weighting == "edm":
+        gradient = gradient * loss_weight(proposal.sigma, sigma_data)[:, None, None, None]
     if critic is not None:
         adversarial_loss = saturating_loss if config.adversarial_loss == "saturating" else non_saturating_loss
         outputs.requires_grad_()

@@ -18,7 +18,7 @@ def even_labels(num: int, num_classes: int) -> Tensor:
 
 
 def to_bytes(images: Tensor) -> np.ndarray:
-    """[num, chan, height, width] in [-1, 1] -> uint8 [num, height, width], or [num, height, width, chan] if coloured."""
+    """[num, chan, height, width] in [-1, 1] -> uint8 [num, height, width], or [num, height, width, 3] in colour."""
     levels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return levels[..., 0] if levels.shape[-1] == 1 else levels
 

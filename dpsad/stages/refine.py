@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dpsad.checkpoint import Checkpoint
+from dpsad.checkpoint import Checkpoint, progress
 from dpsad.data.records import ImageSet
 from dpsad.diffusion.denoiser import Denoiser, denoising_loss
 from dpsad.diffusion.ema import ExponentialMovingAverage
@@ -90,12 +90,10 @@ def refine(
     size = sum(parameter.numel() for parameter in trainable_parameters(student))
 
     def rows(images: Tensor, labels: Tensor) -> Iterator[PartedRows]:
-        for chunk, chunk_labels in zip(
-            images.split(config.chunk_size), labels.split(config.chunk_size), strict=True
-        ):
+        for chunk, chunk_labels in zip(images.split(config.chunk_size), labels.split(config.chunk_size), strict=True):
             yield record_rows(config, student, chunk.to(device), chunk_labels.to(device), generator, precision)
 
-    for step in checkpoint.remaining(config.steps):
+    for step in progress(checkpoint, config.steps, "refine"):
         joined = poisson_sample(len(records), sanitizer.plan.sampling_prob, sampling_generator)
         released = sanitizer.release(rows(records.images[joined], records.labels[joined]), (size,))
         set_gradients(student, released / expected_batch_size)

@@ -53,7 +53,9 @@ class SketchConfig:
         previous = 1
         for number in self.prototypes:
             if number < 1 or number % previous:
-                raise ValueError(f"sketch.prototypes={list(self.prototypes)}: each must be a multiple of the one before")
+                raise ValueError(
+                    f"sketch.prototypes={list(self.prototypes)}: each must be a multiple of the one before"
+                )
             previous = number
         if abs(sum(self.shares) - 1) > 1e-6 or min(self.shares) <= 0:
             raise ValueError(f"sketch.shares={list(self.shares)} must be positive and sum to 1")

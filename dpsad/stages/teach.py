@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dpsad.checkpoint import Checkpoint
+from dpsad.checkpoint import Checkpoint, progress
 from dpsad.diffusion.denoiser import Denoiser, denoising_loss, drop_labels
 from dpsad.diffusion.ema import ExponentialMovingAverage
 from dpsad.diffusion.noise_levels import lognormal_levels
@@ -51,6 +51,7 @@ def teach(
     config: TeacherConfig,
     *,
     denoiser: Denoiser,
+    num_classes: int,
     draw: Draw,
     generator: torch.Generator,
     checkpoint: Checkpoint,
@@ -61,6 +62,7 @@ def teach(
 
     Args:
         denoiser: the model to train, on its device.
+        num_classes: labels below it; it stands for "no label" itself.
         draw: gives a batch of clean images [num, chan, height, width] and labels [num]; decides the provenance.
         generator: model randomness, on the device of the model.
         checkpoint: resumes an interrupted stage.
@@ -76,10 +78,9 @@ def teach(
     optimizer = torch.optim.Adam(denoiser.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.steps))
     checkpoint.track(denoiser=denoiser, ema=ema, optimizer=optimizer, schedule=schedule, generator=generator)
-    no_label = denoiser.network.num_classes
-    for step in checkpoint.remaining(config.steps):
+    for step in progress(checkpoint, config.steps, "teach"):
         images, labels = draw(config.batch_size, generator)
-        labels = drop_labels(labels, no_label, config.label_dropout, generator)
+        labels = drop_labels(labels, num_classes, config.label_dropout, generator)
         sigma = lognormal_levels(len(images), mean=config.sigma_mean, std=config.sigma_std, generator=generator)
         noise = torch.randn(images.shape, generator=generator, device=device)
         with autocast(device, precision):

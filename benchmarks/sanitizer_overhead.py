@@ -1,0 +1,92 @@
+"""What clipping and noise cost a student step: python benchmarks/sanitizer_overhead.py
+
+Prints ratios of medians, the two kinds of step measured in turn in one run: DP-SAD's step (output gradients, clipped
+and noised, beside the same step without), and a refinement step (per-example rows, beside plain gradients).
+"""
+
+import platform
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+
+from discriminators.convolutional import ConvolutionalCritic, CriticConfig
+from dpsad.diffusion.denoiser import Denoiser, denoising_loss
+from dpsad.networks.precision import autocast
+from dpsad.networks.unet import NetworkConfig, UNet
+from dpsad.privacy.per_example import set_gradients, trainable_parameters
+from dpsad.privacy.rows import sum_clipped
+from dpsad.stages.distill import StudentConfig, output_gradient
+from dpsad.stages.nominal import PublishedConfig, published_noise
+from dpsad.stages.refine import RefineConfig, record_rows
+from students.base import propose
+
+ROUNDS = 15
+
+
+def time_in_turn(first: Callable[[], None], second: Callable[[], None]) -> tuple[float, float]:
+    """Median seconds of each, after two warm-up rounds."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(ROUNDS + 2):
+        for run, taken in zip((first, second), seconds, strict=True):
+            start = time.perf_counter()
+            run()
+            taken.append(time.perf_counter() - start)
+    return median(seconds[0][2:]), median(seconds[1][2:])
+
+
+def main() -> None:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    generator = torch.Generator(device).manual_seed(0)
+    network = UNet(NetworkConfig(patch=2), image_channels=1, num_classes=10)
+    student = Denoiser(network).to(device)
+    critic = ConvolutionalCritic(CriticConfig(), image_channels=1, num_classes=10).to(device)
+    optimizer = torch.optim.Adam(student.parameters(), lr=1e-4)
+    images = torch.rand(128, 1, 28, 28, generator=generator, device=device) * 2 - 1
+    labels = torch.arange(128, device=device) % 10
+    sigma = torch.ones(128, device=device)
+    noise = torch.randn(images.shape, generator=generator, device=device)
+    config = StudentConfig(data_weight=1.0, weighting="flat")
+    clip_and_noise = published_noise(PublishedConfig(), 1.0, generator)
+
+    def student_step(sanitize: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        with autocast(device):
+            proposal = propose(student, images, sigma, noise, labels)
+            gradient = output_gradient(config, proposal, images, images, critic, student.sigma_data)
+        optimizer.zero_grad()
+        proposal.outputs.backward(sanitize(gradient) / len(images))
+        optimizer.step()
+
+    refine = RefineConfig(draws=2)
+    size = sum(parameter.numel() for parameter in trainable_parameters(student))
+
+    def rows_step() -> None:
+        total = torch.zeros(size, device=device)
+        for chunk, chunk_labels in zip(images.split(refine.chunk_size), labels.split(refine.chunk_size), strict=True):
+            sum_clipped(record_rows(refine, student, chunk, chunk_labels, generator), refine.max_norm, total)
+        total += torch.randn(size, generator=generator, device=device)
+        set_gradients(student, total / len(images))
+        optimizer.step()
+
+    def plain_step() -> None:
+        with autocast(device):
+            doubled = images.repeat(2, 1, 1, 1), sigma.repeat(2), noise.repeat(2, 1, 1, 1), labels.repeat(2)
+            loss = denoising_loss(student, *doubled).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    print(f"{platform.processor() or platform.machine()}, {device}, {torch.get_num_threads()} threads, {size} weights")
+    print(f"{'step':34} {'private ms':>11} {'plain ms':>9} {'ratio':>6}")
+    pairs = {
+        "student, output gradients, B=128": (lambda: student_step(clip_and_noise), lambda: student_step(lambda g: g)),
+        "refine, per-example rows, B=128x2": (rows_step, plain_step),
+    }
+    for name, (private, plain) in pairs.items():
+        with_noise, without = time_in_turn(private, plain)
+        print(f"{name:34} {with_noise * 1e3:11.1f} {without * 1e3:9.1f} {with_noise / without:6.2f}")
+
+
+if __name__ == "__main__":
+    main()
