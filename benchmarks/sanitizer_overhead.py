@@ -16,6 +16,7 @@ from dpsad.diffusion.denoiser import Denoiser, denoising_loss
 from dpsad.networks.precision import autocast
 from dpsad.networks.unet import NetworkConfig, UNet
 from dpsad.privacy.per_example import set_gradients, trainable_parameters
+from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.rows import sum_clipped
 from dpsad.stages.distill import StudentConfig, output_gradient
 from dpsad.stages.nominal import PublishedConfig, published_noise
@@ -47,8 +48,9 @@ def main() -> None:
     labels = torch.arange(128, device=device) % 10
     sigma = torch.ones(128, device=device)
     noise = torch.randn(images.shape, generator=generator, device=device)
+    randomness = PrivateRandomness(device)
     config = StudentConfig(data_weight=1.0, weighting="flat")
-    clip_and_noise = published_noise(PublishedConfig(), 1.0, generator)
+    clip_and_noise = published_noise(PublishedConfig(), 1.0, randomness)
 
     def student_step(sanitize: Callable[[torch.Tensor], torch.Tensor]) -> None:
         with autocast(device):
@@ -64,8 +66,8 @@ def main() -> None:
     def rows_step() -> None:
         total = torch.zeros(size, device=device)
         for chunk, chunk_labels in zip(images.split(refine.chunk_size), labels.split(refine.chunk_size), strict=True):
-            sum_clipped(record_rows(refine, student, chunk, chunk_labels, generator), refine.max_norm, total)
-        total += torch.randn(size, generator=generator, device=device)
+            sum_clipped(record_rows(refine, student, chunk, chunk_labels, randomness), refine.max_norm, total)
+        total += randomness.normal((size,))
         set_gradients(student, total / len(images))
         optimizer.step()
 

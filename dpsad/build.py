@@ -1,6 +1,7 @@
 """From a config to objects. The only place that asks which guarantee or which kind a run has."""
 
 import copy
+import hashlib
 from typing import TypeVar
 
 import torch
@@ -17,6 +18,7 @@ from dpsad.privacy.accounting import epsilon_of, gaussian_mu
 from dpsad.privacy.calibration import calibrate_noise_multiplier
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.provenance import require_released
+from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.stages.distill import Levels, Sanitize
 from dpsad.stages.nominal import nominal_plan, published_noise
 from dpsad.stages.sketch import sketch_plans
@@ -52,8 +54,9 @@ def device_of(config: Config) -> torch.device:
 
 def generator_of(config: Config, stage: str, device: torch.device) -> torch.Generator:
     """The model stream of a stage: a function of the run's seed and the stage's name."""
-    offset = int.from_bytes(stage.encode()[:4], "big")
-    return torch.Generator(device).manual_seed((config.seed << 32) + offset)
+    # hashed to 32 bits, which is all of a seed that torch takes on CPUs
+    digest = hashlib.sha256(f"{config.seed} {stage}".encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:4], "big"))
 
 
 def build_denoiser(config: Config, image_shape: tuple[int, int, int], num_classes: int, stage: str) -> Denoiser:
@@ -191,10 +194,10 @@ def distillation_levels(config: Config, device: torch.device) -> Levels:
     return lambda num, generator: lognormal_levels(num, mean=mean, std=std, generator=generator)
 
 
-def output_sanitizer(config: Config, noise_multiplier: float, noise_generator: torch.Generator) -> Sanitize:
+def output_sanitizer(config: Config, noise_multiplier: float, randomness: PrivateRandomness) -> Sanitize:
     """What a gradient at the student's outputs passes. With released models only, it is no row and passes as it is."""
     if config.guarantee == "published":
-        return published_noise(config.published, noise_multiplier, noise_generator)
+        return published_noise(config.published, noise_multiplier, randomness)
     return lambda gradient: gradient
 
 

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from dpsad import build
 from dpsad.checkpoint import Checkpoint, load, save_atomic
 from dpsad.config import FIXED, Config
@@ -17,7 +15,7 @@ from dpsad.diffusion.denoiser import Denoiser
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.provenance import Provenance
-from dpsad.privacy.sampling import secret_generator
+from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.privacy.statement import nominal_statement, records_statement
 from dpsad.release import export_release
@@ -85,7 +83,7 @@ def run_sketch(config: Config, say: Say) -> tuple[Prototypes, Subject, Ledger]:
         device=device,
         mu=build.sketch_mu(config),
         ledger=ledger,
-        noise_generator=secret_generator(device, seed=config.privacy.noise_seed),
+        randomness=PrivateRandomness(device, seed=config.privacy.noise_seed),
         generator=build.generator_of(config, "sketch", device),
     )
     seconds = time.perf_counter() - start
@@ -155,7 +153,7 @@ def run_distill(config: Config, say: Say) -> None:
         )
     critic = build.build_critic(config, subject.image_shape, len(subject.class_names))
     student = build.build_denoiser(config, subject.image_shape, len(subject.class_names), "student")
-    noise_generator = secret_generator(device, seed=config.privacy.noise_seed)
+    randomness = PrivateRandomness(device, seed=config.privacy.noise_seed)
     nominal = None
     if config.guarantee == "published":
         assert records is not None
@@ -172,7 +170,7 @@ def run_distill(config: Config, say: Say) -> None:
         critic=critic,
         draw=draw,
         levels=build.distillation_levels(config, device),
-        sanitize=build.output_sanitizer(config, nominal.noise_multiplier if nominal else 0.0, noise_generator),
+        sanitize=build.output_sanitizer(config, nominal.noise_multiplier if nominal else 0.0, randomness),
         generator=build.generator_of(config, "distill", device),
         checkpoint=Checkpoint(run.private / "distill.checkpoint"),
         log=Log(run, "distill"),
@@ -181,7 +179,7 @@ def run_distill(config: Config, say: Say) -> None:
     say(f"distill: {config.student.steps} steps in {time.perf_counter() - start:.0f} s")
     if config.guarantee == "records" and config.refine.steps:
         assert records is not None
-        student = _refine(config, run, student, records, ledger, noise_generator, say)
+        student = _refine(config, run, student, records, ledger, randomness, say)
     few_step = FewStepStudent(student, config.sampler, subject.image_shape, subject.class_names)
     fixed_noise = config.privacy.noise_seed is not None
     public_size = config.privacy.num_records == 0 and records is not None
@@ -199,7 +197,7 @@ def _refine(
     student: Denoiser,
     records: ImageSet,
     ledger: Ledger,
-    noise_generator: torch.Generator,
+    randomness: PrivateRandomness,
     say: Say,
 ) -> Denoiser:
     num_records = build.num_records_of(config, records)
@@ -210,10 +208,9 @@ def _refine(
         config.refine,
         student=student.requires_grad_(True),
         records=records,
-        sanitizer=Sanitizer(plan, ledger, build.REFINE, noise_generator),
+        sanitizer=Sanitizer(plan, ledger, build.REFINE, randomness),
         expected_batch_size=plan.sampling_prob * num_records,
-        generator=build.generator_of(config, "refine", build.device_of(config)),
-        sampling_generator=secret_generator(seed=config.privacy.noise_seed),
+        randomness=randomness,
         checkpoint=Checkpoint(run.private / "refine.checkpoint", every_seconds=0),
         log=Log(run, "refine"),
         precision=config.precision,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -70,7 +71,8 @@ class FewStepStudent:
 
         Args:
             labels: [num] classes.
-            seeds: one per image. The same seed and label give the same image, whatever else is in the batch.
+            seeds: one per image, in [0, 2^128). The same seed and label give the same image, up to rounding, whatever
+                else is in the batch.
             batch_size: images at a time.
             progress: called with the number of images of each finished batch.
 
@@ -90,11 +92,12 @@ class FewStepStudent:
         config = self.sampler
         sigmas = sampling_levels(config.steps, sigma_min=config.sigma_min, sigma_max=config.sigma_max).to(labels.device)
         denoise = guided(self.denoiser, scale=config.guidance, no_label=len(self.class_names))
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        # keyed by the whole seed; torch takes 32 bits of one on CPUs
+        generators = [np.random.Generator(np.random.Philox(key=seed)) for seed in seeds]
 
         def fresh_noise() -> Tensor:
-            drawn = [torch.randn(self.image_shape, generator=generator) for generator in generators]
-            return torch.stack(drawn).to(labels.device)
+            drawn = [generator.standard_normal(self.image_shape, dtype=np.float32) for generator in generators]
+            return torch.from_numpy(np.stack(drawn)).to(labels.device)
 
         x = fresh_noise() * sigmas[0]
         if config.method == "ddim":
@@ -104,5 +107,5 @@ class FewStepStudent:
 
 
 def image_seeds(seed: int, num: int, *, first: int = 0) -> list[int]:
-    """One seed per image, apart for every base seed: image i of base seed s has s * 2^32 + i."""
-    return [(seed << 32) + index for index in range(first, first + num)]
+    """One seed per image, apart for every base seed: image i of base seed s has s * 2^64 + i."""
+    return [(seed << 64) + index for index in range(first, first + num)]

@@ -52,23 +52,48 @@ def augment(images: Tensor, config: AugmentationConfig, *, generator: torch.Gene
         generator: on the device of `images`; the device's default generator if None.
 
     Returns:
-        The shape, dtype, device and overall range of `images`; points outside an image take its border's value.
+        The shape, dtype and device of `images`, each image within its own range; points outside an image take the
+        value of its border.
         `images` itself where `config` turns everything off.
     """
     if not len(images) or not (config.moves or config.flip):
         return images
+    size = variation_size(images, config)
+    return vary(images, config, torch.randn(len(images), size, generator=generator, device=images.device))
+
+
+def variation_size(images: Tensor, config: AugmentationConfig) -> int:
+    """How many normal numbers `vary` needs for an image."""
+    if not (config.moves or config.flip):
+        return 0
+    down, across = _filters(images, config)
+    return 6 + (2 * down.shape[1] * across.shape[1] if config.elastic else 0)
+
+
+def vary(images: Tensor, config: AugmentationConfig, normals: Tensor) -> Tensor:
+    """Warps each image as its own numbers say; `augment` with the randomness given.
+
+    Args:
+        images: [num, chan, height, width] floats, on any device.
+        normals: [num, variation_size] standard normal.
+
+    Returns:
+        As `augment`.
+    """
+    if not (config.moves or config.flip):
+        return images
     num, _, height, width = images.shape
-    draws = torch.rand(num, 6, generator=generator, device=images.device) * 2 - 1
+    draws = 2 * torch.special.ndtr(normals[:, :6]) - 1
     if config.flip:
         images = torch.where((draws[:, 5] > 0).view(-1, 1, 1, 1), images.flip(-1), images)
     if not config.moves:
         return images
     grid = F.affine_grid(affine_maps(draws, config, height / width), [num, 1, height, width], align_corners=False)
     if config.elastic:
-        smoothness = config.elastic_smoothness / 28
-        field = smooth_fields(num, height, width, smoothness, device=images.device, generator=generator)
-        grid = grid + field * (2 * config.elastic / 28)
-    low, high = images.aminmax()
+        down, across = _filters(images, config)
+        noise = normals[:, 6:].reshape(num, 2, down.shape[1], across.shape[1])
+        grid = grid + _filtered(noise, down, across) * (2 * config.elastic / 28)
+    low, high = images.amin(dim=(1, 2, 3), keepdim=True), images.amax(dim=(1, 2, 3), keepdim=True)
     warped = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
     return warped.to(images.dtype).clamp(low, high)
 
@@ -120,7 +145,18 @@ def smooth_fields(
     """
     down, across = (_spread(side, smoothness).to(device) for side in (height, width))
     noise = torch.randn(num, 2, down.shape[1], across.shape[1], generator=generator, device=device)
+    return _filtered(noise, down, across)
+
+
+def _filtered(noise: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """[num, 2, nodes down, nodes across] -> [num, height, width, 2]."""
     return (down @ noise @ across.T).permute(0, 2, 3, 1)
+
+
+def _filters(images: Tensor, config: AugmentationConfig) -> tuple[Tensor, Tensor]:
+    height, width = images.shape[-2:]
+    smoothness = config.elastic_smoothness / 28
+    return _spread(height, smoothness).to(images.device), _spread(width, smoothness).to(images.device)
 
 
 def _spread(side: int, smoothness: float) -> Tensor:

@@ -64,6 +64,8 @@ def sample_heun(
 
     Source: Karras et al. 2022, Algorithms 1 and 2.
     """
+    if churn is not None and fresh_noise is None:
+        raise ValueError("churn needs fresh_noise")
     for sigma, sigma_next in itertools.pairwise(sigmas):
         if churn is not None and fresh_noise is not None and churn.sigma_min <= sigma <= churn.sigma_max:
             gamma = min(churn.amount / (len(sigmas) - 1), 2**0.5 - 1)
@@ -94,6 +96,8 @@ def sample_ddim(
 
     Source: Song et al. 2021, equation 12, written for unscaled images.
     """
+    if churn > 0 and fresh_noise is None:
+        raise ValueError("churn needs fresh_noise")
     for sigma, sigma_next in itertools.pairwise(sigmas):
         clean = denoise(x, sigma.expand(len(x)), labels)
         fresh = churn * sigma_next * (1 - (sigma_next / sigma) ** 2).sqrt()

@@ -9,7 +9,11 @@ from dp_accounting import pld, rdp
 
 ACCOUNTANT = "dp_accounting.pld.PLDAccountant"
 ADJACENCY = "add-or-remove-one-record"
+MAX_EPSILON = 500.0
 _RELATION = dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE
+# privacy losses are rounded up to this grid: ten times the library's default, ten times faster, and epsilon grows by
+# less than 1e-4 for the plans here
+_GRID = 1e-3
 _RDP_ORDERS = [1 + x / 10 for x in range(1, 100)] + list(range(11, 64)) + [128, 256, 512, 1024]
 
 
@@ -25,7 +29,8 @@ def epsilon_of(events: Sequence[dp_accounting.DpEvent], delta: float) -> float:
 
     Formal guarantee: an upper bound under adding or removing one record; privacy loss distributions are rounded
     pessimistically (RDP where PLD does not know the event).
-    Edge cases: no events give 0; an event without noise gives infinity.
+    Edge cases: no events give 0; an event without noise gives infinity. Gaussian events on all records alone are
+    accounted exactly, in closed form.
 
     Source: Koskela et al. 2020; Doroshenko et al. 2022, through dp_accounting.
     """
@@ -33,8 +38,11 @@ def epsilon_of(events: Sequence[dp_accounting.DpEvent], delta: float) -> float:
         raise ValueError(f"delta={delta} must be between 0 and 1")
     if not events:
         return 0.0
-    composed = dp_accounting.ComposedDpEvent(merge_gaussians(events))
-    for accountant in (pld.PLDAccountant(_RELATION), rdp.RdpAccountant(_RDP_ORDERS, _RELATION)):
+    merged = merge_gaussians(events)
+    if len(merged) == 1 and isinstance(merged[0], dp_accounting.GaussianDpEvent) and merged[0].noise_multiplier > 0:
+        return gaussian_epsilon(1 / merged[0].noise_multiplier, delta)
+    composed = dp_accounting.ComposedDpEvent(merged)
+    for accountant in (pld.PLDAccountant(_RELATION, _GRID), rdp.RdpAccountant(_RDP_ORDERS, _RELATION)):
         if accountant.supports(composed):
             return float(accountant.compose(composed).get_epsilon(delta))
     raise ValueError(f"no accountant for {composed}; use Gaussian events")
@@ -68,6 +76,23 @@ def gaussian_delta(mu: float, epsilon: float) -> float:
     """
     phi = NormalDist().cdf
     return phi(-epsilon / mu + mu / 2) - math.exp(epsilon) * phi(-epsilon / mu - mu / 2)
+
+
+def gaussian_epsilon(mu: float, delta: float) -> float:
+    """Smallest epsilon of Gaussian mechanisms whose total signal-to-noise ratio is `mu`, at `delta`.
+
+    Formal guarantee: rounded up; `gaussian_delta(mu, result) <= delta`.
+    Edge cases: infinity above 500, where the formula overflows and no bound means anything.
+    """
+    if gaussian_delta(mu, 0.0) <= delta:
+        return 0.0
+    low, high = 0.0, MAX_EPSILON
+    if gaussian_delta(mu, high) > delta:
+        return math.inf
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if gaussian_delta(mu, middle) <= delta else (middle, high)
+    return high
 
 
 def gaussian_mu(epsilon: float, delta: float) -> float:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
+from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.rows import BlockRows, PartedRows, sum_clipped
 
 
@@ -17,11 +18,11 @@ class Sanitizer:
         plan: what is released.
         ledger: is charged with the whole plan before the first release.
         purpose: names the plan in the ledger.
-        generator: source of the privacy noise, on the device of the rows; used for nothing else.
+        randomness: source of the privacy noise, on the device of the rows.
     """
 
-    def __init__(self, plan: ReleasePlan, ledger: Ledger, purpose: str, generator: torch.Generator):
-        self.plan, self.ledger, self.purpose, self.generator = plan, ledger, purpose, generator
+    def __init__(self, plan: ReleasePlan, ledger: Ledger, purpose: str, randomness: PrivateRandomness):
+        self.plan, self.ledger, self.purpose, self.randomness = plan, ledger, purpose, randomness
         self.charged, self.num_made = False, 0
 
     def charge(self) -> None:
@@ -59,12 +60,11 @@ class Sanitizer:
         if self.num_made >= self.plan.num_releases:
             raise ValueError(f"{self.purpose}: all {self.plan.num_releases} planned releases are made")
         self.num_made += 1
-        device = self.generator.device
-        total = torch.zeros(shape, device=device)
+        total = torch.zeros(shape, device=self.randomness.device)
         for rows in chunks:
             sum_clipped(rows, self.plan.max_norm, total)
-        noise = torch.randn(shape, generator=self.generator, device=device)
-        return total.add_(noise, alpha=self.plan.noise_multiplier * self.plan.max_norm)
+            del rows  # before the next chunk is made
+        return total.add_(self.randomness.normal(shape), alpha=self.plan.noise_multiplier * self.plan.max_norm)
 
     def state_dict(self) -> dict:
         """What a checkpoint must hold beside the weights: the ledger, and how far this plan is made."""

@@ -6,11 +6,11 @@ This is no mechanism with a guarantee, see `REASONS`; it is here so that people 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from dpsad.errors import require_positive
 from dpsad.privacy.plan import ReleasePlan, Unit
+from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.rows import clip_rows
 
 REASONS = (
@@ -51,7 +51,7 @@ def nominal_plan(noise_multiplier: float, max_norm: float, sampling_prob: float,
 
 
 def published_noise(
-    config: PublishedConfig, noise_multiplier: float, generator: torch.Generator
+    config: PublishedConfig, noise_multiplier: float, randomness: PrivateRandomness
 ) -> Callable[[Tensor], Tensor]:
     """Clips each image's gradient to C, and adds noise of scale sigma*C/T to it.
 
@@ -59,7 +59,7 @@ def published_noise(
 
     Args:
         noise_multiplier: sigma.
-        generator: of the noise, on the device of the gradients.
+        randomness: of the noise, on the device of the gradients.
 
     Returns:
         [batch, ...] -> [batch, ...].
@@ -70,7 +70,7 @@ def published_noise(
     """
 
     def sanitize(gradient: Tensor) -> Tensor:
-        noise = torch.randn(gradient.shape, generator=generator, device=gradient.device)
+        noise = randomness.normal(tuple(gradient.shape))
         scale = noise_multiplier * config.max_norm / config.num_levels
         return clip_rows(gradient, config.max_norm).add_(noise, alpha=scale)
 

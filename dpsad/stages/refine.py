@@ -10,12 +10,11 @@ from dpsad.checkpoint import Checkpoint, progress
 from dpsad.data.records import ImageSet
 from dpsad.diffusion.denoiser import Denoiser, denoising_loss
 from dpsad.diffusion.ema import ExponentialMovingAverage
-from dpsad.diffusion.noise_levels import lognormal_levels
 from dpsad.errors import require_positive
 from dpsad.networks.precision import autocast
 from dpsad.privacy.per_example import per_example_gradients, set_gradients, trainable_parameters
+from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
 from dpsad.privacy.rows import PartedRows
-from dpsad.privacy.sampling import poisson_sample
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runs import Log
 
@@ -56,8 +55,7 @@ def refine(
     records: ImageSet,
     sanitizer: Sanitizer,
     expected_batch_size: float,
-    generator: torch.Generator,
-    sampling_generator: torch.Generator,
+    randomness: PrivateRandomness,
     checkpoint: Checkpoint,
     log: Log,
     precision: str = "auto",
@@ -69,8 +67,8 @@ def refine(
         records: the private records.
         sanitizer: holds the plan: one row per record that joins a step.
         expected_batch_size: public number that the noisy sum is divided by.
-        generator: noise levels and noise inside the loss.
-        sampling_generator: secret, on the CPU; draws who joins.
+        randomness: secret, on the device; draws who joins, and the noise inside rows. Were those draws known, one
+            record more would shift the draws of others, and so their rows.
         checkpoint: tracks ledger, student and optimizer in one file.
         log: the norm of the released gradient is public.
 
@@ -82,19 +80,19 @@ def refine(
 
     Source: Abadi et al. 2016, Algorithm 1; Dockhorn et al. 2023, equation 6 for several draws.
     """
-    device = generator.device
+    device = randomness.device
     ema = ExponentialMovingAverage(student, half_life=config.half_life, warmup=1.0)
     optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
-    checkpoint.track(student=student, ema=ema, optimizer=optimizer, sanitizer=sanitizer, generator=generator)
+    checkpoint.track(student=student, ema=ema, optimizer=optimizer, sanitizer=sanitizer)
     sanitizer.charge()
     size = sum(parameter.numel() for parameter in trainable_parameters(student))
 
     def rows(images: Tensor, labels: Tensor) -> Iterator[PartedRows]:
         for chunk, chunk_labels in zip(images.split(config.chunk_size), labels.split(config.chunk_size), strict=True):
-            yield record_rows(config, student, chunk.to(device), chunk_labels.to(device), generator, precision)
+            yield record_rows(config, student, chunk.to(device), chunk_labels.to(device), randomness, precision)
 
     for step in progress(checkpoint, config.steps, "refine"):
-        joined = poisson_sample(len(records), sanitizer.plan.sampling_prob, sampling_generator)
+        joined = poisson_sample(len(records), sanitizer.plan.sampling_prob, randomness)
         released = sanitizer.release(rows(records.images[joined], records.labels[joined]), (size,))
         set_gradients(student, released / expected_batch_size)
         optimizer.step()
@@ -108,7 +106,7 @@ def record_rows(
     student: Denoiser,
     images: Tensor,
     labels: Tensor,
-    generator: torch.Generator,
+    randomness: PrivateRandomness,
     precision: str = "auto",
 ) -> PartedRows:
     """Gradient of each record's own denoising loss, averaged over noise draws.
@@ -118,12 +116,12 @@ def record_rows(
         labels: [records].
 
     Returns:
-        [records, num_parameters] rows, not clipped; each is a function of one record, public noise and the student.
+        [records, num_parameters] rows, not clipped; each is a function of one record, its own draws and the student.
     """
     num, draws = len(images), config.draws
     images, labels = images.repeat(draws, 1, 1, 1), labels.repeat(draws)
-    sigma = lognormal_levels(num * draws, mean=config.sigma_mean, std=config.sigma_std, generator=generator)
-    noise = torch.randn(images.shape, generator=generator, device=images.device)
+    sigma = (config.sigma_mean + config.sigma_std * randomness.normal((num * draws,))).exp()
+    noise = randomness.normal(tuple(images.shape))
 
     def losses() -> Tensor:
         with autocast(images.device, precision):

@@ -18,6 +18,7 @@ from dpsad.data.records import ImageSet
 from dpsad.errors import require_positive
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
+from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.rows import BlockRows, clip_rows
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.stages.shrinkage import wiener_shrink
@@ -87,17 +88,17 @@ def sketch(
     device: torch.device,
     mu: float,
     ledger: Ledger,
-    noise_generator: torch.Generator,
+    randomness: PrivateRandomness,
     generator: torch.Generator,
 ) -> Prototypes:
     """Releases prototypes of each class.
 
     Args:
         records: the private records.
-        device: where to work; the generators' device.
+        device: where to work; as the randomness and the generator.
         mu: the sketch's budget, see `sketch_plans`.
         ledger: is charged before each resolution's first release.
-        noise_generator: secret; the privacy noise.
+        randomness: secret; the privacy noise.
         generator: public; how prototypes split.
 
     Returns:
@@ -115,7 +116,7 @@ def sketch(
     for number, plan in zip(config.prototypes, sketch_plans(config, mu), strict=True):
         bound = (1.0 if number == 1 else config.max_pull) * math.sqrt(size)
         centres = split(centres, number // centres.shape[1], config.spread, generator)
-        sanitizer = Sanitizer(plan, ledger, f"sketch, {number} prototypes a class", noise_generator)
+        sanitizer = Sanitizer(plan, ledger, f"sketch, {number} prototypes a class", randomness)
         for _ in range(plan.num_releases):
             rows = pull_rows(images, by_class, centres, bound, config.count_share)
             released = sanitizer.release(rows, (records.num_classes * number, size + 1))
@@ -177,7 +178,7 @@ def moved(
 
 
 def split(centres: Tensor, children: int, spread: float, generator: torch.Generator) -> Tensor:
-    """Replaces every prototype by `children` smoothly varied copies; one child is the prototype itself."""
+    """Replaces every prototype by `children` smoothly varied copies."""
     if children == 1:
         return centres
     copies = centres.repeat_interleave(children, dim=1)

@@ -1,0 +1,51 @@
+import pytest
+import torch
+from scipy.stats import chi2
+from torch import nn
+
+from dpsad.diffusion.denoiser import Denoiser
+from dpsad.networks.unet import NetworkConfig, UNet
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def has_scale():
+    """(sample, scale) -> whether the sample may be normal of mean 0 and that standard deviation.
+
+    Two-sided chi-square test; a right scale is rejected with probability 5e-7.
+    """
+
+    def test(sample, scale):
+        quantile = chi2.cdf((sample.double() / scale).square().sum().item(), df=sample.numel())
+        return 2.5e-7 < quantile < 1 - 2.5e-7
+
+    return test
+
+
+@pytest.fixture(scope="session")
+def perturbed():
+    """model -> the same model with noise on every parameter, so that layers that start at zero matter."""
+
+    def perturb(model: nn.Module, scale: float = 0.1):
+        noise = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn(parameter.shape, generator=noise), alpha=scale)
+        return model
+
+    return perturb
+
+
+@pytest.fixture(scope="session")
+def make_denoiser(perturbed):
+    """(**shape) -> a small denoiser of 3 classes whose every layer matters."""
+
+    def make(*, image_channels=1, channels=8, **shape):
+        network = UNet(NetworkConfig(channels=channels, **shape), image_channels=image_channels, num_classes=3)
+        return perturbed(Denoiser(network))
+
+    return make

@@ -1,0 +1,219 @@
+"""What releases cost, against closed forms, other accountants and published settings."""
+
+import math
+from statistics import NormalDist
+
+import dp_accounting
+import pytest
+from dp_accounting import (
+    GaussianDpEvent,
+    LaplaceDpEvent,
+    NeighboringRelation,
+    NonPrivateDpEvent,
+    PoissonSampledDpEvent,
+    SelfComposedDpEvent,
+    UnsupportedDpEvent,
+    pld,
+    rdp,
+)
+from opacus.accountants import PRVAccountant, RDPAccountant
+
+from dpsad.privacy.accounting import epsilon_of, gaussian_delta, gaussian_mu, merge_gaussians
+from dpsad.privacy.calibration import calibrate_noise_multiplier
+from dpsad.privacy.plan import ReleasePlan, Unit
+
+DELTA = 1e-5
+
+
+def sampled(sampling_prob, noise_multiplier, steps):
+    return SelfComposedDpEvent(PoissonSampledDpEvent(sampling_prob, GaussianDpEvent(noise_multiplier)), steps)
+
+
+def closed_form_epsilon(mu, delta):
+    """Bisects the closed form, which falls in epsilon."""
+    low, high = 0.0, 1000.0
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if gaussian_delta(mu, middle) > delta else (low, middle)
+    return high
+
+
+@pytest.mark.parametrize(("mu", "epsilon"), [(0.2, 0.5), (1.0, 0.0), (1.0, 4.0), (3.0, 10.0)])
+def test_closed_form_is_the_area_between_the_two_densities(mu, epsilon):
+    """Golden: the definition of delta, the integral of max(0, p - e^eps q), summed on a fine grid."""
+    with_record, without = NormalDist(mu), NormalDist(0)
+    step = 1e-3
+    points = (index * step - 10 for index in range(int((20 + mu) / step)))
+    area = step * math.fsum(max(0.0, with_record.pdf(x) - math.exp(epsilon) * without.pdf(x)) for x in points)
+    assert gaussian_delta(mu, epsilon) == pytest.approx(area, rel=1e-4)
+
+
+@pytest.mark.parametrize(("releases", "noise"), [(1, 1.0), (1, 30.0), (10, 5.0), (40, 2.0), (1000, 100.0)])
+def test_full_participation_costs_what_the_closed_form_says(releases, noise):
+    """Golden: Balle and Wang 2018, Theorem 8, with mu = sqrt(T) / sigma; PLD errs upwards only, by at most 1e-3."""
+    exact = closed_form_epsilon(math.sqrt(releases) / noise, DELTA)
+    epsilon = epsilon_of([SelfComposedDpEvent(GaussianDpEvent(noise), releases)], DELTA)
+    assert exact <= epsilon + 1e-9
+    assert epsilon == pytest.approx(exact, abs=1e-3)
+
+
+def test_merged_gaussians_cost_what_the_unmerged_do():
+    """Golden: dp_accounting's PLD accountant, given every event by itself; its grid rounds each event up."""
+    events = [
+        GaussianDpEvent(4.0),
+        SelfComposedDpEvent(GaussianDpEvent(9.0), 10),
+        sampled(0.05, 1.5, 20),
+        GaussianDpEvent(3.0),
+    ]
+    merged = merge_gaussians(events)
+    assert [event for event in merged if isinstance(event, SelfComposedDpEvent)] == [events[2]]
+    (gaussian,) = (event for event in merged if isinstance(event, GaussianDpEvent))
+    assert gaussian.noise_multiplier == pytest.approx((1 / 16 + 10 / 81 + 1 / 9) ** -0.5)
+    accountant = pld.PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE)
+    unmerged = accountant.compose(dp_accounting.ComposedDpEvent(events)).get_epsilon(DELTA)
+    assert epsilon_of(events, DELTA) == pytest.approx(unmerged, abs=2e-3)
+    assert epsilon_of(events[::-1], DELTA) == pytest.approx(epsilon_of(events, DELTA), abs=1e-6)
+
+
+def test_merging_leaves_events_without_noise_alone():
+    assert merge_gaussians([GaussianDpEvent(0.0)]) == [GaussianDpEvent(0.0)]
+    assert merge_gaussians([]) == []
+
+
+@pytest.mark.parametrize(("noise", "published"), [(2.49, 10.0), (18.1, 1.0)])
+def test_dpdm_settings_cost_what_they_were_published_to_cost(noise, published):
+    """Golden: DPDM on MNIST, 60,000 records in batches of 4,000, 4,500 steps, delta 1e-5, by RDP; within 2 %."""
+    event = sampled(1 / 15, noise, 4500)
+    by_rdp = rdp.RdpAccountant(neighboring_relation=NeighboringRelation.ADD_OR_REMOVE_ONE).compose(event)
+    assert by_rdp.get_epsilon(DELTA) == pytest.approx(published, rel=0.02)
+    assert 0.8 * published < epsilon_of([event], DELTA) < 1.01 * by_rdp.get_epsilon(DELTA)
+
+
+@pytest.mark.parametrize(("sampling_prob", "noise", "steps"), [(0.01, 1.0, 500), (0.1, 2.0, 100)])
+def test_sampled_gaussians_agree_with_opacus(sampling_prob, noise, steps):
+    """Golden: Opacus; within 2 % of its PRV accountant, and not above its RDP accountant.
+
+    From below: the central limit of Bu et al. 2020, mu = q sqrt(T (exp(1 / sigma^2) - 1)), with 1 / sigma^2 in place
+    of the larger exp(1 / sigma^2) - 1.
+    """
+    epsilon = epsilon_of([sampled(sampling_prob, noise, steps)], DELTA)
+    prv, by_rdp = PRVAccountant(), RDPAccountant()
+    prv.history = [(noise, sampling_prob, steps)]
+    by_rdp.history = [(noise, sampling_prob, steps)]
+    assert epsilon == pytest.approx(prv.get_epsilon(DELTA), rel=0.02)
+    assert epsilon <= by_rdp.get_epsilon(DELTA)
+    assert epsilon >= closed_form_epsilon(sampling_prob * math.sqrt(steps) / noise, DELTA)
+
+
+@pytest.mark.parametrize(
+    ("event_of", "epsilon"),
+    [
+        (lambda noise: SelfComposedDpEvent(GaussianDpEvent(noise), 10), 1.0),
+        (lambda noise: SelfComposedDpEvent(GaussianDpEvent(noise), 2), 4.0),
+        (lambda noise: sampled(0.1, noise, 5), 1.0),
+    ],
+)
+def test_calibration_ends_within_the_budget_and_close_to_it(event_of, epsilon):
+    tolerance = 0.02
+    spent = [GaussianDpEvent(8.0)]
+    noise = calibrate_noise_multiplier(event_of, epsilon=epsilon, delta=DELTA, spent=spent, tolerance=tolerance)
+    assert epsilon_of([*spent, event_of(noise)], DELTA) <= epsilon
+    assert epsilon_of([*spent, event_of(noise * (1 - 2 * tolerance))], DELTA) > epsilon
+
+
+def test_a_larger_budget_needs_less_noise():
+    noises = [
+        calibrate_noise_multiplier(GaussianDpEvent, epsilon=epsilon, delta=DELTA, tolerance=0.05)
+        for epsilon in (0.25, 0.5, 1, 2)
+    ]
+    assert noises == sorted(noises, reverse=True)
+    assert len(set(noises)) == len(noises)
+
+
+def test_calibration_agrees_with_the_closed_form():
+    """Golden: 1 / mu is the multiplier of one Gaussian release."""
+    noise = calibrate_noise_multiplier(GaussianDpEvent, epsilon=1.0, delta=DELTA, tolerance=1e-3)
+    assert noise == pytest.approx(1 / gaussian_mu(1.0, DELTA), rel=3e-3)
+
+
+@pytest.mark.parametrize("epsilon", [0, -1, math.nan])
+def test_calibration_refuses_a_budget_that_is_not_positive(epsilon):
+    with pytest.raises(ValueError, match=r"privacy\.epsilon=.* must be positive"):
+        calibrate_noise_multiplier(GaussianDpEvent, epsilon=epsilon, delta=DELTA)
+
+
+def test_calibration_refuses_a_budget_that_is_spent():
+    with pytest.raises(ValueError, match=r"nothing is left, .* is spent already"):
+        calibrate_noise_multiplier(GaussianDpEvent, epsilon=1.0, delta=DELTA, spent=[GaussianDpEvent(2.0)])
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("delta", [1e-3, 1e-6])
+def test_mu_is_the_largest_that_keeps_within_delta(epsilon, delta):
+    mu = gaussian_mu(epsilon, delta)
+    assert gaussian_delta(mu, epsilon) <= delta < gaussian_delta(mu * (1 + 1e-6), epsilon)
+
+
+def test_cost_falls_with_noise_and_rises_with_releases_and_sampling():
+    def cost(sampling_prob=0.2, noise=2.0, steps=4):
+        return epsilon_of([sampled(sampling_prob, noise, steps)], DELTA)
+
+    assert cost(noise=4.0) < cost() < cost(noise=1.5)
+    assert cost(steps=2) < cost() < cost(steps=8)
+    assert cost(sampling_prob=0.1) < cost() < cost(sampling_prob=0.4)
+
+
+def test_no_events_cost_nothing_and_no_noise_costs_everything():
+    assert epsilon_of([], DELTA) == 0
+    assert epsilon_of([GaussianDpEvent(0.0)], DELTA) == math.inf
+    assert epsilon_of([NonPrivateDpEvent()], DELTA) == math.inf
+    assert epsilon_of([GaussianDpEvent(0.0), GaussianDpEvent(5.0)], DELTA) == math.inf
+
+
+@pytest.mark.parametrize("delta", [0, 1, -0.1, 1.5, math.nan])
+def test_a_delta_that_is_no_probability_is_refused(delta):
+    with pytest.raises(ValueError, match=f"delta={delta} must be between 0 and 1"):
+        epsilon_of([GaussianDpEvent(1.0)], delta)
+
+
+def test_an_event_that_no_accountant_knows_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"no accountant for .*UnsupportedDpEvent"):
+        epsilon_of([GaussianDpEvent(1.0), UnsupportedDpEvent()], DELTA)
+
+
+def test_laplace_noise_costs_its_scale():
+    """Golden: a Laplace release of multiplier 2 is (1/2, 0)-private, and no better at a tiny delta."""
+    assert epsilon_of([LaplaceDpEvent(2.0)], 1e-9) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_plan_accounts_what_it_says():
+    common = {"max_norm": 0.25, "noise_multiplier": 3.0}
+    once = ReleasePlan(unit=Unit.RECORD, **common)
+    assert once.event() == GaussianDpEvent(3.0)
+    assert once.sensitivity() == 0.25
+    shards = ReleasePlan(unit=Unit.SHARD, num_releases=7, **common)
+    assert shards.event() == SelfComposedDpEvent(GaussianDpEvent(1.5), 7)
+    assert shards.sensitivity() == 0.5
+    batches = ReleasePlan(unit=Unit.RECORD, sampling_prob=0.1, num_releases=7, **common)
+    assert batches.event() == sampled(0.1, 3.0, 7)
+    for plan in (once, shards, batches):
+        assert ReleasePlan.from_dict(plan.to_dict()) == plan
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"max_norm": 0.0}, r"max_norm=0\.0 must be positive"),
+        ({"max_norm": math.nan}, "max_norm=nan must be positive"),
+        ({"noise_multiplier": 0.0}, r"noise_multiplier=0\.0 must be positive; without noise"),
+        ({"noise_multiplier": -1.0}, r"noise_multiplier=-1\.0 must be positive"),
+        ({"sampling_prob": 0.0}, r"sampling_prob=0\.0 must be in \(0, 1\]"),
+        ({"sampling_prob": 1.1}, r"sampling_prob=1\.1 must be in \(0, 1\]"),
+        ({"num_releases": 0}, "num_releases=0 must be at least 1"),
+        ({"unit": Unit.SHARD, "sampling_prob": 0.5}, r"sampling_prob=0\.5 with shards is not accounted"),
+    ],
+)
+def test_a_plan_that_cannot_be_accounted_is_refused(wrong, message):
+    right = {"unit": Unit.RECORD, "max_norm": 1.0, "noise_multiplier": 1.0}
+    with pytest.raises(ValueError, match=message):
+        ReleasePlan(**{**right, **wrong})

@@ -1,0 +1,220 @@
+"""What leaves through the sanitizer: how far one record moves it, how noisy it is, and what it refuses."""
+
+import json
+import math
+import weakref
+
+import pytest
+import torch
+
+from dpsad.privacy.ledger import BudgetExceeded, Ledger
+from dpsad.privacy.plan import ReleasePlan, Unit
+from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.privacy.rows import BlockRows, PartedRows
+from dpsad.privacy.sanitizer import Sanitizer
+from dpsad.stages.refine import RefineConfig, record_rows
+from dpsad.stages.sketch import pull_rows
+
+DIM = 300
+
+
+def sanitizer(*, max_norm=0.5, noise_multiplier=2.0, num_releases=1, ledger=None, seed=0):
+    plan = ReleasePlan(
+        unit=Unit.RECORD, max_norm=max_norm, noise_multiplier=noise_multiplier, num_releases=num_releases
+    )
+    return Sanitizer(plan, ledger or Ledger(1e3, 1e-5), "test", PrivateRandomness(seed=seed))
+
+
+def movement(chunks, more, shape, **plan):
+    """How far the release moves when `more` joins `chunks`, under the same noise."""
+    before = sanitizer(**plan).release(chunks, shape)
+    return (sanitizer(**plan).release([*chunks, *more], shape) - before).norm().item()
+
+
+def untouchable():
+    """Rows that nobody may look at."""
+    pytest.fail("rows were looked at")
+    yield
+
+
+@pytest.fixture
+def rows(generator):
+    return torch.randn(50, DIM, generator=generator)
+
+
+ADVERSARIES = {
+    "huge": lambda rows: 1e15 * rows[0],
+    "aligned with the sum": lambda rows: rows.sum(0),
+    "against the sum": lambda rows: -rows.sum(0),
+    "one number": lambda rows: torch.eye(DIM)[7] * 1e4,
+    "tiny": lambda rows: 1e-3 * rows[0],
+    "zero": lambda rows: torch.zeros(DIM),
+    "overflowing": lambda rows: 1e30 * rows[0],
+    "nan": lambda rows: torch.full((DIM,), math.nan),
+    "one infinity": lambda rows: rows[0].clone().index_fill_(0, torch.tensor([3]), math.inf),
+}
+
+
+@pytest.mark.parametrize("name", ADVERSARIES)
+@pytest.mark.parametrize("form", [lambda row: row, lambda row: PartedRows(list(row.split([100, 200], dim=1)))])
+def test_one_record_moves_the_release_by_its_clipped_norm_and_no_further(rows, name, form):
+    row = ADVERSARIES[name](rows)
+    norm = row.norm().item()
+    expected = min(norm, 0.5) if math.isfinite(norm) else 0.0
+    moved = movement([rows], [form(row[None])], (DIM,))
+    assert moved == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("pixel", [0.0, 1.0, -3.0, 1e10, 1e30, math.nan, math.inf])
+def test_one_record_moves_the_sketch_by_at_most_one(generator, pixel):
+    """Attained by every image that is further from its prototype than the bound."""
+    images = torch.rand(30, 1, 4, 4, generator=generator) * 2 - 1
+    more = torch.full((1, 1, 4, 4), pixel)
+    centres = torch.rand(2, 3, 1, 4, 4, generator=generator) - 0.5
+    bound, count_share = 1.5, 0.1
+    by_class = [torch.arange(0, 15), torch.arange(15, 30)]
+    chunks = list(pull_rows(images, by_class, centres, bound, count_share))
+    (row,) = pull_rows(more, [torch.tensor([0])], centres, bound, count_share)
+    assert all(chunk.values.norm(dim=1).max() <= 1 + 1e-6 for chunk in [*chunks, row])
+    moved = movement(chunks, [row], (6, 17), max_norm=1.0)
+    assert moved <= 1 + 1e-5
+    if pixel in (1.0, -3.0, 1e10):
+        assert moved == pytest.approx(1, abs=1e-5)
+    if pixel in (1e30, math.inf) or math.isnan(pixel):
+        assert moved == pytest.approx(math.sqrt(count_share), abs=1e-5)
+
+
+def test_a_sketch_row_is_a_function_of_its_record_alone(generator):
+    images = torch.rand(20, 1, 4, 4, generator=generator) * 2 - 1
+    centres = torch.rand(1, 3, 1, 4, 4, generator=generator) - 0.5
+    (together,) = pull_rows(images, [torch.arange(20)], centres, 1.0, 0.1)
+    for index in range(20):
+        (alone,) = pull_rows(images[index : index + 1], [torch.tensor([0])], centres, 1.0, 0.1)
+        torch.testing.assert_close(alone.values[0], together.values[index])
+        assert alone.block[0] == together.block[index]
+
+
+@pytest.mark.parametrize("pixel", [0.0, 1.0, 1e4])
+@pytest.mark.parametrize("bound_to_norm", [0.1, 0.999, 1.001, 10.0])
+def test_one_record_moves_refinement_by_its_clipped_gradient_and_no_further(
+    make_denoiser, generator, pixel, bound_to_norm
+):
+    """Each record has its own draws, so that a neighbour's draws are the same without it."""
+    config, student = RefineConfig(draws=2), make_denoiser(channels=4, multipliers=(1,))
+    images = torch.rand(4, 1, 4, 4, generator=generator) * 2 - 1
+    images[3] = pixel
+
+    def rows(index):
+        own = PrivateRandomness(seed=index)
+        label = torch.tensor([index % 3])
+        return record_rows(config, student, images[index : index + 1], label, own, "float32")
+
+    chunks = [rows(index) for index in range(4)]
+    size = sum(part.shape[1] for part in chunks[0].parts)
+    norm = torch.cat([part[0] for part in chunks[3].parts]).norm().item()
+    max_norm = bound_to_norm * norm
+    moved = movement(chunks[:3], chunks[3:], (size,), max_norm=max_norm)
+    assert moved == pytest.approx(min(norm, max_norm), rel=1e-4)
+    assert moved <= max_norm * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("noise_multiplier", [3.0, 8.0])
+def test_noise_has_the_planned_scale(rows, has_scale, noise_multiplier):
+    """Rejects 2/3 and 3/2 of the planned scale; false alarm below 1e-6."""
+    makes_noise = sanitizer(noise_multiplier=noise_multiplier, num_releases=20)
+    exact = (rows * (0.5 / rows.norm(dim=1, keepdim=True)).clamp(max=1)).sum(0)
+    noise = torch.stack([makes_noise.release([rows], (DIM,)) - exact for _ in range(20)])
+    scale = noise_multiplier * 0.5
+    assert has_scale(noise, scale)
+    assert not has_scale(noise, 2 / 3 * scale)
+    assert not has_scale(noise, 3 / 2 * scale)
+
+
+def test_noise_does_not_depend_on_how_many_rows_there_are(rows, has_scale):
+    """False alarm below 1e-6 a case."""
+    for chunks in ([], [rows[:0]], [rows * 1e-9], [rows * 1e-9] * 40):
+        noise = sanitizer(num_releases=1).release(chunks, (DIM,))
+        assert has_scale(noise, 1.0)
+
+
+def test_noise_of_releases_and_coordinates_is_independent():
+    """Two-sided on correlations of 4,000 pairs; false alarm below 1e-6 each."""
+    makes_noise = sanitizer(num_releases=2)
+    first, second = (makes_noise.release([], (2, 4000)) for _ in range(2))
+    for one, other in [(first, second), (first[0], first[1]), (first[:, 1:], first[:, :-1])]:
+        correlation = (one * other).mean().item()
+        assert abs(correlation) < 5 / one.numel() ** 0.5
+
+
+def test_more_releases_than_planned_are_refused():
+    twice = sanitizer(num_releases=2)
+    for _ in range(2):
+        twice.release([], (DIM,))
+    with pytest.raises(ValueError, match="test: all 2 planned releases are made"):
+        twice.release(untouchable(), (DIM,))
+
+
+def test_overspending_is_refused_before_a_row_is_looked_at():
+    ledger = Ledger(1.0, 1e-5)
+    ledger.charge("before", ReleasePlan(unit=Unit.RECORD, max_norm=1.0, noise_multiplier=10.0))
+    before = ledger.state_dict()
+    too_much = sanitizer(noise_multiplier=2.0, ledger=ledger)
+    for _ in range(2):
+        with pytest.raises(BudgetExceeded):
+            too_much.release(untouchable(), (DIM,))
+    assert ledger.state_dict() == before
+    assert (too_much.charged, too_much.num_made) == (False, 0)
+
+
+def test_a_plan_is_charged_once_whatever_happens(rows):
+    ledger = Ledger(1e3, 1e-5)
+    thrice = sanitizer(num_releases=3, ledger=ledger)
+    thrice.charge()
+    for _ in range(3):
+        thrice.release([rows], (DIM,))
+    assert ledger.entries == [("test", thrice.plan)]
+
+
+def test_a_resumed_plan_is_not_charged_again_and_has_what_is_left(rows):
+    begun = sanitizer(num_releases=3)
+    begun.release([rows], (DIM,))
+    state = json.loads(json.dumps(begun.state_dict()))
+    resumed = sanitizer(num_releases=3, seed=1)
+    resumed.load_state_dict(state)
+    for _ in range(2):
+        resumed.release([rows], (DIM,))
+    assert resumed.ledger.entries == begun.ledger.entries
+    assert len(resumed.ledger.entries) == 1
+    with pytest.raises(ValueError, match="all 3 planned releases are made"):
+        resumed.release(untouchable(), (DIM,))
+
+
+def test_another_plan_is_not_resumed():
+    state = sanitizer(num_releases=3).state_dict()
+    with pytest.raises(ValueError, match=r"was begun as .* and is now planned as"):
+        sanitizer(num_releases=4).load_state_dict(state)
+
+
+def test_an_empty_batch_is_pure_noise():
+    expected = PrivateRandomness(seed=0).normal((DIM,)) * 0.5 * 2.0
+    for chunks in ([], [torch.zeros(0, DIM)], [BlockRows(torch.zeros(0, DIM), torch.zeros(0).long())]):
+        shape = (1, DIM) if chunks and isinstance(chunks[0], BlockRows) else (DIM,)
+        assert torch.equal(sanitizer().release(chunks, shape).flatten(), expected)
+
+
+def test_chunks_are_summed_one_at_a_time_and_their_size_does_not_matter(generator):
+    rows = torch.randn(60_000, 4, generator=generator)
+    chunks: list[weakref.ref] = []
+
+    def stream():
+        for start in range(0, len(rows), 500):
+            chunk = rows[start : start + 500].clone()
+            chunks.append(weakref.ref(chunk))
+            yield chunk
+            del chunk
+            assert sum(reference() is not None for reference in chunks) <= 1
+
+    streamed = sanitizer().release(stream(), (4,))
+    assert len(chunks) == 120
+    whole = sanitizer().release([rows], (4,))
+    torch.testing.assert_close(streamed, whole, rtol=1e-4, atol=1e-2)

@@ -1,0 +1,45 @@
+import math
+
+import pytest
+
+from dpsad.diffusion.noise_levels import linear_schedule_levels, lognormal_levels, sampling_levels
+
+
+def test_training_levels_are_lognormal(generator, has_scale):
+    """Rejects 2/3 and 3/2 of the spread; false alarm below 1e-6, as for the mean at 5 standard errors."""
+    logs = lognormal_levels(20_000, mean=-0.8, std=1.2, generator=generator).log()
+    assert logs.mean().item() == pytest.approx(-0.8, abs=5 * 1.2 / 20_000**0.5)
+    assert has_scale(logs + 0.8, 1.2)
+    assert not has_scale(logs + 0.8, 0.8)
+    assert not has_scale(logs + 0.8, 1.8)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 6, 18])
+def test_sampling_levels_fall_from_first_to_last_to_zero(steps):
+    levels = sampling_levels(steps, sigma_min=0.05, sigma_max=20.0)
+    assert levels.shape == (steps + 1,)
+    assert levels[0].item() == pytest.approx(20.0, rel=1e-5)
+    assert levels[-1] == 0
+    assert (levels.diff() < 0).all()
+    if steps > 1:
+        assert levels[-2].item() == pytest.approx(0.05, rel=1e-4)
+
+
+def test_sampling_levels_are_those_of_equation_5():
+    levels = sampling_levels(5, sigma_min=0.002, sigma_max=80.0, rho=7.0).tolist()
+    expected = [(80 ** (1 / 7) + i / 4 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(5)]
+    assert levels[:-1] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("num", [10, 500, 1000])
+def test_chain_levels_are_those_of_the_chain_multiplied_out(num):
+    """A loop over Ho et al.'s betas."""
+    kept, expected = 1.0, []
+    for step in range(num):
+        beta = (1e-4 + (0.02 - 1e-4) * step / (num - 1)) * 1000 / num
+        kept *= 1 - min(beta, 0.999)
+        expected.append(math.sqrt((1 - kept) / kept))
+    levels = linear_schedule_levels(num)
+    assert levels.tolist() == pytest.approx(expected, rel=1e-4)
+    assert (levels.diff() > 0).all()
+    assert levels.isfinite().all()

@@ -1,0 +1,72 @@
+import pytest
+import torch
+from torch import nn
+
+from dpsad.networks.unet import NetworkConfig, UNet
+
+
+@pytest.fixture
+def make_unet(perturbed):
+    def make(*, image_channels=1, **shape):
+        return perturbed(UNet(NetworkConfig(channels=8, **shape), image_channels=image_channels, num_classes=3))
+
+    return make
+
+
+def inputs(generator, batch, chan, height, width):
+    x = torch.randn(batch, chan, height, width, generator=generator)
+    return x, torch.linspace(-1.5, 1.5, batch), torch.arange(batch) % 4
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (28, 28), (32, 32), (64, 64), (9, 7), (1, 5)])
+@pytest.mark.parametrize("shape", [{}, {"patch": 2}, {"multipliers": (1, 2, 2), "attention": True}, {"blocks": 2}])
+@pytest.mark.parametrize("chan", [1, 3])
+def test_output_has_the_image_s_shape(make_unet, generator, height, width, shape, chan):
+    answer = make_unet(image_channels=chan, **shape)(*inputs(generator, 2, chan, height, width))
+    assert answer.shape == (2, chan, height, width)
+    assert answer.isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [{}, {"patch": 2, "attention": True}])
+def test_examples_do_not_see_each_other(make_unet, generator, shape):
+    unet = make_unet(**shape)
+    x, level, labels = inputs(generator, 4, 1, 9, 7)
+    before = unet(x, level, labels)
+    others = torch.tensor([True, False, True, True])
+    x[others], level[others], labels[others] = 50.0, 1.9, 3
+    after = unet(x, level, labels)
+    torch.testing.assert_close(after[1], before[1], rtol=1e-4, atol=1e-5)
+    assert (after[0] - before[0]).abs().max() > 0.1
+
+
+def test_nothing_in_it_mixes_a_batch(make_unet):
+    mixing = nn.modules.batchnorm._NormBase
+    assert not any(isinstance(module, mixing) for module in make_unet(attention=True).modules())
+
+
+def test_every_parameter_and_every_input_matters(make_unet, generator):
+    """Labels, "no label", noise level and pixels; and no layer is left out of the forward pass."""
+    unet = make_unet(attention=True, patch=2)
+    x, level, _ = inputs(generator, 4, 1, 8, 8)
+    x, level = x[:1].expand(4, -1, -1, -1), level[:1].expand(4)
+    by_label = unet(x, level, torch.arange(4))
+    by_level = unet(x, torch.linspace(-2, 2, 4), torch.zeros(4).long())
+    for answers in (by_label, by_level):
+        assert (answers[:, None] - answers[None]).abs().amax(dim=(2, 3, 4)).add(torch.eye(4)).min() > 1e-3
+    by_label.square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in unet.parameters())
+
+
+def test_it_starts_at_zero():
+    """So that a new denoiser answers with its preconditioned input alone."""
+    unet = UNet(NetworkConfig(channels=8, attention=True), image_channels=1, num_classes=3)
+    assert not unet(torch.ones(1, 1, 8, 8), torch.zeros(1), torch.zeros(1).long()).any()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "key"),
+    [({"channels": 0}, "channels"), ({"blocks": 0}, "blocks"), ({"patch": 0}, "patch"), ({"multipliers": ()}, "mult")],
+)
+def test_a_shape_that_cannot_be_built_is_refused_by_key(wrong, key):
+    with pytest.raises(ValueError, match=rf"network\.{key}"):
+        NetworkConfig(**wrong)

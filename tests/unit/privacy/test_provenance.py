@@ -1,0 +1,21 @@
+import pytest
+
+from dpsad.privacy.provenance import Provenance, require_released
+
+
+@pytest.mark.parametrize("provenance", [Provenance.PUBLIC, Provenance.RELEASED])
+def test_public_and_released_models_may_enter(provenance):
+    require_released("the teacher", provenance, "a record's row")
+
+
+@pytest.mark.parametrize("provenance", [Provenance.PRIVATE, Provenance("private")])
+def test_a_private_model_is_refused_with_what_where_and_the_mend(provenance):
+    with pytest.raises(
+        ValueError, match=r"the teacher has provenance 'private' .*a record's row.*teacher\.data=sketch"
+    ):
+        require_released("the teacher", provenance, "a record's row")
+
+
+def test_names_are_what_files_hold():
+    """Saved teachers name their provenance so; a renamed member would not load."""
+    assert [provenance.value for provenance in Provenance] == ["public", "released", "private"]
