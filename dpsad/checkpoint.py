@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -161,8 +162,12 @@ class Checkpoint:
 
 
 def progress(checkpoint: Checkpoint, total: int, stage: str) -> Iterator[int]:
-    """The checkpoint's remaining steps, with a progress bar named after the stage."""
-    return iter(tqdm(checkpoint.remaining(total), desc=stage, initial=checkpoint.step, total=total, unit="step"))
+    """The checkpoint's remaining steps, with a progress bar named after the stage, and a word when it is stopped."""
+    try:
+        yield from tqdm(checkpoint.remaining(total), desc=stage, initial=checkpoint.step, total=total, unit="step")
+    except KeyboardInterrupt:
+        print(f"{stage}: stopped after {checkpoint.step} steps; the same command goes on from here", file=sys.stderr)
+        raise
 
 
 @contextmanager

@@ -126,13 +126,10 @@ def quickstart(overrides: Overrides = None) -> None:
 def main() -> None:
     """Runs a command; errors that a user can mend are one line and exit code 2."""
     try:
-        app(standalone_mode=True)
+        app()
     except (ValueError, CheckpointError) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("stopped; the same command goes on from here", err=True)
-        sys.exit(130)
 
 
 if __name__ == "__main__":
