@@ -87,10 +87,11 @@ def evaluate(
     run: RunFolder,
     num: Annotated[int, typer.Option(help="Synthetic images to train classifiers on.", min=10)] = 20_000,
     seed: Annotated[int, typer.Option(help="Of samples, classifiers and draws.", min=0)] = 0,
+    compare: Annotated[bool, typer.Option(help="Measure real data and the sketch alone, too.")] = True,
 ) -> None:
     """Measure a run: downstream accuracy and Frechet distance, beside real data and the sketch alone."""
     config = read_config(None, [f"run={run}"])
-    typer.echo(summary(evaluate_run(config, num=num, seed=seed, say=tqdm.write)))
+    typer.echo(summary(evaluate_run(config, num=num, seed=seed, compare=compare, say=tqdm.write)))
 
 
 @app.command()
@@ -115,7 +116,7 @@ def quickstart(overrides: Overrides = None) -> None:
     config = read_config("digits", overrides)
     run_teach(config, tqdm.write)
     run_distill(config, tqdm.write)
-    result = evaluate_run(config, num=2000, seed=0, say=tqdm.write)
+    result = evaluate_run(config, num=2000, seed=0, compare=True, say=tqdm.write)
     out = Path(config.run) / "samples"
     if not out.exists():
         sample(Path(config.run), num=500, out=out, seed=0, label=None, batch_size=250, device=config.device)

@@ -1,6 +1,7 @@
 """Measures a run's samples against real images; the result is private."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,20 +11,24 @@ from dpsad import build
 from dpsad.checkpoint import load
 from dpsad.config import Config
 from dpsad.data.sources import load_images
+from dpsad.evaluation.downstream import BATCH_SIZE
 from dpsad.evaluation.evaluate import evaluate_samples
 from dpsad.evaluation.features import load_reference, train_reference
 from dpsad.release import load_student
 from dpsad.stages.generate import even_labels, generate
 from students.prototypes import Prototypes
 
+REFERENCE_BATCHES = 1000  # the reference classifier takes at least this many, and three epochs
 
-def evaluate_run(config: Config, *, num: int, seed: int, say: Callable[[str], None]) -> dict:
+
+def evaluate_run(config: Config, *, num: int, seed: int, compare: bool, say: Callable[[str], None]) -> dict:
     """Samples the released student, measures, and writes private/evaluation.json.
 
     Args:
         config: of a run that has been distilled.
         num: synthetic images to train classifiers on.
         seed: of samples, classifiers and draws.
+        compare: whether to measure real images and the sketch by the same rule, which takes three times as long.
         say: receives a line after each measurement.
 
     Returns:
@@ -37,12 +42,16 @@ def evaluate_run(config: Config, *, num: int, seed: int, say: Callable[[str], No
     samples = generate(student, labels, seed=seed)
     reference_path = run / "private" / "reference.safetensors"
     if not reference_path.exists():
-        train_reference(train.images, train.labels, num_classes=num_classes, seed=0, device=device).save(reference_path)
+        epochs = max(3, math.ceil(REFERENCE_BATCHES * BATCH_SIZE / len(train)))
+        train_reference(train.images, train.labels, num_classes=num_classes, seed=0, epochs=epochs, device=device).save(
+            reference_path
+        )
     result = evaluate_samples(
         (samples, labels),
         train=(train.images, train.labels),
         test=(test.images, test.labels),
-        sketch=_sketch_images(config, labels, seed),
+        sketch=_sketch_images(config, labels, seed) if compare else None,
+        real=compare,
         num_classes=num_classes,
         seed=seed,
         device=device,

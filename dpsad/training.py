@@ -24,7 +24,7 @@ from dpsad.stages.distill import distill
 from dpsad.stages.nominal import REASONS
 from dpsad.stages.refine import refine
 from dpsad.stages.sketch import sketch
-from dpsad.stages.teach import Draw, teach
+from dpsad.stages.teach import teach
 from students.few_step import FewStepStudent
 from students.prototypes import Prototypes
 from teachers.denoiser import DenoiserTeacher
@@ -103,8 +103,17 @@ def run_teach(config: Config, say: Say) -> None:
     if path.exists():
         say(f"teach: {path} is there already")
         return
-    draw, subject, provenance, ledger = _lessons(config, say)
     device = build.device_of(config)
+    ledger, prototypes = Ledger(config.privacy.epsilon, config.privacy.delta), None
+    if config.teacher.data == "sketch":
+        prototypes, subject, ledger = run_sketch(config, say)
+        provenance = Provenance.RELEASED
+        draw = build.draw_from_prototypes(prototypes, config.augmentation, len(subject.class_names))
+    else:
+        private = config.teacher.data == "private"
+        images = load_records(config, say) if private else load_images(config.public_data, "train")
+        provenance, subject = (Provenance.PRIVATE if private else Provenance.PUBLIC), Subject.of(images)
+        draw = build.draw_from_images(images, config.augmentation, device)
     start = time.perf_counter()
     denoiser = teach(
         config.teacher,
@@ -116,28 +125,21 @@ def run_teach(config: Config, say: Say) -> None:
         log=Log(run, "teach"),
         precision=config.precision,
     )
-    product = {"model": denoiser.state_dict(), "provenance": provenance.value, "network": flatten(config.network)}
-    save_atomic({**product, "subject": subject.to_dict(), "ledger": ledger.state_dict()}, path)
+    product = {
+        "model": denoiser.state_dict(),
+        "provenance": provenance.value,
+        "network": flatten(config.network),
+        "subject": subject.to_dict(),
+        "ledger": ledger.state_dict(),
+        "prototypes": prototypes.state_dict() if prototypes is not None else None,
+    }
+    save_atomic(product, path)
     say(f"teach: {config.teacher.steps} steps in {time.perf_counter() - start:.0f} s, provenance {provenance.value}")
-
-
-def _lessons(config: Config, say: Say) -> tuple[Draw, Subject, Provenance, Ledger]:
-    """What the teacher learns from, and what that makes it."""
-    device = build.device_of(config)
-    if config.teacher.data == "sketch":
-        prototypes, subject, ledger = run_sketch(config, say)
-        draw = build.draw_from_prototypes(prototypes, config.augmentation, len(subject.class_names))
-        return draw, subject, Provenance.RELEASED, ledger
-    private = config.teacher.data == "private"
-    images = load_records(config, say) if private else load_images(config.public_data, "train")
-    draw = build.draw_from_images(images, config.augmentation, device)
-    provenance = Provenance.PRIVATE if private else Provenance.PUBLIC
-    return draw, Subject.of(images), provenance, Ledger(config.privacy.epsilon, config.privacy.delta)
 
 
 def run_distill(config: Config, say: Say) -> None:
     """Distils the run's student, refines it with records where planned, and exports the release."""
-    teacher, subject, ledger = read_teacher(config)
+    teacher, prototypes, subject, ledger = read_teacher(config)
     build.check_teacher(config, teacher)
     begun = (Path(config.run) / "private" / "distill.checkpoint").exists()
     run = open_run(config.run, config, (*FIXED, *STUDENT_KEYS) if begun else FIXED)
@@ -160,8 +162,10 @@ def run_distill(config: Config, say: Say) -> None:
         nominal = build.nominal_plan_of(config, build.num_records_of(config, records))
         say("warning: guarantee=published is NOT a formal privacy guarantee; the epsilon of this run is nominal")
         draw = build.draw_from_images(records, config.augmentation, device)
+    elif prototypes is not None:
+        draw = build.draw_from_prototypes(prototypes, config.augmentation, len(subject.class_names))
     else:
-        draw, _, _, _ = _lessons(config, say)
+        draw = build.draw_from_images(load_images(config.public_data, "train"), config.augmentation, device)
     start = time.perf_counter()
     student = distill(
         config.student,
@@ -222,16 +226,18 @@ def _refine(
     return refined
 
 
-def read_teacher(config: Config) -> tuple[DenoiserTeacher, Subject, Ledger]:
-    """Loads the run's teacher, or the one at `teacher.path`, with what it has cost.
+def read_teacher(config: Config) -> tuple[DenoiserTeacher, Prototypes | None, Subject, Ledger]:
+    """Loads the run's teacher, or the one at `teacher.path`, with the prototypes it learned from and what it has cost.
 
     Raises:
         ValueError: there is none, or it has another shape than `network` says.
+        BudgetExceeded: it has cost more than this run may spend.
     """
     path = Path(config.teacher.path or Path(config.run) / "private" / "teacher.pt")
     if not path.exists():
         raise ValueError(f"no teacher at {path}; run `dpsad teach run={config.run}` first, or pass teacher.path=...")
-    saved = load(path)
+    device = build.device_of(config)
+    saved = load(path, map_location=device)
     if saved["network"] != flatten(config.network):
         raise ValueError(
             f"the teacher at {path} was built with network={saved['network']}, this run has {flatten(config.network)}; "
@@ -243,4 +249,5 @@ def read_teacher(config: Config) -> tuple[DenoiserTeacher, Subject, Ledger]:
     ledger = Ledger(config.privacy.epsilon, config.privacy.delta)
     for purpose, plan in saved["ledger"]["entries"]:
         ledger.charge(purpose, ReleasePlan.from_dict(plan))
-    return DenoiserTeacher(denoiser, Provenance(saved["provenance"])), subject, ledger
+    prototypes = Prototypes(**saved["prototypes"]) if saved["prototypes"] is not None else None
+    return DenoiserTeacher(denoiser, Provenance(saved["provenance"])), prototypes, subject, ledger

@@ -23,6 +23,7 @@ def evaluate_samples(
     train: LabelledImages,
     test: LabelledImages,
     sketch: LabelledImages | None = None,
+    real: bool = True,
     num_classes: int,
     seed: int,
     device: torch.device | str = "cpu",
@@ -47,6 +48,7 @@ def evaluate_samples(
         train: the real training set, likewise.
         test: the real test set, likewise; it is never chosen on.
         sketch: images made from the sketch alone, likewise.
+        real: whether real images are measured too.
         num_classes: number of classes.
         seed: fixes the draws and the training of classifiers and reference.
         device: where to train and measure.
@@ -57,7 +59,7 @@ def evaluate_samples(
 
     Returns:
         JSON-serialisable dict:
-        "student", "real", "sketch" (None where not given), each
+        "student", "real", "sketch" (None where not asked for), each
             "num_images": images that the classifiers trained on, held-out ones included;
             "classifiers": kind -> the fields of `DownstreamResult`;
             "frechet": distance to the real training images;
@@ -77,10 +79,10 @@ def evaluate_samples(
 
     num_frechet = min(MAX_FRECHET_IMAGES, len(samples[0]), len(test[0]))
     anchor, _ = _draw(train, MAX_FRECHET_IMAGES, generator)
-    real = _draw(train, len(samples[0]), generator)
+    own = _draw(train, len(samples[0]), generator) if real else None
 
     result: dict = {}
-    for name, judged, compared in (("student", samples, samples), ("real", real, test), ("sketch", sketch, sketch)):
+    for name, judged, compared in (("student", samples, samples), ("real", own, test), ("sketch", sketch, sketch)):
         if judged is None or compared is None:
             result[name] = None
             continue

@@ -162,6 +162,14 @@ def test_what_a_teacher_has_cost_comes_along_and_a_spent_budget_is_refused(finis
     assert not (tmp_path / "r" / "release").exists()
 
 
+def test_a_teacher_from_elsewhere_is_not_sketched_again(finished, command, tiny, tmp_path):
+    run, path = tmp_path / "r", f"teacher.path={finished / 'private' / 'teacher.pt'}"
+    assert command("distill", "--config", "digits", f"run={run}", *tiny, path)[0] == 0
+    assert not (run / "private" / "sketch.pt").exists()
+    statement = json.loads((run / "release" / "privacy.json").read_text())
+    assert statement["events"] == json.loads((finished / "release" / "privacy.json").read_text())["events"]
+
+
 def test_another_run_in_the_same_folder_is_refused_and_nothing_is_lost(finished, command, tiny):
     before = (finished / "config.yaml").read_bytes()
     code, printed = command("teach", "--config", "digits", f"run={finished}", *tiny, "privacy.epsilon=3")
