@@ -13,6 +13,8 @@ from dpsad.build import device_named
 from dpsad.checkpoint import CheckpointError
 from dpsad.config import Config
 from dpsad.config_files import PRESETS, find_config, load_config
+from dpsad.errors import require_choice
+from dpsad.evaluation.classifiers import KINDS
 from dpsad.judging import evaluate_run, summary
 from dpsad.release import load_student
 from dpsad.stages.generate import check_destination, even_labels, generate, write_samples
@@ -87,11 +89,15 @@ def evaluate(
     run: RunFolder,
     num: Annotated[int, typer.Option(help="Synthetic images to train classifiers on.", min=10)] = 20_000,
     seed: Annotated[int, typer.Option(help="Of samples, classifiers and draws.", min=0)] = 0,
+    classifier: Annotated[list[str] | None, typer.Option(help="logistic, mlp or cnn; repeat for several.")] = None,
     compare: Annotated[bool, typer.Option(help="Measure real data and the sketch alone, too.")] = True,
 ) -> None:
     """Measure a run: downstream accuracy and Frechet distance, beside real data and the sketch alone."""
+    for kind in classifier or []:
+        require_choice("--classifier", kind, KINDS)
+    kinds = [kind for kind in KINDS if not classifier or kind in classifier]
     config = read_config(None, [f"run={run}"])
-    typer.echo(summary(evaluate_run(config, num=num, seed=seed, compare=compare, say=tqdm.write)))
+    typer.echo(summary(evaluate_run(config, num=num, seed=seed, say=tqdm.write, classifiers=kinds, compare=compare)))
 
 
 @app.command()
@@ -116,7 +122,7 @@ def quickstart(overrides: Overrides = None) -> None:
     config = read_config("digits", overrides)
     run_teach(config, tqdm.write)
     run_distill(config, tqdm.write)
-    result = evaluate_run(config, num=2000, seed=0, compare=True, say=tqdm.write)
+    result = evaluate_run(config, num=2000, seed=0, say=tqdm.write)
     out = Path(config.run) / "samples"
     if not out.exists():
         sample(Path(config.run), num=500, out=out, seed=0, label=None, batch_size=250, device=config.device)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from dpsad import build
 from dpsad.checkpoint import load
 from dpsad.config import Config
 from dpsad.data.sources import load_images
+from dpsad.evaluation.classifiers import KINDS, Kind
 from dpsad.evaluation.downstream import BATCH_SIZE
 from dpsad.evaluation.evaluate import evaluate_samples
 from dpsad.evaluation.features import load_reference, train_reference
@@ -21,15 +22,24 @@ from students.prototypes import Prototypes
 REFERENCE_BATCHES = 1000  # the reference classifier takes at least this many, and three epochs
 
 
-def evaluate_run(config: Config, *, num: int, seed: int, compare: bool, say: Callable[[str], None]) -> dict:
+def evaluate_run(
+    config: Config,
+    *,
+    num: int,
+    seed: int,
+    say: Callable[[str], None],
+    classifiers: Sequence[Kind] = KINDS,
+    compare: bool = True,
+) -> dict:
     """Samples the released student, measures, and writes private/evaluation.json.
 
     Args:
         config: of a run that has been distilled.
         num: synthetic images to train classifiers on.
         seed: of samples, classifiers and draws.
-        compare: whether to measure real images and the sketch by the same rule, which takes three times as long.
         say: receives a line after each measurement.
+        classifiers: kinds to train.
+        compare: whether to measure real images and the sketch by the same rule, which takes three times as long.
 
     Returns:
         What `evaluate_samples` returns, and the privacy statement under "privacy".
@@ -52,6 +62,7 @@ def evaluate_run(config: Config, *, num: int, seed: int, compare: bool, say: Cal
         test=(test.images, test.labels),
         sketch=_sketch_images(config, labels, seed) if compare else None,
         real=compare,
+        classifiers=classifiers,
         num_classes=num_classes,
         seed=seed,
         device=device,
