@@ -185,12 +185,11 @@ def run_distill(config: Config, say: Say) -> None:
         assert records is not None
         student = _refine(config, run, student, records, ledger, randomness, say)
     few_step = FewStepStudent(student, config.sampler, subject.image_shape, subject.class_names)
-    fixed_noise = config.privacy.noise_seed is not None
     public_size = config.privacy.num_records == 0 and records is not None
     if nominal is not None:
         statement = nominal_statement(nominal, config.privacy.epsilon, config.privacy.delta, REASONS)
     else:
-        statement = records_statement(ledger, fixed_noise=fixed_noise, size_is_public=public_size)
+        statement = records_statement(ledger, size_is_public=public_size)
     export_release(run.release, few_step, config.network, statement)
     say(f"release: {run.release}")
 
@@ -248,6 +247,6 @@ def read_teacher(config: Config) -> tuple[DenoiserTeacher, Prototypes | None, Su
     denoiser.load_state_dict(saved["model"])
     ledger = Ledger(config.privacy.epsilon, config.privacy.delta)
     for purpose, plan in saved["ledger"]["entries"]:
-        ledger.charge(purpose, ReleasePlan.from_dict(plan))
+        ledger.charge(purpose, ReleasePlan.from_dict(plan), fixed_noise=saved["ledger"]["fixed_noise"])
     prototypes = Prototypes(**saved["prototypes"]) if saved["prototypes"] is not None else None
     return DenoiserTeacher(denoiser, Provenance(saved["provenance"])), prototypes, subject, ledger

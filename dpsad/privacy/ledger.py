@@ -18,11 +18,13 @@ class Ledger:
         epsilon: budget, > 0.
         delta: in (0, 1).
         entries: (purpose, plan) in the order they were charged.
+        fixed_noise: whether any of them was released with seeded noise, which voids the guarantee.
     """
 
     epsilon: float
     delta: float
     entries: list[tuple[str, ReleasePlan]] = field(default_factory=list)
+    fixed_noise: bool = False
 
     def __post_init__(self) -> None:
         if not self.epsilon > 0:
@@ -30,8 +32,13 @@ class Ledger:
         if not 0 < self.delta < 1:
             raise ValueError(f"privacy.delta={self.delta} must be between 0 and 1")
 
-    def charge(self, purpose: str, plan: ReleasePlan) -> None:
+    def charge(self, purpose: str, plan: ReleasePlan, *, fixed_noise: bool = False) -> None:
         """Enters a plan as spent, whole, before its first release.
+
+        Args:
+            purpose: names the plan in the statement.
+            plan: what will be released.
+            fixed_noise: whether its noise can be repeated by whoever knows a seed.
 
         Raises:
             BudgetExceeded: the plan does not fit; the ledger is unchanged.
@@ -46,6 +53,7 @@ class Ledger:
                 f"({self.spent():.4g} is spent); raise privacy.epsilon or plan fewer or noisier releases"
             )
         self.entries = entries
+        self.fixed_noise |= fixed_noise
 
     def spent(self) -> float:
         """Epsilon of everything charged so far, at the ledger's delta."""
@@ -68,9 +76,11 @@ class Ledger:
             "epsilon": self.epsilon,
             "delta": self.delta,
             "entries": [[purpose, plan.to_dict()] for purpose, plan in self.entries],
+            "fixed_noise": self.fixed_noise,
         }
 
     def load_state_dict(self, state: dict) -> None:
         """Takes up what was charged, and the budget it was charged to."""
         self.epsilon, self.delta = state["epsilon"], state["delta"]
         self.entries = [(purpose, ReleasePlan.from_dict(plan)) for purpose, plan in state["entries"]]
+        self.fixed_noise = state["fixed_noise"]

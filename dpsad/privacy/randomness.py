@@ -23,12 +23,17 @@ class PrivateRandomness:
 
     def __init__(self, device: torch.device | str = "cpu", *, seed: int | None = None):
         self.device = torch.device(device)
-        self._repeatable = None if seed is None else torch.Generator().manual_seed(seed)
+        self._seeded = None if seed is None else torch.Generator().manual_seed(seed)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a seed was given."""
+        return self._seeded is not None
 
     def uniform(self, num: int) -> Tensor:
         """[num] float64 in (0, 1), on the CPU."""
-        if self._repeatable is not None:
-            return torch.rand(num, dtype=torch.float64, generator=self._repeatable).clamp(min=2.0**-54)
+        if self._seeded is not None:
+            return torch.rand(num, dtype=torch.float64, generator=self._seeded).clamp(min=2.0**-54)
         words = torch.frombuffer(bytearray(os.urandom(8 * max(num, 1))), dtype=torch.int64)[:num]
         return ((words & (2**53 - 1)).double() + 0.5) * 2.0**-53
 

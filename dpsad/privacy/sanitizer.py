@@ -32,7 +32,7 @@ class Sanitizer:
             BudgetExceeded: the plan does not fit the ledger; nothing was released.
         """
         if not self.charged:
-            self.ledger.charge(self.purpose, self.plan)
+            self.ledger.charge(self.purpose, self.plan, fixed_noise=self.randomness.repeatable)
             self.charged = True
 
     def release(self, chunks: Iterable[Tensor | BlockRows | PartedRows], shape: tuple[int, ...]) -> Tensor:

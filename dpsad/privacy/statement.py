@@ -16,12 +16,11 @@ FIXED_NOISE = "privacy.noise_seed was set, so whoever knows it can take the nois
 PUBLIC_SIZE = "the number of records, which was taken from the data and counts as public"
 
 
-def records_statement(ledger: Ledger, *, fixed_noise: bool, size_is_public: bool) -> dict:
+def records_statement(ledger: Ledger, *, size_is_public: bool) -> dict:
     """What may be claimed of a student whose records came in through charged releases only.
 
     Args:
-        ledger: every charge of the run; epsilon is computed from it, not from the config.
-        fixed_noise: whether the noise was seeded, which voids the claim.
+        ledger: every charge of the run; epsilon is computed from it, not from the config. Seeded noise voids the claim.
         size_is_public: whether the number of records was read from the data.
 
     Returns:
@@ -30,9 +29,9 @@ def records_statement(ledger: Ledger, *, fixed_noise: bool, size_is_public: bool
     """
     return {
         "guarantee": "records",
-        "formal": not fixed_noise,
+        "formal": not ledger.fixed_noise,
         **ledger.statement(),
-        "reasons": [FIXED_NOISE] if fixed_noise else [],
+        "reasons": [FIXED_NOISE] if ledger.fixed_noise else [],
         "not_covered": [*NOT_COVERED, *([PUBLIC_SIZE] if size_is_public else [])],
     }
 

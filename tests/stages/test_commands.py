@@ -118,6 +118,11 @@ def test_a_fixed_noise_seed_voids_the_statement(command, tiny, tmp_path):
     statement = json.loads((tmp_path / "r" / "release" / "privacy.json").read_text())
     assert statement["formal"] is False
     assert "noise_seed" in statement["reasons"][0]
+    path = f"teacher.path={tmp_path / 'r' / 'private' / 'teacher.pt'}"
+    words = ("--config", "digits", f"run={tmp_path / 's'}", "refine.steps=0", *tiny[:3], path)
+    assert command("distill", *words)[0] == 0
+    statement = json.loads((tmp_path / "s" / "release" / "privacy.json").read_text())
+    assert statement["formal"] is False, "the teacher's noise was fixed elsewhere"
 
 
 @pytest.mark.parametrize("guarantee", ["records", "published"])
