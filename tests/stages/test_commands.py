@@ -16,6 +16,7 @@ from PIL import Image
 
 from dpsad import load_student
 from dpsad.checkpoint import load, save_atomic
+from dpsad.stages import refine as refine_stage
 
 
 def test_the_release_holds_what_is_safe_to_share_and_no_more(finished):
@@ -248,3 +249,27 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tiny, tmp_path):
     assert "the same command goes on" in errors
     step = load(checkpoint)["step"]
     assert 0 < step < 100_000
+
+
+def test_a_refinement_that_was_stopped_goes_on_without_a_second_charge(finished, command, tiny, tmp_path, monkeypatch):
+    run, teacher = tmp_path / "r", f"teacher.path={finished / 'private' / 'teacher.pt'}"
+    words = ("distill", "--config", "digits", f"run={run}", *tiny, teacher)
+    rows = refine_stage.record_rows
+
+    def interrupted_rows(*args):
+        if not (run / "stopped").exists():
+            (run / "stopped").touch()
+            os.kill(os.getpid(), signal.SIGINT)
+        return rows(*args)
+
+    monkeypatch.setattr(refine_stage, "record_rows", interrupted_rows)
+    code, printed = command(*words)
+    assert (code, "stopped after 1 steps" in printed) == (130, True)
+    sanitizer = load(run / "private" / "refine.checkpoint")["parts"]["sanitizer"]
+    assert (sanitizer["charged"], sanitizer["num_made"]) == (True, 1)
+    assert not (run / "release").exists()
+    code, printed = command(*words)
+    assert code == 0, printed
+    statement = json.loads((run / "release" / "privacy.json").read_text())
+    assert [event["purpose"] for event in statement["events"]].count("refine, gradient rows") == 1
+    assert load(run / "private" / "refine.checkpoint")["parts"]["sanitizer"]["num_made"] == 2
