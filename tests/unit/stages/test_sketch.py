@@ -17,7 +17,7 @@ SIZES = [[50, 30], [20, 60], [45, 45]]  # records of each class in each of its t
 class FreeLedger(Ledger):
     """Enters every charge, so that noise may be too small to account."""
 
-    def charge(self, purpose, plan):
+    def charge(self, purpose, plan, *, fixed_noise=False):
         self.entries = [*self.entries, (purpose, plan)]
 
 
