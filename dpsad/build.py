@@ -1,6 +1,5 @@
 """From a config to objects. The only place that asks which guarantee or which kind a run has."""
 
-import copy
 import hashlib
 from typing import TypeVar
 
@@ -21,7 +20,7 @@ from dpsad.privacy.provenance import require_released
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.stages.distill import Levels, Sanitize
 from dpsad.stages.nominal import nominal_plan, published_noise
-from dpsad.stages.sketch import sketch_plans
+from dpsad.stages.sketch import sketch_plans, sketch_purpose
 from dpsad.stages.teach import Draw
 from students.prototypes import Prototypes
 from teachers.base import Teacher
@@ -167,7 +166,7 @@ def budget_plan(config: Config, num_records: int) -> list[NamedPlan]:
     plans: list[NamedPlan] = []
     if config.teacher.data == "sketch":
         for number, plan in zip(config.sketch.prototypes, sketch_plans(config.sketch, sketch_mu(config)), strict=True):
-            plans.append((f"sketch, {number} prototypes a class", plan))
+            plans.append((sketch_purpose(number), plan))
     if config.refine.steps:
         plans.append((REFINE, refine_plan(config, num_records, plans)))
     return plans
@@ -181,7 +180,7 @@ def epsilon_after(plans: list[NamedPlan], delta: float) -> list[float]:
 def student_start(config: Config, student: Denoiser, teacher: Denoiser) -> Denoiser:
     """The student as the loop finds it."""
     if config.student.start == "teacher":
-        student.load_state_dict(copy.deepcopy(teacher.state_dict()))
+        student.load_state_dict(teacher.state_dict())
     return student
 
 

@@ -204,8 +204,7 @@ def _refine(
     say: Say,
 ) -> Denoiser:
     num_records = build.num_records_of(config, records)
-    spent = list(ledger.entries)
-    plan: ReleasePlan = build.refine_plan(config, num_records, spent)
+    plan = build.refine_plan(config, num_records, ledger.entries)
     start = time.perf_counter()
     refined = refine(
         config.refine,

@@ -81,6 +81,11 @@ def sketch_plans(config: SketchConfig, mu: float) -> list[ReleasePlan]:
     ]
 
 
+def sketch_purpose(number: int) -> str:
+    """How the ledger names the releases of a resolution."""
+    return f"sketch, {number} prototypes a class"
+
+
 def sketch(
     config: SketchConfig,
     *,
@@ -116,7 +121,7 @@ def sketch(
     for number, plan in zip(config.prototypes, sketch_plans(config, mu), strict=True):
         bound = (1.0 if number == 1 else config.max_pull) * math.sqrt(size)
         centres = split(centres, number // centres.shape[1], config.spread, generator)
-        sanitizer = Sanitizer(plan, ledger, f"sketch, {number} prototypes a class", randomness)
+        sanitizer = Sanitizer(plan, ledger, sketch_purpose(number), randomness)
         for _ in range(plan.num_releases):
             rows = pull_rows(images, by_class, centres, bound, config.count_share)
             released = sanitizer.release(rows, (records.num_classes * number, size + 1))
