@@ -11,7 +11,7 @@ from statistics import mean
 
 import torch
 
-from dpsad import build
+from dpsad import build, build_sketch
 from dpsad.config import Config
 from dpsad.config_files import find_config, load_config
 from dpsad.data.sources import load_images
@@ -30,17 +30,19 @@ def main() -> None:
     config = replace(config, refine=replace(config.refine, steps=0))  # nothing kept back for the refinement
     train, test = load_images(config.data, "train"), load_images(config.data, "test")
     device = build.device_of(config)
+    train = replace(train, images=train.images.to(device), labels=train.labels.to(device))
     labels = even_labels(NUM, train.num_classes)
     accuracies = []
     for seed in SEEDS:
         generator = torch.Generator(device).manual_seed(seed)
         ledger = Ledger(config.privacy.epsilon, config.privacy.delta)
         start = time.perf_counter()
-        prototypes = sketch(
+        prototypes, _ = sketch(
             config.sketch,
-            records=train,
-            device=device,
-            mu=build.sketch_mu(config),
+            pulls=build_sketch.pulls_of_records(config, train),
+            plans=build_sketch.plans_of_sketch(config, len(train), train.num_classes),
+            num_classes=train.num_classes,
+            image_shape=train.image_shape,
             ledger=ledger,
             randomness=PrivateRandomness(device),
             generator=generator,

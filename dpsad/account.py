@@ -1,9 +1,10 @@
 """The whole budget plan as text, before a record is read."""
 
-from dpsad import build
+from dpsad import build, build_sketch
 from dpsad.config import Config
-from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY
+from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY, epsilon_of
 from dpsad.privacy.plan import ReleasePlan
+from dpsad.stages.sketch import NamedPlan
 
 
 def budget_table(config: Config) -> str:
@@ -24,16 +25,29 @@ def budget_table(config: Config) -> str:
                 f"{plan.noise_multiplier:.3f}, and the teacher is trained without any.",
             ]
         )
-    needs_records = bool(config.refine.steps)
-    plans = build.budget_plan(config, build.num_records_of(config) if needs_records else 1)
+    needs_records = bool(config.refine.steps) or config.guarantee == "shards"
+    plans = budget_plan(config, build.num_records_of(config) if needs_records else 1)
     lines = [
         f"guarantee={config.guarantee}, budget epsilon {privacy.epsilon:g} at delta {privacy.delta:g}, {ADJACENCY}"
     ]
-    totals = build.epsilon_after(plans, privacy.delta)
+    totals = [
+        epsilon_of([plan.event() for _, plan in plans[: index + 1]], privacy.delta) for index in range(len(plans))
+    ]
     lines += [_line(purpose, plan, total) for (purpose, plan), total in zip(plans, totals, strict=True)]
     if not plans:
         lines.append("nothing is released: epsilon 0")
     return "\n".join([*lines, f"accountant: {ACCOUNTANT}"])
+
+
+def budget_plan(config: Config, num_records: int) -> list[NamedPlan]:
+    """Every release that a formal run will make, in order, before a record is read."""
+    plans: list[NamedPlan] = []
+    if config.teacher.data == "sketch":
+        # bounds on rows may depend on the number of classes; what they cost does not
+        plans += build_sketch.plans_of_sketch(config, num_records, max(1, config.data.num_classes))
+    if config.refine.steps:
+        plans.append((build.REFINE, build.refine_plan(config, num_records, plans)))
+    return plans
 
 
 def _line(purpose: str, plan: ReleasePlan, total: float | None) -> str:

@@ -13,20 +13,18 @@ from dpsad.data.records import ImageSet
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.noise_levels import linear_schedule_levels, lognormal_levels
 from dpsad.networks.unet import UNet
-from dpsad.privacy.accounting import epsilon_of, gaussian_mu
 from dpsad.privacy.calibration import calibrate_noise_multiplier
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.provenance import require_released
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.stages.distill import Levels, Sanitize
 from dpsad.stages.nominal import nominal_plan, published_noise
-from dpsad.stages.sketch import sketch_plans, sketch_purpose
+from dpsad.stages.sketch import NamedPlan
 from dpsad.stages.teach import Draw
 from students.prototypes import Prototypes
 from teachers.base import Teacher
 
 Model = TypeVar("Model", bound=nn.Module)
-NamedPlan = tuple[str, ReleasePlan]
 REFINE = "refine, gradient rows"
 
 
@@ -113,13 +111,6 @@ def num_records_of(config: Config, records: ImageSet | None = None) -> int:
     return len(records)
 
 
-def sketch_mu(config: Config) -> float:
-    """The sketch's budget; all of it where nothing is left to refine."""
-    share = config.privacy.split if config.refine.steps else 1.0
-    # a hair below the exact budget, so that the accountant's rounding does not refuse it
-    return gaussian_mu(config.privacy.epsilon * (1 - 1e-4), config.privacy.delta) * share**0.5
-
-
 def refine_plan(config: Config, num_records: int, spent: list[NamedPlan]) -> ReleasePlan:
     """The refinement's releases, with the noise that the rest of the budget asks for."""
     refine = config.refine
@@ -159,22 +150,6 @@ def nominal_plan_of(config: Config, num_records: int) -> ReleasePlan:
             lambda multiplier: plan(multiplier).event(), epsilon=privacy.epsilon, delta=privacy.delta
         )
     )
-
-
-def budget_plan(config: Config, num_records: int) -> list[NamedPlan]:
-    """Every release that a `records` run will make, in order, before a record is read."""
-    plans: list[NamedPlan] = []
-    if config.teacher.data == "sketch":
-        for number, plan in zip(config.sketch.prototypes, sketch_plans(config.sketch, sketch_mu(config)), strict=True):
-            plans.append((sketch_purpose(number), plan))
-    if config.refine.steps:
-        plans.append((REFINE, refine_plan(config, num_records, plans)))
-    return plans
-
-
-def epsilon_after(plans: list[NamedPlan], delta: float) -> list[float]:
-    """Total epsilon after each plan."""
-    return [epsilon_of([plan.event() for _, plan in plans[: index + 1]], delta) for index in range(len(plans))]
 
 
 def student_start(config: Config, student: Denoiser, teacher: Denoiser) -> Denoiser:

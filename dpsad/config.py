@@ -12,13 +12,14 @@ from dpsad.privacy.provenance import Provenance, require_released
 from dpsad.stages.distill import StudentConfig
 from dpsad.stages.nominal import PublishedConfig
 from dpsad.stages.refine import RefineConfig
+from dpsad.stages.shards import ShardsConfig
 from dpsad.stages.sketch import SketchConfig
 from dpsad.stages.teach import TeacherConfig
 from students.few_step import SamplerConfig
 
-GUARANTEES = ("records", "published")
+GUARANTEES = ("records", "shards", "published")
 # what a run folder stands for: changing any of it makes another run
-FIXED = ("guarantee", "data", "public_data", "privacy", "network", "sketch", "teacher", "augmentation")
+FIXED = ("guarantee", "data", "public_data", "privacy", "network", "sketch", "shards", "teacher", "augmentation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,8 @@ class Config:
     device: auto (CUDA where there is one), cpu, cuda, cuda:1, ...
     precision: auto, float32 or bfloat16, for training.
     seed: of everything but privacy noise and batch sampling.
-    guarantee: records, or published (the paper's loop, whose accounting is nominal).
+    guarantee: records, shards (disjoint shards of records answer, each as one unit), or published (the paper's loop,
+        whose accounting is nominal).
     """
 
     run: str = "runs/default"
@@ -70,6 +72,7 @@ class Config:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     sketch: SketchConfig = field(default_factory=SketchConfig)
+    shards: ShardsConfig = field(default_factory=ShardsConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
     discriminator: CriticConfig = field(default_factory=CriticConfig)
@@ -80,11 +83,24 @@ class Config:
     def __post_init__(self) -> None:
         require_choice("guarantee", self.guarantee, GUARANTEES)
         require_choice("precision", self.precision, PRECISIONS)
-        if self.guarantee == "records":
-            provenance = Provenance.PRIVATE if self.teacher.data == "private" else Provenance.RELEASED
-            require_released(f"teacher.data={self.teacher.data}", provenance, "a run with guarantee=records")
-            if self.student.data_weight != 0:
+        if self.guarantee == "published":
+            return
+        where = f"a run with guarantee={self.guarantee}"
+        provenance = Provenance.PRIVATE if self.teacher.data == "private" else Provenance.RELEASED
+        require_released(f"teacher.data={self.teacher.data}", provenance, where)
+        if self.student.data_weight != 0:
+            raise ValueError(
+                f"student.data_weight={self.student.data_weight} needs guarantee=published: in {where} records enter "
+                "through rows, see refine.steps; use student.data_weight=0"
+            )
+        if self.guarantee == "shards":
+            if self.teacher.data != "sketch":
                 raise ValueError(
-                    f"student.data_weight={self.student.data_weight} needs guarantee=published: with guarantee=records "
-                    "records enter through rows, see refine.steps; use student.data_weight=0"
+                    f"teacher.data={self.teacher.data} leaves out the shards: in {where} the student's teacher learns "
+                    "from what they have released; use teacher.data=sketch"
+                )
+            if len(self.shards.levels) != len(self.sketch.prototypes):
+                raise ValueError(
+                    f"shards.levels={list(self.shards.levels)} must have one noise level for each of "
+                    f"sketch.prototypes={list(self.sketch.prototypes)}"
                 )

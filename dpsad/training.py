@@ -2,29 +2,34 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dpsad import build
+import torch
+
+from dpsad import build, build_sketch
 from dpsad.checkpoint import Checkpoint, load, save_atomic
 from dpsad.config import FIXED, Config
 from dpsad.config_files import flatten
 from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
 from dpsad.diffusion.denoiser import Denoiser
+from dpsad.networks.stacked import Stacked
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.provenance import Provenance
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.sanitizer import Sanitizer
-from dpsad.privacy.statement import nominal_statement, records_statement
+from dpsad.privacy.statement import formal_statement, nominal_statement
 from dpsad.release import export_release
 from dpsad.runs import Log, Run, open_run
 from dpsad.stages.distill import distill
 from dpsad.stages.nominal import REASONS
 from dpsad.stages.refine import refine
-from dpsad.stages.sketch import sketch
+from dpsad.stages.shards import draw_from_shards
+from dpsad.stages.sketch import Pulls, sketch
 from dpsad.stages.teach import teach
+from students.base import Answers
 from students.few_step import FewStepStudent
 from students.prototypes import Prototypes
 from teachers.denoiser import DenoiserTeacher
@@ -49,7 +54,7 @@ class Subject:
         chan, height, width = values["image_shape"]
         return Subject((chan, height, width), tuple(values["class_names"]))
 
-    def to_dict(self) -> dict:
+    def state_dict(self) -> dict:
         return {"image_shape": list(self.image_shape), "class_names": list(self.class_names)}
 
 
@@ -65,35 +70,83 @@ def load_records(config: Config, say: Say) -> ImageSet:
     return records
 
 
-def run_sketch(config: Config, say: Say) -> tuple[Prototypes, Subject, Ledger]:
+@dataclass(frozen=True)
+class Sketched:
+    """What the sketch has released, and what it has cost."""
+
+    prototypes: Prototypes
+    answers: Answers
+    subject: Subject
+    ledger: Ledger
+
+    def state_dict(self) -> dict:
+        return {name: part.state_dict() for name, part in vars(self).items()}
+
+    @staticmethod
+    def of(state: dict, device: torch.device, ledger: Ledger) -> "Sketched":
+        """Takes up a saved sketch; `ledger` is charged with what it has cost."""
+        for purpose, plan in state["ledger"]["entries"]:
+            ledger.charge(purpose, ReleasePlan.from_dict(plan), fixed_noise=state["ledger"]["fixed_noise"])
+        prototypes, answers = Prototypes(**state["prototypes"]).to(device), Answers(**state["answers"]).to(device)
+        return Sketched(prototypes, answers, Subject.from_dict(state["subject"]), ledger)
+
+
+def run_sketch(config: Config, say: Say) -> Sketched:
     """Releases the run's prototypes, or takes up those that it has released."""
     run = open_run(config.run, config, FIXED)
     path = run.private / "sketch.pt"
     ledger = Ledger(config.privacy.epsilon, config.privacy.delta)
     device = build.device_of(config)
     if path.exists():
-        saved = load(path)
-        ledger.load_state_dict(saved["ledger"])
-        return Prototypes(**saved["prototypes"]).to(device), Subject.from_dict(saved["subject"]), ledger
+        return Sketched.of(load(path), device, ledger)
     records = load_records(config, say)
+    num_records, subject = build.num_records_of(config, records), Subject.of(records)
+    records = replace(records, images=records.images.to(device), labels=records.labels.to(device))
+    randomness = PrivateRandomness(device, seed=config.privacy.noise_seed)
+    if config.guarantee == "shards":
+        pulls = _shard_pulls(config, run, records, randomness)
+    else:
+        pulls = build_sketch.pulls_of_records(config, records)
     start = time.perf_counter()
-    prototypes = sketch(
+    prototypes, answers = sketch(
         config.sketch,
-        records=records,
-        device=device,
-        mu=build.sketch_mu(config),
+        pulls=pulls,
+        plans=build_sketch.plans_of_sketch(config, num_records, records.num_classes),
+        num_classes=records.num_classes,
+        image_shape=records.image_shape,
         ledger=ledger,
-        randomness=PrivateRandomness(device, seed=config.privacy.noise_seed),
+        randomness=randomness,
         generator=build.generator_of(config, "sketch", device),
+        levels=build_sketch.levels_of_sketch(config),
     )
     seconds = time.perf_counter() - start
-    subject = Subject.of(records)
-    save_atomic(
-        {"prototypes": prototypes.state_dict(), "subject": subject.to_dict(), "ledger": ledger.state_dict()}, path
-    )
+    sketched = Sketched(prototypes, answers, subject, ledger)
+    save_atomic(sketched.state_dict(), path)
     Log(run, "sketch").public(prototypes=len(prototypes.labels), epsilon=ledger.spent(), seconds=seconds)
     say(f"sketch: {len(prototypes.labels)} prototypes in {seconds:.1f} s, epsilon {ledger.spent():.3f} so far")
-    return prototypes, subject, ledger
+    return sketched
+
+
+def _shard_pulls(config: Config, run: Run, records: ImageSet, randomness: PrivateRandomness) -> Pulls:
+    """Splits the records, trains the shards' teachers where they are trained, and lets them answer."""
+    shards, networks = build_sketch.split_records(config, records).to(records.images.device), None
+    if config.shards.answer == "denoisers":
+        networks = build_sketch.build_shard_networks(config, records.image_shape, records.num_classes)
+        settings = config.shards
+        taught = teach(
+            replace(config.teacher, steps=settings.steps, batch_size=settings.num_shards * settings.batch_size),
+            denoiser=Denoiser(networks),
+            num_classes=records.num_classes,
+            draw=draw_from_shards(records, shards, settings.batch_size),
+            generator=build.generator_of(config, "teach shards", records.images.device),
+            checkpoint=Checkpoint(run.private / "shards.checkpoint"),
+            log=Log(run, "teach shards"),
+            precision=config.precision,
+        )
+        assert isinstance(taught.network, Stacked)
+        networks = taught.network
+    teachers = build_sketch.build_shard_teachers(records, shards, networks)
+    return build_sketch.pulls_of_shards(config, records, shards, teachers, randomness)
 
 
 def run_teach(config: Config, say: Say) -> None:
@@ -104,11 +157,11 @@ def run_teach(config: Config, say: Say) -> None:
         say(f"teach: {path} is there already")
         return
     device = build.device_of(config)
-    ledger, prototypes = Ledger(config.privacy.epsilon, config.privacy.delta), None
+    sketched = None
     if config.teacher.data == "sketch":
-        prototypes, subject, ledger = run_sketch(config, say)
-        provenance = Provenance.RELEASED
-        draw = build.draw_from_prototypes(prototypes, config.augmentation, len(subject.class_names))
+        sketched = run_sketch(config, say)
+        provenance, subject = Provenance.RELEASED, sketched.subject
+        draw = build.draw_from_prototypes(sketched.prototypes, config.augmentation, len(subject.class_names))
     else:
         private = config.teacher.data == "private"
         images = load_records(config, say) if private else load_images(config.public_data, "train")
@@ -129,9 +182,8 @@ def run_teach(config: Config, say: Say) -> None:
         "model": denoiser.state_dict(),
         "provenance": provenance.value,
         "network": flatten(config.network),
-        "subject": subject.to_dict(),
-        "ledger": ledger.state_dict(),
-        "prototypes": prototypes.state_dict() if prototypes is not None else None,
+        "subject": subject.state_dict(),
+        "sketch": sketched.state_dict() if sketched is not None else None,
     }
     save_atomic(product, path)
     say(f"teach: {config.teacher.steps} steps in {time.perf_counter() - start:.0f} s, provenance {provenance.value}")
@@ -139,7 +191,8 @@ def run_teach(config: Config, say: Say) -> None:
 
 def run_distill(config: Config, say: Say) -> None:
     """Distils the run's student, refines it with records where planned, and exports the release."""
-    teacher, prototypes, subject, ledger = read_teacher(config)
+    teacher, subject, sketched = read_teacher(config)
+    ledger = sketched.ledger if sketched is not None else Ledger(config.privacy.epsilon, config.privacy.delta)
     build.check_teacher(config, teacher)
     begun = (Path(config.run) / "private" / "distill.checkpoint").exists()
     run = open_run(config.run, config, (*FIXED, *STUDENT_KEYS) if begun else FIXED)
@@ -162,8 +215,8 @@ def run_distill(config: Config, say: Say) -> None:
         nominal = build.nominal_plan_of(config, build.num_records_of(config, records))
         say("warning: guarantee=published is NOT a formal privacy guarantee; the epsilon of this run is nominal")
         draw = build.draw_from_images(records, config.augmentation, device)
-    elif prototypes is not None:
-        draw = build.draw_from_prototypes(prototypes, config.augmentation, len(subject.class_names))
+    elif sketched is not None:
+        draw = build.draw_from_prototypes(sketched.prototypes, config.augmentation, len(subject.class_names))
     else:
         draw = build.draw_from_images(load_images(config.public_data, "train"), config.augmentation, device)
     start = time.perf_counter()
@@ -173,6 +226,7 @@ def run_distill(config: Config, say: Say) -> None:
         teacher=teacher,
         critic=critic,
         draw=draw,
+        answers=sketched.answers if sketched is not None else None,
         levels=build.distillation_levels(config, device),
         sanitize=build.output_sanitizer(config, nominal.noise_multiplier if nominal else 0.0, randomness),
         generator=build.generator_of(config, "distill", device),
@@ -181,7 +235,7 @@ def run_distill(config: Config, say: Say) -> None:
         precision=config.precision,
     )
     say(f"distill: {config.student.steps} steps in {time.perf_counter() - start:.0f} s")
-    if config.guarantee == "records" and config.refine.steps:
+    if config.guarantee != "published" and config.refine.steps:
         assert records is not None
         student = _refine(config, run, student, records, ledger, randomness, say)
     few_step = FewStepStudent(student, config.sampler, subject.image_shape, subject.class_names)
@@ -189,7 +243,7 @@ def run_distill(config: Config, say: Say) -> None:
     if nominal is not None:
         statement = nominal_statement(nominal, config.privacy.epsilon, config.privacy.delta, REASONS)
     else:
-        statement = records_statement(ledger, size_is_public=public_size)
+        statement = formal_statement(ledger, guarantee=config.guarantee, size_is_public=public_size)
     export_release(run.release, few_step, config.network, statement)
     say(f"release: {run.release}")
 
@@ -224,8 +278,8 @@ def _refine(
     return refined
 
 
-def read_teacher(config: Config) -> tuple[DenoiserTeacher, Prototypes | None, Subject, Ledger]:
-    """Loads the run's teacher, or the one at `teacher.path`, with the prototypes it learned from and what it has cost.
+def read_teacher(config: Config) -> tuple[DenoiserTeacher, Subject, Sketched | None]:
+    """Loads the run's teacher, or the one at `teacher.path`, with the sketch it learned from and what that has cost.
 
     Raises:
         ValueError: there is none, or it has another shape than `network` says.
@@ -245,7 +299,5 @@ def read_teacher(config: Config) -> tuple[DenoiserTeacher, Prototypes | None, Su
     denoiser = build.build_denoiser(config, subject.image_shape, len(subject.class_names), "teach")
     denoiser.load_state_dict(saved["model"])
     ledger = Ledger(config.privacy.epsilon, config.privacy.delta)
-    for purpose, plan in saved["ledger"]["entries"]:
-        ledger.charge(purpose, ReleasePlan.from_dict(plan), fixed_noise=saved["ledger"]["fixed_noise"])
-    prototypes = Prototypes(**saved["prototypes"]) if saved["prototypes"] is not None else None
-    return DenoiserTeacher(denoiser, Provenance(saved["provenance"])), prototypes, subject, ledger
+    sketched = Sketched.of(saved["sketch"], device, ledger) if saved["sketch"] is not None else None
+    return DenoiserTeacher(denoiser, Provenance(saved["provenance"])), subject, sketched

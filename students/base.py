@@ -1,7 +1,9 @@
 """What every student offers the loop that trains it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from dpsad.diffusion.denoiser import Denoiser
@@ -24,6 +26,44 @@ class Proposal:
     sigma: Tensor
     labels: Tensor
     outputs: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What the student has asked, and the released answers: regression targets, again and again at no cost.
+
+    Attributes:
+        inputs: [num, chan, height, width] noisy images.
+        sigma: [num] their noise levels.
+        labels: [num] their classes.
+        targets: [num, chan, height, width] clean images.
+    """
+
+    inputs: Tensor
+    sigma: Tensor
+    labels: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @staticmethod
+    def join(parts: "Sequence[Answers]", image_shape: Sequence[int], device: torch.device) -> "Answers":
+        """All answers of several rounds; none gives empty ones."""
+        images, labels = torch.empty(0, *image_shape, device=device), torch.empty(0, dtype=torch.int64, device=device)
+        parts = [Answers(images, torch.empty(0, device=device), labels, images), *parts]
+        return Answers(*(torch.cat([vars(part)[key] for part in parts]) for key in vars(parts[0])))
+
+    def draw(self, num: int, generator: torch.Generator) -> "Answers":
+        """A random choice of them, with repetition."""
+        index = torch.randint(len(self), (num,), generator=generator, device=generator.device)
+        return Answers(self.inputs[index], self.sigma[index], self.labels[index], self.targets[index])
+
+    def to(self, device: torch.device) -> "Answers":
+        return Answers(*(tensor.to(device) for tensor in vars(self).values()))
+
+    def state_dict(self) -> dict:
+        return dict(vars(self))
 
 
 def propose(denoiser: Denoiser, clean: Tensor, sigma: Tensor, noise: Tensor, labels: Tensor) -> Proposal:

@@ -13,6 +13,12 @@ class Teacher(Protocol):
     provenance: Provenance
     num_shards: int
 
-    def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor) -> Tensor:
-        """[batch, chan, height, width], [batch], [batch] -> [num_shards, batch, chan, height, width]."""
+    def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor, shards: Tensor | None = None) -> Tensor:
+        """[batch, chan, height, width], [batch], [batch] -> [shards, batch, chan, height, width].
+
+        Args:
+            shards: which shards to ask; None asks all. Answers of all at once may not fit in memory.
+
+        Edge cases: NaN where a shard has nothing to say.
+        """
         ...

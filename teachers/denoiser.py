@@ -21,5 +21,5 @@ class DenoiserTeacher:
         self.denoiser, self.provenance = denoiser.eval().requires_grad_(False), provenance
 
     @torch.no_grad()
-    def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor) -> Tensor:
+    def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor, shards: Tensor | None = None) -> Tensor:
         return self.denoiser(x, sigma, labels)[None]

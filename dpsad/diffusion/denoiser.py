@@ -1,5 +1,7 @@
 """The one contract of every diffusion model here: a noisy image, its noise level and its label -> a clean image."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +16,7 @@ class Denoiser(nn.Module):
     Source: Karras et al. 2022, equation 7 and Table 1, column "Ours".
     """
 
-    def __init__(self, network: nn.Module, *, sigma_data: float = 0.5):
+    def __init__(self, network: Callable[..., Tensor], *, sigma_data: float = 0.5):
         super().__init__()
         self.network, self.sigma_data = network, sigma_data
 

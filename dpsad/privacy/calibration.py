@@ -1,5 +1,6 @@
 """How much noise a budget needs."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import dp_accounting
@@ -28,10 +29,13 @@ def calibrate_noise_multiplier(
         ValueError: the budget is not positive, or `spent` alone leaves nothing.
 
     Formal guarantee: the result was itself accounted and stays within (epsilon, delta) together with `spent`.
-    Edge cases: a budget that even a noise multiplier of 1e4 exceeds counts as spent.
+    Edge cases: an infinite budget asks for no noise, 0. A budget that even a noise multiplier of 1e4 exceeds
+        counts as spent.
     """
     if not epsilon > 0:
         raise ValueError(f"privacy.epsilon={epsilon} must be positive")
+    if epsilon == math.inf:
+        return 0.0
 
     def fits(noise_multiplier: float) -> bool:
         return epsilon_of([*spent, event_of(noise_multiplier)], delta) <= epsilon

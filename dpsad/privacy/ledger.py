@@ -1,5 +1,6 @@
 """The ledger: what was released, charged before it leaves."""
 
+import math
 from dataclasses import dataclass, field
 
 from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY, epsilon_of
@@ -60,15 +61,16 @@ class Ledger:
         return epsilon_of([plan.event() for _, plan in self.entries], self.delta)
 
     def statement(self) -> dict:
-        """What was spent, as plain data for privacy.json."""
+        """What was spent, as plain data for privacy.json; no bound at all is None, since JSON knows no infinity."""
+        spent = self.spent()
         return {
-            "epsilon": self.spent(),
+            "epsilon": spent if spent < math.inf else None,
             "delta": self.delta,
             "adjacency": ADJACENCY,
             "unit": sorted({plan.unit.value for _, plan in self.entries}),
             "accountant": ACCOUNTANT,
             "events": [{"purpose": purpose, **plan.to_dict()} for purpose, plan in self.entries],
-            "budget": {"epsilon": self.epsilon, "delta": self.delta},
+            "budget": {"epsilon": self.epsilon if self.epsilon < math.inf else None, "delta": self.delta},
         }
 
     def state_dict(self) -> dict:

@@ -8,15 +8,18 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class BlockRows:
-    """Rows that are zero outside one block each, stored without the zeros.
+    """Rows that are zero outside few blocks, stored without the zeros.
 
     Attributes:
-        values: [units, block_dim] each unit's block.
-        block: [units] int64, which block it is, in 0..num_blocks-1.
+        values: [entries, block_dim] the blocks that are not zero.
+        block: [entries] int64, which block of its row each is, in 0..num_blocks-1.
+        unit: [entries] int64, whose row it is part of, from 0 on within this chunk; None where each entry is a unit of
+            its own. A unit may have several entries for one block; they are summed.
     """
 
     values: Tensor
     block: Tensor
+    unit: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ def sum_clipped(rows: Tensor | BlockRows | PartedRows, max_norm: float, total: T
     Formal guarantee, edge cases: as `clip_rows`; sums are float32 whatever the rows are.
     """
     if isinstance(rows, BlockRows):
-        total.index_add_(0, rows.block, clip_rows(rows.values, max_norm))
+        entries = rows if rows.unit is None else _one_entry_a_block(rows, len(total))
+        total.index_add_(0, entries.block, _clip_entries(entries, max_norm))
         return
     parts = rows.parts if isinstance(rows, PartedRows) else [rows]
     parts = [part.flatten(1).float() for part in parts]
@@ -77,3 +81,23 @@ def sum_clipped(rows: Tensor | BlockRows | PartedRows, max_norm: float, total: T
         # 0 times NaN would be NaN
         with torch.autocast(total.device.type, enabled=False):
             into += scale @ (part if all_finite else part.nan_to_num(0, 0, 0))
+
+
+def _one_entry_a_block(rows: BlockRows, num_blocks: int) -> BlockRows:
+    """Sums a unit's entries for the same block, so that squared norms of entries add up to that of the row."""
+    assert rows.unit is not None
+    keys, entry = torch.unique(rows.unit * num_blocks + rows.block, return_inverse=True)
+    values = torch.zeros(len(keys), rows.values.shape[1], device=rows.values.device)
+    values.index_add_(0, entry, rows.values.float())
+    return BlockRows(values, keys % num_blocks, keys // num_blocks)
+
+
+def _clip_entries(rows: BlockRows, max_norm: float) -> Tensor:
+    """The entries of block rows, scaled by the factor that clips the whole row of their unit."""
+    if rows.unit is None:
+        return clip_rows(rows.values, max_norm)
+    squares = rows.values.square().sum(1)
+    num_units = int(rows.unit.max()) + 1 if len(rows.unit) else 0
+    norm = torch.zeros(num_units, device=squares.device).index_add_(0, rows.unit, squares).sqrt()
+    scale = clip_scale(norm, max_norm)[rows.unit, None]
+    return torch.where(scale > 0, rows.values * scale, 0)

@@ -15,23 +15,31 @@ NOT_COVERED = [
 FIXED_NOISE = "privacy.noise_seed was set, so whoever knows it can take the noise away"
 PUBLIC_SIZE = "the number of records, which was taken from the data and counts as public"
 
+NO_NOISE = "no noise was added, so there is no bound"
 
-def records_statement(ledger: Ledger, *, size_is_public: bool) -> dict:
+
+def formal_statement(ledger: Ledger, *, guarantee: str, size_is_public: bool) -> dict:
     """What may be claimed of a student whose records came in through charged releases only.
 
     Args:
-        ledger: every charge of the run; epsilon is computed from it, not from the config. Seeded noise voids the claim.
+        ledger: every charge of the run; epsilon is computed from it, not from the config. Seeded noise, or none, voids
+            the claim.
+        guarantee: records, or shards.
         size_is_public: whether the number of records was read from the data.
 
     Returns:
         JSON-serialisable dict with guarantee, formal, epsilon, delta, adjacency, unit, accountant, events, budget,
         reasons (why not formal, if so) and not_covered.
     """
+    spent = ledger.statement()
+    reasons = [FIXED_NOISE] if ledger.fixed_noise else []
+    if spent["epsilon"] is None:
+        reasons.append(NO_NOISE)
     return {
-        "guarantee": "records",
-        "formal": not ledger.fixed_noise,
-        **ledger.statement(),
-        "reasons": [FIXED_NOISE] if ledger.fixed_noise else [],
+        "guarantee": guarantee,
+        "formal": not reasons,
+        **spent,
+        "reasons": reasons,
         "not_covered": [*NOT_COVERED, *([PUBLIC_SIZE] if size_is_public else [])],
     }
 

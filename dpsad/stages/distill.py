@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from discriminators.losses import critic_loss, non_saturating_loss, saturating_loss
 from dpsad.checkpoint import Checkpoint, progress
-from dpsad.diffusion.denoiser import Denoiser, loss_weight
+from dpsad.diffusion.denoiser import Denoiser, loss_weight, weighted_error
 from dpsad.diffusion.ema import ExponentialMovingAverage
 from dpsad.errors import require_choice, require_positive
 from dpsad.networks.precision import autocast
 from dpsad.runs import Log
 from dpsad.stages.teach import Draw, warm_cosine
-from students.base import Proposal, propose
+from students.base import Answers, Proposal, propose
 from teachers.base import Teacher
 
 Levels = Callable[[int, torch.Generator], Tensor]  # how many -> noise levels
@@ -70,6 +70,7 @@ def distill(
     checkpoint: Checkpoint,
     log: Log,
     precision: str = "auto",
+    answers: Answers | None = None,
 ) -> Denoiser:
     """Trains the student on its teacher's answers.
 
@@ -82,6 +83,8 @@ def distill(
         sanitize: passes the gradient at the student's outputs; the identity where everything here is released.
         generator: model randomness.
         checkpoint, log: as in `teach`.
+        answers: released answers to earlier questions, which are replayed beside the teacher's: a quarter of a batch
+            in each step. None, or empty ones, replay nothing.
 
     Returns:
         The averaged student.
@@ -106,6 +109,12 @@ def distill(
             gradient = output_gradient(config, proposal, answer, clean, critic, student.sigma_data)
         optimizer.zero_grad(set_to_none=True)
         proposal.outputs.backward(sanitize(gradient) / len(clean))
+        if answers is not None and len(answers):
+            replayed = answers.draw(max(1, config.batch_size // 4), generator)
+            with autocast(device, precision):
+                outputs = student(replayed.inputs, replayed.sigma, replayed.labels)
+            error = weighted_error(outputs, replayed.targets, replayed.sigma, student.sigma_data)
+            (error.sum() / len(clean)).backward()
         optimizer.step()
         schedule.step()
         ema.update(student, len(clean))

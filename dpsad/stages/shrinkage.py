@@ -16,15 +16,17 @@ def wiener_shrink(images: Tensor, noise_variance: Tensor) -> Tensor:
 
     Args:
         images: [num, chan, height, width] signal plus white noise, the signal centred at 0.
-        noise_variance: [num] variance of each image's noise per pixel, > 0.
+        noise_variance: [num] variance of each image's noise per pixel, >= 0.
 
     Returns:
         [num, chan, height, width] estimates of the signal.
 
-    Edge cases: where the released power is below the noise, the estimate is 0.
+    Edge cases: where the released power is below the noise, the estimate is 0; without noise, the images as they are.
 
     Source: Wiener 1949; empirical Bayes as Efron and Morris 1973, one group per frequency.
     """
+    if not noise_variance.any():
+        return images
     height, width = images.shape[-2:]
     down, across = cosine_basis(height).to(images), cosine_basis(width).to(images)
     spectrum = down @ images @ across.T

@@ -1,41 +1,43 @@
-"""Sketch stage: records pull class-conditional prototypes into place, one clipped and noised row each.
+"""Sketch stage: the private side pulls class-conditional prototypes into place, one clipped and noised row a unit.
 
-In every round each record finds the nearest prototype of its own class. Its row is its pull on that prototype, beside
-a one that counts it; it is zero elsewhere. Rounds of one resolution repeat, as in Lloyd's algorithm, and the noise of
-each is shrunk away where the released power does not rise above it, so that many cheap rounds beat one dear one. Then
-every prototype splits and finer rounds follow.
+The student's first form is images that it holds directly. In every round it proposes them all, and each privacy unit
+answers with its pulls on them, see `dpsad.stages.pulls` for whose and how. Rounds of one resolution repeat, as in
+Lloyd's algorithm, and the noise of each is shrunk away where the released power does not rise above it, so that many
+cheap rounds beat one dear one. Then every prototype splits and finer rounds follow.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dpsad.data.augmentation import smooth_fields
-from dpsad.data.records import ImageSet
 from dpsad.errors import require_positive
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.randomness import PrivateRandomness
-from dpsad.privacy.rows import BlockRows, clip_rows
+from dpsad.privacy.rows import BlockRows
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.stages.shrinkage import wiener_shrink
+from students.base import Answers, Proposal
 from students.prototypes import Prototypes
 
-CHUNK = 4096  # records whose rows are held at once
+# what is proposed, bound on one pull -> chunks of rows, each [units, proposed images, pixels + 1] or block rows
+Pulls = Callable[[Proposal, float], Iterable[Tensor | BlockRows]]
+NamedPlan = tuple[str, ReleasePlan]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SketchConfig:
-    """How the sketch is released.
+    """How prototypes are released.
 
     prototypes: per class, at each resolution; each a multiple of the one before. The first is the class mean.
     rounds: at each resolution.
     shares: of the sketch's budget (of mu^2), spent in all rounds of each resolution.
-    max_pull: bound on a record's pull, as root mean square over pixels; the class mean's rounds take 1.
-    count_share: share of a row's squared norm that counts the record.
+    max_pull: bound on one pull, as root mean square over pixels; the class mean's rounds take 1.
+    count_share: share of a pull's squared norm that counts whoever pulls.
     spread: of a prototype's children around it, as root mean square over pixels.
     min_count: prototypes with a released count below this are not drawn.
     """
@@ -67,108 +69,103 @@ class SketchConfig:
             raise ValueError(f"sketch.count_share={self.count_share} must be between 0 and 1")
 
 
-def sketch_plans(config: SketchConfig, mu: float) -> list[ReleasePlan]:
-    """The releases of a sketch, one plan per resolution.
+def sketch_plans(
+    config: SketchConfig, mu: float, *, unit: Unit = Unit.RECORD, max_norms: Sequence[float] | None = None
+) -> list[NamedPlan]:
+    """The releases of a sketch, one plan per resolution, with the name that the ledger gives it.
 
     Args:
         mu: signal-to-noise ratio of all releases together; they cost what one Gaussian release of multiplier 1/mu does.
+        unit: whose rows they are.
+        max_norms: bound on a row's norm, by resolution; None takes 1, the norm of one pull.
     """
+    factor = 2 if unit is Unit.SHARD else 1  # how far one record moves the sum, in norms of a row
     return [
-        ReleasePlan(
-            unit=Unit.RECORD, max_norm=1.0, noise_multiplier=math.sqrt(rounds / share) / mu, num_releases=rounds
+        (
+            f"sketch, {number} prototypes a class",
+            ReleasePlan(
+                unit=unit,
+                max_norm=max_norm,
+                noise_multiplier=factor * math.sqrt(rounds / share) / mu,
+                num_releases=rounds,
+            ),
         )
-        for rounds, share in zip(config.rounds, config.shares, strict=True)
+        for number, rounds, share, max_norm in zip(
+            config.prototypes, config.rounds, config.shares, max_norms or [1.0] * len(config.rounds), strict=True
+        )
     ]
-
-
-def sketch_purpose(number: int) -> str:
-    """How the ledger names the releases of a resolution."""
-    return f"sketch, {number} prototypes a class"
 
 
 def sketch(
     config: SketchConfig,
     *,
-    records: ImageSet,
-    device: torch.device,
-    mu: float,
+    pulls: Pulls,
+    plans: Sequence[NamedPlan],
+    num_classes: int,
+    image_shape: tuple[int, int, int],
     ledger: Ledger,
     randomness: PrivateRandomness,
     generator: torch.Generator,
-) -> Prototypes:
+    levels: Sequence[float] | None = None,
+) -> tuple[Prototypes, Answers]:
     """Releases prototypes of each class.
 
     Args:
-        records: the private records.
-        device: where to work; as the randomness and the generator.
-        mu: the sketch's budget, see `sketch_plans`.
+        pulls: the private side; gives each unit's row for what is proposed.
+        plans: one per resolution, see `sketch_plans`.
         ledger: is charged before each resolution's first release.
         randomness: secret; the privacy noise.
-        generator: public; how prototypes split.
+        generator: public; how prototypes split, and the noise on what is proposed.
+        levels: noise level at which prototypes are proposed, by resolution; None proposes them as they are.
 
     Returns:
-        prototypes[-1] images per class.
+        prototypes[-1] images per class, and everything that was asked at a noise level with the released answer.
 
-    Formal guarantee: the result is post-processing of the releases in `sketch_plans`; each record contributes one row
-    of norm at most 1 to each.
+    Formal guarantee: the result is post-processing of the releases in `plans`, provided that `pulls` gives each unit
+    one row of its own.
     Edge cases: a class with few records gives prototypes near its parents', with small counts.
     """
-    images, labels = records.images.to(device), records.labels.to(device)
-    size = images[0].numel()
-    centres = torch.zeros(records.num_classes, 1, *records.image_shape, device=device)
-    counts = torch.full((records.num_classes, 1), math.inf, device=device)
-    by_class = [(labels == label).nonzero().flatten() for label in range(records.num_classes)]
-    for number, plan in zip(config.prototypes, sketch_plans(config, mu), strict=True):
+    device, size = generator.device, math.prod(image_shape)
+    centres = torch.zeros(num_classes, 1, *image_shape, device=device)
+    counts = torch.full((num_classes, 1), math.inf, device=device)
+    asked = []
+    for number, level, (purpose, plan) in zip(config.prototypes, levels or [0.0] * len(plans), plans, strict=True):
         bound = (1.0 if number == 1 else config.max_pull) * math.sqrt(size)
         centres = split(centres, number // centres.shape[1], config.spread, generator)
-        sanitizer = Sanitizer(plan, ledger, sketch_purpose(number), randomness)
+        sanitizer = Sanitizer(plan, ledger, purpose, randomness)
         for _ in range(plan.num_releases):
-            rows = pull_rows(images, by_class, centres, bound, config.count_share)
-            released = sanitizer.release(rows, (records.num_classes * number, size + 1))
-            centres, counts = moved(centres, released, plan.noise_multiplier, bound, config)
-    return Prototypes(
-        centres.flatten(0, 1),
-        torch.arange(records.num_classes, device=device).repeat_interleave(centres.shape[1]),
-        counts.flatten(),
-        config.min_count,
-    )
+            proposal = propose_prototypes(centres, level, generator)
+            released = sanitizer.release(pulls(proposal, bound), (num_classes * number, size + 1))
+            noise = plan.noise_multiplier * plan.max_norm
+            centres, counts = moved(centres, released, noise, bound, config)
+            if level > 0:
+                asked.append(Answers(proposal.inputs, proposal.sigma, proposal.labels, centres.flatten(0, 1)))
+    labels = torch.arange(num_classes, device=device).repeat_interleave(centres.shape[1])
+    prototypes = Prototypes(centres.flatten(0, 1), labels, counts.flatten(), config.min_count)
+    return prototypes, Answers.join(asked, image_shape, device)
 
 
-def pull_rows(
-    images: Tensor, by_class: list[Tensor], centres: Tensor, bound: float, count_share: float
-) -> Iterator[BlockRows]:
-    """Each record's row: [sqrt(1 - a) * clip(image - centre) / bound, sqrt(a)] in the block of its nearest centre.
-
-    Args:
-        images: [num, chan, height, width] records.
-        by_class: the records of each class.
-        centres: [classes, number, chan, height, width] prototypes.
-        bound: on the norm of a pull.
-        count_share: a.
-
-    Returns:
-        Chunks of block rows, each row of norm at most 1 and a function of one record and the centres.
-    """
-    number = centres.shape[1]
-    for label, members in enumerate(by_class):
-        own = centres[label].flatten(1)
-        for index in members.split(CHUNK):
-            flat = images[index].flatten(1)
-            nearest = torch.cdist(flat, own).argmin(1)
-            pulls = clip_rows(flat - own[nearest], bound) * (math.sqrt(1 - count_share) / bound)
-            ones = torch.full((len(flat), 1), math.sqrt(count_share), device=flat.device)
-            yield BlockRows(torch.cat([pulls, ones], dim=1), label * number + nearest)
-
-
-def moved(
-    centres: Tensor, released: Tensor, noise_multiplier: float, bound: float, config: SketchConfig
-) -> tuple[Tensor, Tensor]:
-    """Moves prototypes by their records' released mean pull, less what is likely noise.
+def propose_prototypes(centres: Tensor, level: float, generator: torch.Generator) -> Proposal:
+    """Prototypes as outputs, and as inputs with noise on them: released images and public numbers.
 
     Args:
         centres: [classes, number, chan, height, width].
-        released: [classes * number, pixels + 1] noisy sums of `pull_rows`.
-        noise_multiplier: of these sums.
+        level: standard deviation of the noise; 0 leaves it out.
+    """
+    outputs = centres.flatten(0, 1)
+    labels = torch.arange(len(centres), device=centres.device).repeat_interleave(centres.shape[1])
+    noise = torch.randn(outputs.shape, generator=generator, device=outputs.device) if level > 0 else 0.0
+    sigma = torch.full((len(outputs),), level, device=outputs.device)
+    return Proposal(outputs + level * noise, sigma, labels, outputs)
+
+
+def moved(centres: Tensor, released: Tensor, noise: float, bound: float, config: SketchConfig) -> tuple[Tensor, Tensor]:
+    """Moves prototypes by the released mean pull on each, less what is likely noise.
+
+    Args:
+        centres: [classes, number, chan, height, width].
+        released: [classes * number, pixels + 1] noisy sums of rows.
+        noise: standard deviation of the noise on these sums.
 
     Returns:
         Centres likewise, in [-1, 1], and released counts [classes, number].
@@ -177,7 +174,7 @@ def moved(
     divisor = counts.clamp(min=config.min_count)
     unit = bound / math.sqrt(1 - config.count_share)
     pulls = released[:, :-1] * (unit / divisor[:, None])
-    noise_variance = (noise_multiplier * unit / divisor) ** 2
+    noise_variance = (noise * unit / divisor) ** 2
     shrunk = wiener_shrink(pulls.reshape(-1, *centres.shape[2:]), noise_variance).reshape(centres.shape)
     return (centres + shrunk).clamp(-1, 1), counts.reshape(centres.shape[:2])
 

@@ -4,8 +4,10 @@ import math
 from statistics import NormalDist
 
 import dp_accounting
+import numpy as np
 import pytest
 from dp_accounting import (
+    ComposedDpEvent,
     GaussianDpEvent,
     LaplaceDpEvent,
     NeighboringRelation,
@@ -17,6 +19,7 @@ from dp_accounting import (
     rdp,
 )
 from opacus.accountants import PRVAccountant, RDPAccountant
+from scipy.stats import norm
 
 from dpsad.privacy.accounting import epsilon_of, gaussian_delta, gaussian_mu, merge_gaussians
 from dpsad.privacy.calibration import calibrate_noise_multiplier
@@ -200,17 +203,59 @@ def test_a_plan_accounts_what_it_says():
         assert ReleasePlan.from_dict(plan.to_dict()) == plan
 
 
+def replaced_row_delta(sampling_prob, noise, epsilon):
+    """Numerical integral of max(0, p - e^epsilon q), where the sampled row is +1 in one world and -1 in the other."""
+    x = np.linspace(-40 * noise - 1, 40 * noise + 1, 2_000_001)
+
+    def density(row):
+        return (1 - sampling_prob) * norm.pdf(x, 0, noise) + sampling_prob * norm.pdf(x, row, noise)
+
+    return np.trapezoid(np.maximum(0, density(1) - math.exp(epsilon) * density(-1)), x)
+
+
+@pytest.mark.parametrize(("sampling_prob", "noise"), [(0.1, 0.6), (0.3, 1.0), (0.9, 2.0)])
+def test_one_sampled_shard_event_is_the_integral_of_its_densities(sampling_prob, noise):
+    """Independent of dp_accounting; from both sides."""
+    plan = ReleasePlan(unit=Unit.SHARD, max_norm=0.3, noise_multiplier=noise, sampling_prob=sampling_prob)
+    epsilon = epsilon_of([plan.event()], DELTA)
+    assert replaced_row_delta(sampling_prob, noise, epsilon) <= DELTA
+    assert replaced_row_delta(sampling_prob, noise, epsilon - 0.01) > DELTA
+
+
+def test_sampled_shards_cost_more_than_sampled_records_and_less_than_all_shards():
+    def cost(unit, sampling_prob):
+        plan = ReleasePlan(unit=unit, max_norm=1.0, noise_multiplier=2.0, sampling_prob=sampling_prob, num_releases=10)
+        return epsilon_of([plan.event()], DELTA)
+
+    assert cost(Unit.RECORD, 0.2) < cost(Unit.SHARD, 0.2) < 0.5 * cost(Unit.SHARD, 1.0)
+    assert cost(Unit.SHARD, 1 - 1e-9) == pytest.approx(cost(Unit.SHARD, 1.0), abs=1e-3)
+
+
+def test_sampled_shards_compose_with_records_in_any_order():
+    shards = ReleasePlan(unit=Unit.SHARD, max_norm=1.0, noise_multiplier=3.0, sampling_prob=0.2, num_releases=10)
+    records = ReleasePlan(unit=Unit.RECORD, max_norm=1.0, noise_multiplier=1.5, sampling_prob=0.05, num_releases=20)
+    once = ReleasePlan(unit=Unit.RECORD, max_norm=1.0, noise_multiplier=4.0)
+    events = [plan.event() for plan in (shards, records, once)]
+    total = epsilon_of(events, DELTA)
+    assert total == pytest.approx(epsilon_of(events[::-1], DELTA), abs=1e-6)
+    assert total == pytest.approx(epsilon_of([ComposedDpEvent(events)], DELTA), abs=1e-6)
+    alone = [epsilon_of([event], DELTA) for event in events]
+    assert max(alone) < total < sum(alone)
+    assert epsilon_of([*events, GaussianDpEvent(0.0)], DELTA) == math.inf
+    with pytest.raises(ValueError, match="beside sampled shards"):
+        epsilon_of([*events, LaplaceDpEvent(2.0)], DELTA)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"max_norm": 0.0}, r"max_norm=0\.0 must be positive"),
         ({"max_norm": math.nan}, "max_norm=nan must be positive"),
-        ({"noise_multiplier": 0.0}, r"noise_multiplier=0\.0 must be positive; without noise"),
-        ({"noise_multiplier": -1.0}, r"noise_multiplier=-1\.0 must be positive"),
+        ({"noise_multiplier": math.inf}, "noise_multiplier=inf must be finite and not negative"),
+        ({"noise_multiplier": -1.0}, r"noise_multiplier=-1\.0 must be finite and not negative"),
         ({"sampling_prob": 0.0}, r"sampling_prob=0\.0 must be in \(0, 1\]"),
         ({"sampling_prob": 1.1}, r"sampling_prob=1\.1 must be in \(0, 1\]"),
         ({"num_releases": 0}, "num_releases=0 must be at least 1"),
-        ({"unit": Unit.SHARD, "sampling_prob": 0.5}, r"sampling_prob=0\.5 with shards is not accounted"),
     ],
 )
 def test_a_plan_that_cannot_be_accounted_is_refused(wrong, message):

@@ -12,8 +12,9 @@ from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.rows import BlockRows, PartedRows
 from dpsad.privacy.sanitizer import Sanitizer
+from dpsad.stages.pulls import record_pulls
 from dpsad.stages.refine import RefineConfig, record_rows
-from dpsad.stages.sketch import pull_rows
+from dpsad.stages.sketch import propose_prototypes
 
 DIM = 300
 
@@ -73,8 +74,9 @@ def test_one_record_moves_the_sketch_by_at_most_one(generator, pixel):
     centres = torch.rand(2, 3, 1, 4, 4, generator=generator) - 0.5
     bound, count_share = 1.5, 0.1
     by_class = [torch.arange(0, 15), torch.arange(15, 30)]
-    chunks = list(pull_rows(images, by_class, centres, bound, count_share))
-    (row,) = pull_rows(more, [torch.tensor([0])], centres, bound, count_share)
+    proposal = propose_prototypes(centres, 0.0, generator)
+    chunks = list(record_pulls(images, by_class, proposal, bound, count_share))
+    (row,) = record_pulls(more, [torch.tensor([0]), torch.tensor([], dtype=torch.int64)], proposal, bound, count_share)
     assert all(chunk.values.norm(dim=1).max() <= 1 + 1e-6 for chunk in [*chunks, row])
     moved = movement(chunks, [row], (6, 17), max_norm=1.0)
     assert moved <= 1 + 1e-5
@@ -87,9 +89,10 @@ def test_one_record_moves_the_sketch_by_at_most_one(generator, pixel):
 def test_a_sketch_row_is_a_function_of_its_record_alone(generator):
     images = torch.rand(20, 1, 4, 4, generator=generator) * 2 - 1
     centres = torch.rand(1, 3, 1, 4, 4, generator=generator) - 0.5
-    (together,) = pull_rows(images, [torch.arange(20)], centres, 1.0, 0.1)
+    proposal = propose_prototypes(centres, 0.0, generator)
+    (together,) = record_pulls(images, [torch.arange(20)], proposal, 1.0, 0.1)
     for index in range(20):
-        (alone,) = pull_rows(images[index : index + 1], [torch.tensor([0])], centres, 1.0, 0.1)
+        (alone,) = record_pulls(images[index : index + 1], [torch.tensor([0])], proposal, 1.0, 0.1)
         torch.testing.assert_close(alone.values[0], together.values[index])
         assert alone.block[0] == together.block[index]
 

@@ -8,6 +8,7 @@ from dpsad.data.records import ImageSet
 from dpsad.privacy.accounting import gaussian_mu, merge_gaussians
 from dpsad.privacy.ledger import BudgetExceeded, Ledger
 from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.stages.pulls import record_pulls
 from dpsad.stages.sketch import SketchConfig, sketch, sketch_plans, split
 
 CONFIG = SketchConfig(prototypes=(1, 2), rounds=(1, 6), shares=(0.3, 0.7), max_pull=2.0, spread=0.2)
@@ -34,15 +35,19 @@ def clusters(generator):
 
 
 def released(records, *, config=CONFIG, mu=1e4, ledger=None, noise_seed=0):
-    return sketch(
+    by_class = [(records.labels == label).nonzero().flatten() for label in range(records.num_classes)]
+    prototypes, answers = sketch(
         config,
-        records=records,
-        device=torch.device("cpu"),
-        mu=mu,
+        pulls=lambda proposal, bound: record_pulls(records.images, by_class, proposal, bound, config.count_share),
+        plans=sketch_plans(config, mu),
+        num_classes=records.num_classes,
+        image_shape=records.image_shape,
         ledger=ledger or FreeLedger(1.0, 1e-5),
         randomness=PrivateRandomness(seed=noise_seed),
         generator=torch.Generator().manual_seed(0),
     )
+    assert len(answers) == 0
+    return prototypes
 
 
 def test_with_next_to_no_noise_it_finds_the_clusters_and_counts_them(clusters):
@@ -73,7 +78,7 @@ def test_it_charges_its_plans_before_it_releases_and_stops_where_the_budget_ends
     mu = gaussian_mu(2.0, 1e-5)
     ledger = Ledger(2.01, 1e-5)
     prototypes = released(records, mu=mu, ledger=ledger)
-    assert [plan for _, plan in ledger.entries] == sketch_plans(CONFIG, mu)
+    assert ledger.entries == sketch_plans(CONFIG, mu)
     assert ledger.spent() == pytest.approx(2.0, abs=5e-3)
     assert prototypes.images.abs().max() <= 1
     with pytest.raises(BudgetExceeded, match="sketch, 2 prototypes a class"):
@@ -84,9 +89,9 @@ def test_it_charges_its_plans_before_it_releases_and_stops_where_the_budget_ends
 @pytest.mark.parametrize("config", [CONFIG, SketchConfig()])
 def test_plans_cost_exactly_mu(config, mu):
     plans = sketch_plans(config, mu)
-    (event,) = merge_gaussians([plan.event() for plan in plans])
+    (event,) = merge_gaussians([plan.event() for _, plan in plans])
     assert event.noise_multiplier == pytest.approx(1 / mu, rel=1e-9)
-    for plan, rounds, share in zip(plans, config.rounds, config.shares, strict=True):
+    for (_, plan), rounds, share in zip(plans, config.rounds, config.shares, strict=True):
         assert (plan.max_norm, plan.sampling_prob, plan.num_releases) == (1.0, 1.0, rounds)
         assert rounds / plan.noise_multiplier**2 == pytest.approx(share * mu**2)
 

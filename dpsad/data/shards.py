@@ -1,0 +1,56 @@
+"""Disjoint shards of the records, by a keyed hash of each record's id."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Shards:
+    """Which records are in which shard.
+
+    Attributes:
+        members: [num_shards, largest] int64 positions of each shard's records, in rising order; -1 where there are
+            no more.
+
+    Formal guarantee: each record is in one shard, which depends on the key and its own id alone, so adding or removing
+    a record changes one shard and moves no other record.
+    """
+
+    members: Tensor
+
+    @property
+    def num_shards(self) -> int:
+        return len(self.members)
+
+    def to(self, device: torch.device) -> "Shards":
+        return Shards(self.members.to(device))
+
+
+def split_into_shards(ids: Sequence[str], num_shards: int, *, key: bytes) -> Shards:
+    """Splits records into shards.
+
+    Args:
+        ids: of the records; stable, see `ImageSet`.
+        num_shards: how many; some may stay empty.
+        key: of the hash, at most 64 bytes; public.
+    """
+    shard = torch.tensor([shard_of(record_id, num_shards, key=key) for record_id in ids])
+    counts = shard.bincount(minlength=num_shards)
+    order = torch.argsort(shard, stable=True)
+    place = torch.arange(len(shard)) - (counts.cumsum(0) - counts)[shard[order]]
+    members = torch.full((num_shards, int(counts.max())), -1)
+    members[shard[order], place] = order
+    return Shards(members)
+
+
+def shard_of(record_id: str, num_shards: int, *, key: bytes) -> int:
+    """The shard of one record, in 0..num_shards-1.
+
+    Source: keyed BLAKE2b, RFC 7693.
+    """
+    digest = hashlib.blake2b(record_id.encode(), digest_size=8, key=key).digest()
+    return int.from_bytes(digest, "big") % num_shards
