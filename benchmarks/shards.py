@@ -1,0 +1,109 @@
+"""What shards can say, and whether their teachers pay: python benchmarks/shards.py mnist-shards data.root=data
+
+Releases prototypes through shard rows with the whole budget, for each number of shards and each way to answer, trains
+the downstream CNN on 20,000 varied prototypes and tests it on the real test set. `records=N` beside the overrides
+simulates N records at the same shard size: noise falls as the number of shards grows, the shards here stand for all.
+Such cells are simulations, not private. Cells that are in the table (results=FILE) already are not measured again.
+"""
+
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from dpsad import build, build_sketch
+from dpsad.config import Config
+from dpsad.config_files import find_config, load_config
+from dpsad.data.records import ImageSet
+from dpsad.data.sources import load_images
+from dpsad.evaluation.downstream import downstream_accuracy
+from dpsad.privacy.ledger import Ledger
+from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.stages.generate import even_labels
+from dpsad.stages.sketch import sketch
+
+NUM, EPOCHS = 20_000, 5
+
+
+def option(words: list[str], key: str, default: str) -> str:
+    """Takes `key=value` out of the words."""
+    found = [word for word in words if word.startswith(f"{key}=")]
+    for word in found:
+        words.remove(word)
+    return found[-1].removeprefix(f"{key}=") if found else default
+
+
+def measure(config: Config, train: ImageSet, test: ImageSet, num_simulated: int) -> dict:
+    """Accuracy of the CNN on prototypes that shards have released, as if there were `num_simulated` records."""
+    device = build.device_of(config)
+    generator = torch.Generator(device).manual_seed(config.seed)
+    randomness = PrivateRandomness(device)
+    start = time.perf_counter()
+    shards = build_sketch.split_records(config, train).to(device)
+    teachers = build_sketch.build_shard_teachers(train, shards, None)
+    plans = [
+        (purpose, replace(plan, noise_multiplier=plan.noise_multiplier * len(train) / num_simulated))
+        for purpose, plan in build_sketch.plans_of_sketch(config, len(train), train.num_classes)
+    ]
+    prototypes, _ = sketch(
+        config.sketch,
+        pulls=build_sketch.pulls_of_shards(config, train, shards, teachers, randomness),
+        plans=plans,
+        num_classes=train.num_classes,
+        image_shape=train.image_shape,
+        ledger=Ledger(float("inf"), config.privacy.delta),
+        randomness=randomness,
+        generator=generator,
+        levels=build_sketch.levels_of_sketch(config),
+    )
+    seconds = time.perf_counter() - start
+    labels = even_labels(NUM, train.num_classes)
+    drawn = [prototypes.draw(part, config.augmentation, generator) for part in labels.to(device).split(1000)]
+    result = downstream_accuracy(
+        "cnn",
+        torch.cat(drawn).cpu(),
+        labels,
+        test.images,
+        test.labels,
+        num_classes=train.num_classes,
+        seed=config.seed,
+        epochs=EPOCHS,
+        device=device,
+    )
+    return {"accuracy": result.accuracy, "sketch_seconds": round(seconds, 1)}
+
+
+def main() -> None:
+    preset, *words = sys.argv[1:]
+    numbers = [int(number) for number in option(words, "shards", "1,10,100,300,1000,2000,6000").split(",")]
+    answers = option(words, "answers", "records,closed_form").split(",")
+    simulated = [int(float(number)) for number in option(words, "records", "0").split(",")]
+    results = Path(option(words, "results", "runs/shards.jsonl"))
+    base = load_config(Config, base=find_config(preset), overrides=words)
+    base = replace(base, refine=replace(base.refine, steps=0))  # nothing kept back for the refinement
+    train, test = load_images(base.data, "train"), load_images(base.data, "test")
+    device = build.device_of(base)
+    train = replace(train, images=train.images.to(device), labels=train.labels.to(device))
+    results.parent.mkdir(parents=True, exist_ok=True)
+    done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    print(f"{'answer':12} {'shards':>7} {'records':>12} {'CNN':>8}")
+    for num_simulated in simulated:
+        for answer in answers:
+            for number in numbers:
+                cell = {"words": words, "preset": preset, "answer": answer, "shards": number, "records": num_simulated}
+                known = [row for row in done if cell.items() <= row.items()]
+                if not known:
+                    config = replace(base, shards=replace(base.shards, answer=answer, num_shards=number))
+                    known = [cell | measure(config, train, test, num_simulated or len(train))]
+                    with results.open("a") as file:
+                        file.write(json.dumps(known[0]) + "\n")
+                print(
+                    f"{answer:12} {number:7} {num_simulated or len(train):12} {known[0]['accuracy']:8.4f}", flush=True
+                )
+
+
+if __name__ == "__main__":
+    main()
