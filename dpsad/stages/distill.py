@@ -114,7 +114,7 @@ def distill(
             with autocast(device, precision):
                 outputs = student(replayed.inputs, replayed.sigma, replayed.labels)
             error = weighted_error(outputs, replayed.targets, replayed.sigma, student.sigma_data)
-            (error.sum() / len(clean)).backward()
+            (clean[0].numel() * error.sum() / len(clean)).backward()
         optimizer.step()
         schedule.step()
         ema.update(student, len(clean))
@@ -141,7 +141,10 @@ def output_gradient(
 ) -> Tensor:
     """Gradient of each image's loss at the student's output for it.
 
-    L = teacher_weight * MSE(teacher, student) + data_weight * MSE(image, student) + adversarial_weight * L_adv
+    L = teacher_weight * ||teacher - student||^2 + data_weight * ||image - student||^2 + adversarial_weight * L_adv
+
+    Squared errors are summed over pixels. Averaged, they would have a gradient ten to a hundred times smaller than
+    that of the critic, and lambda = 1 would leave the critic alone to teach.
 
     Args:
         proposal: the student's batch.
@@ -157,7 +160,7 @@ def output_gradient(
     """
     outputs = proposal.outputs.detach()
     pulls = config.teacher_weight * (outputs - answer) + config.data_weight * (outputs - clean)
-    gradient = 2 / outputs[0].numel() * pulls
+    gradient = 2 * pulls
     if config.weighting == "edm":
         gradient = gradient * loss_weight(proposal.sigma, sigma_data)[:, None, None, None]
     if critic is not None:

@@ -32,7 +32,7 @@ class PublishedConfig:
     """
 
     num_levels: int = 500
-    max_norm: float = 1e-3
+    max_norm: float = 100.0
 
     def __post_init__(self) -> None:
         for key in ("num_levels", "max_norm"):
