@@ -1,6 +1,7 @@
 """From a config to objects. The only place that asks which guarantee or which kind a run has."""
 
 import hashlib
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -82,7 +83,8 @@ def build_critic(config: Config, image_shape: tuple[int, int, int], num_classes:
 
 
 def draw_from_prototypes(prototypes: Prototypes, augmentation: AugmentationConfig, num_classes: int) -> Draw:
-    """Varied prototypes of classes drawn evenly: public, or released."""
+    """Varied prototypes of classes drawn evenly, for a model that is to make images: public, or released."""
+    augmentation = replace(augmentation, noise=0.0)
 
     def draw(num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         labels = torch.randint(num_classes, (num,), generator=generator, device=generator.device)

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dpsad.data.photometry import vary_values
+
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationConfig:
-    """How far images are warped at random. 0 or False turns a part off.
+    """How far images are varied at random. 0 or False turns a part off.
 
     rotation: largest turn either way, in degrees.
     scale: largest relative change; the zoom is uniform in [1/(1+scale), 1+scale].
@@ -19,6 +21,10 @@ class AugmentationConfig:
     elastic: standard deviation of each pixel's displacement along each axis, in 1/28 of the image's side.
     elastic_smoothness: standard deviation of the Gaussian that smooths the displacements, in 1/28 of the side.
     flip: mirrors left and right with probability 1/2. Not for digits and letters.
+    sharpness: largest gain of what a 3x3 mean leaves out. For prototypes, which are means and so softer than records.
+    gamma, contrast: standard deviation of the logarithm of each image's gamma, and of its gain over black.
+    noise: standard deviation of white noise. For classifiers that learn from prototypes: it keeps them from trusting
+        smoothness; a generative model would learn it, so the teacher's images go without.
     """
 
     rotation: float = 0.0
@@ -28,9 +34,14 @@ class AugmentationConfig:
     elastic: float = 0.0
     elastic_smoothness: float = 4.0
     flip: bool = False
+    sharpness: float = 0.0
+    gamma: float = 0.0
+    contrast: float = 0.0
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         ends = {"rotation": 180.0, "scale": math.inf, "shear": 89.0, "shift": 1.0, "elastic": math.inf}
+        ends |= dict.fromkeys(("sharpness", "gamma", "contrast", "noise"), math.inf)
         for key, end in ends.items():
             value = getattr(self, key)
             if not 0 <= value <= end or math.isinf(value):
@@ -45,43 +56,46 @@ class AugmentationConfig:
 
 
 def augment(images: Tensor, config: AugmentationConfig, *, generator: torch.Generator | None = None) -> Tensor:
-    """Warps each image by its own random flip, affine map and elastic field, in one bilinear resampling.
+    """Varies each image by its own random flip, affine map and elastic field, then in its pixel values.
 
     Args:
-        images: [num, chan, height, width] floats, on any device.
+        images: [num, chan, height, width] floats in [-1, 1], on any device.
         generator: on the device of `images`; the device's default generator if None.
 
     Returns:
-        The shape, dtype and device of `images`, each image within its own range; points outside an image take the
-        value of its border.
-        `images` itself where `config` turns everything off.
+        The shape, dtype and device of `images`; `images` itself where `config` turns everything off.
     """
-    if not len(images) or not (config.moves or config.flip):
-        return images
-    size = variation_size(images, config)
-    return vary(images, config, torch.randn(len(images), size, generator=generator, device=images.device))
+    if len(images) and (config.moves or config.flip):
+        size = variation_size(images, config)
+        images = warp(images, config, torch.randn(len(images), size, generator=generator, device=images.device))
+    if len(images) and (config.sharpness or config.gamma or config.contrast or config.noise):
+        images = vary_values(
+            images,
+            sharpness=config.sharpness,
+            gamma=config.gamma,
+            contrast=config.contrast,
+            noise=config.noise,
+            generator=generator,
+        )
+    return images
 
 
 def variation_size(images: Tensor, config: AugmentationConfig) -> int:
-    """How many normal numbers `vary` needs for an image."""
-    if not (config.moves or config.flip):
-        return 0
+    """How many normal numbers `warp` needs for an image."""
     down, across = _filters(images, config)
     return 6 + (2 * down.shape[1] * across.shape[1] if config.elastic else 0)
 
 
-def vary(images: Tensor, config: AugmentationConfig, normals: Tensor) -> Tensor:
-    """Warps each image as its own numbers say; `augment` with the randomness given.
+def warp(images: Tensor, config: AugmentationConfig, normals: Tensor) -> Tensor:
+    """Flips each image, maps and bends it as its own numbers say, in one bilinear resampling.
 
     Args:
         images: [num, chan, height, width] floats, on any device.
         normals: [num, variation_size] standard normal.
 
     Returns:
-        As `augment`.
+        Like `images`, each image within its own range; points outside an image take the value of its border.
     """
-    if not (config.moves or config.flip):
-        return images
     num, _, height, width = images.shape
     draws = 2 * torch.special.ndtr(normals[:, :6]) - 1
     if config.flip:

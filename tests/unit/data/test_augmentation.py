@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from dpsad import build
 from dpsad.data.augmentation import AugmentationConfig, affine_maps, augment, smooth_fields
+from students.prototypes import Prototypes
 
 EVERYTHING = AugmentationConfig(rotation=20, scale=0.2, shear=15, shift=0.1, elastic=1.5, flip=True)
 
@@ -180,3 +182,42 @@ def test_runs_where_the_images_are():
     warped = augment(images, EVERYTHING, generator=torch.Generator("cuda").manual_seed(0))
     assert warped.device == images.device
     assert warped.isfinite().all()
+
+
+@pytest.mark.parametrize("key", ["sharpness", "gamma", "contrast", "noise"])
+def test_pixel_values_vary_within_range_and_by_image(key):
+    images = noise_images(6, 3) * 0.5
+    varied = augment(images, AugmentationConfig(**{key: 0.5}), generator=seeded(1))
+    assert varied.shape == images.shape
+    assert varied.abs().max() <= 1
+    change = (varied - images).flatten(1).norm(dim=1)
+    assert (change > 1e-3).all()
+    assert change.std() > 1e-3
+    assert torch.equal(varied, augment(images, AugmentationConfig(**{key: 0.5}), generator=seeded(1)))
+
+
+def test_pixel_values_follow_their_formulas():
+    """Against the formulas written out with the same draws."""
+    images = noise_images(4) * 0.3
+    n = torch.randn(4, 1, 1, 1, generator=seeded(2))
+    black_up = (images + 1) / 2
+    gamma = augment(images, AugmentationConfig(gamma=0.4), generator=seeded(2))
+    torch.testing.assert_close(gamma, 2 * black_up ** torch.exp(0.4 * n) - 1)
+    contrast = augment(images, AugmentationConfig(contrast=0.2), generator=seeded(2))
+    torch.testing.assert_close(contrast, (2 * black_up * torch.exp(0.2 * n) - 1).clamp(-1, 1))
+    noise = augment(images, AugmentationConfig(noise=0.1), generator=seeded(2))
+    torch.testing.assert_close(noise, images + 0.1 * torch.randn(images.shape, generator=seeded(2)))
+    flat = torch.full((2, 1, 5, 5), 0.25)
+    torch.testing.assert_close(augment(flat, AugmentationConfig(sharpness=3.0), generator=seeded(2)), flat)
+    edge = torch.zeros(1, 1, 1, 6)
+    edge[..., 3:] = 0.3
+    sharp = augment(edge, AugmentationConfig(sharpness=3.0), generator=seeded(2))[0, 0, 0]
+    assert sharp[2] < 0 < 0.3 < sharp[3], "a step gets steeper"
+
+
+def test_a_teacher_of_prototypes_sees_no_noise():
+    prototypes = Prototypes(torch.zeros(2, 1, 8, 8), torch.arange(2), torch.full((2,), 50.0), 1.0)
+    config = AugmentationConfig(noise=0.5)
+    images, _ = build.draw_from_prototypes(prototypes, config, 2)(4, seeded(3))
+    assert not images.any()
+    assert prototypes.draw(torch.arange(2), config, seeded(3)).any()
