@@ -23,17 +23,28 @@ class ClosedFormTeachers:
     provenance = Provenance.PRIVATE
 
     def __init__(self, images: Tensor, labels: Tensor, shards: Shards):
-        self.flat, self.labels, self.shards = images.flatten(1), labels, shards
+        self.flat, self.num_shards = images.flatten(1), shards.num_shards
         self.squares = self.flat.square().sum(1)
-        self.num_shards = shards.num_shards
+        self.members = {label: shards.only(labels == label).members for label in labels.unique().tolist()}
 
     def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor, shards: Tensor | None = None) -> Tensor:
         """As `Teacher.denoise`; NaN where a shard has no record of the label."""
-        members = self.shards.members if shards is None else self.shards.members[shards]
-        records = self.flat[members.clamp(min=0)]  # [shards, records, pixels]
-        queries = x.flatten(1).expand(len(members), -1, -1)
+        num = self.num_shards if shards is None else len(shards)
+        answers = torch.full((num, *x.shape), torch.nan, device=x.device)
+        for label in labels.unique().tolist():
+            if label in self.members:
+                members = self.members[label] if shards is None else self.members[label][shards]
+                of_label = labels == label
+                posterior_mean = self._posterior_mean(x[of_label].flatten(1), sigma[of_label], members)
+                answers[:, of_label] = posterior_mean.unflatten(2, x.shape[1:])
+        return answers
+
+    def _posterior_mean(self, queries: Tensor, sigma: Tensor, members: Tensor) -> Tensor:
+        """[queries, pixels], [queries], [shards, records] -> [shards, queries, pixels]; NaN for a shard without any."""
+        records = self.flat[members.clamp(min=0)]
         # -||x - x_i||^2 / 2 up to what is the same for all records
-        closeness = torch.baddbmm(self.squares[members][:, None] / -2, queries, records.transpose(1, 2))
-        other = (self.labels[members][:, None] != labels[:, None]) | (members < 0)[:, None]
-        logits = (closeness / sigma[:, None] ** 2).masked_fill(other, -torch.inf)
-        return (logits.softmax(dim=2) @ records).unflatten(2, x.shape[1:])
+        closeness = torch.baddbmm(
+            self.squares[members][:, None] / -2, queries.expand(len(members), -1, -1), records.transpose(1, 2)
+        )
+        logits = (closeness / sigma[:, None] ** 2).masked_fill((members < 0)[:, None], -torch.inf)
+        return logits.softmax(dim=2) @ records

@@ -26,6 +26,17 @@ class Shards:
     def num_shards(self) -> int:
         return len(self.members)
 
+    def only(self, kept: Tensor) -> "Shards":
+        """The same shards without some records.
+
+        Args:
+            kept: [num] bool, by record.
+        """
+        unit, place = (self.members >= 0).nonzero(as_tuple=True)
+        index = self.members[unit, place]
+        unit, index = unit[kept[index]], index[kept[index]]
+        return Shards(_padded(unit, index, self.num_shards))
+
     def to(self, device: torch.device) -> "Shards":
         return Shards(self.members.to(device))
 
@@ -39,12 +50,17 @@ def split_into_shards(ids: Sequence[str], num_shards: int, *, key: bytes) -> Sha
         key: of the hash, at most 64 bytes; public.
     """
     shard = torch.tensor([shard_of(record_id, num_shards, key=key) for record_id in ids])
-    counts = shard.bincount(minlength=num_shards)
     order = torch.argsort(shard, stable=True)
-    place = torch.arange(len(shard)) - (counts.cumsum(0) - counts)[shard[order]]
-    members = torch.full((num_shards, int(counts.max())), -1)
-    members[shard[order], place] = order
-    return Shards(members)
+    return Shards(_padded(shard[order], order, num_shards))
+
+
+def _padded(unit: Tensor, index: Tensor, num_shards: int) -> Tensor:
+    """[entries] rising shards and their records -> [num_shards, largest], -1 where there are no more."""
+    counts = unit.bincount(minlength=num_shards)
+    place = torch.arange(len(unit), device=unit.device) - (counts.cumsum(0) - counts)[unit]
+    members = torch.full((num_shards, int(counts.max())), -1, device=unit.device)
+    members[unit, place] = index
+    return members
 
 
 def shard_of(record_id: str, num_shards: int, *, key: bytes) -> int:

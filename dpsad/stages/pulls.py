@@ -12,7 +12,7 @@ from torch import Tensor
 
 from discriminators.shard_critics import ShardCritics
 from dpsad.data.shards import Shards
-from dpsad.privacy.rows import BlockRows, clip_rows
+from dpsad.privacy.rows import BlockRows, clip_rows, clip_scale
 from students.base import Proposal
 from teachers.base import Teacher
 
@@ -96,12 +96,17 @@ def teacher_pulls(
     outputs = proposal.outputs
     for part in joined.split(max(1, CHUNK // len(outputs))):
         answers = teachers.denoise(proposal.inputs, proposal.sigma, proposal.labels, part)
-        answered = answers.flatten(2).isfinite().all(2)
-        pulls = torch.where(answered[..., None], (answers - outputs).flatten(2), 0)
+        rows = torch.empty(len(part), len(outputs), outputs[0].numel() + 1, device=outputs.device)
+        pulls, answered = rows[..., :-1], rows[..., -1]
+        torch.sub(answers.flatten(2), outputs.flatten(1), out=pulls)
         if critics is not None:
             pulls += critics.pulls(part, answers, outputs, proposal.sigma, proposal.labels).flatten(2)
-        clipped = clip_rows(pulls.flatten(0, 1), bound).reshape(pulls.shape) * (math.sqrt(1 - count_share) / bound)
-        yield torch.cat([clipped, answered[..., None] * math.sqrt(count_share)], dim=2)
+        norm = pulls.norm(dim=2)
+        answered.copy_(norm.isfinite()).mul_(math.sqrt(count_share))
+        pulls *= (clip_scale(norm, bound) * (math.sqrt(1 - count_share) / bound))[..., None]
+        if not norm.isfinite().all():
+            pulls[~norm.isfinite()] = 0  # 0 times NaN would be NaN
+        yield rows
 
 
 def _pulls_on_nearest(images: Tensor, outputs: Tensor, bound: float, count_share: float) -> tuple[Tensor, Tensor]:

@@ -34,3 +34,10 @@ def test_some_shards_may_be_empty():
     assert members.shape[0] == 50
     assert (members >= 0).sum() == 3
     assert torch.equal(split_into_shards(IDS[:3], 1, key=KEY).members, torch.tensor([[0, 1, 2]]))
+
+
+def test_shards_can_leave_records_out():
+    shards = split_into_shards(IDS, 37, key=KEY)
+    kept = torch.arange(1000) % 3 == 0
+    for all_of, some in zip(shards.members.tolist(), shards.only(kept).members.tolist(), strict=True):
+        assert [index for index in all_of if index >= 0 and index % 3 == 0] == [index for index in some if index >= 0]
