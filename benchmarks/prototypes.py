@@ -37,10 +37,10 @@ def main() -> None:
         generator = torch.Generator(device).manual_seed(seed)
         ledger = Ledger(config.privacy.epsilon, config.privacy.delta)
         start = time.perf_counter()
-        prototypes, _ = sketch(
+        prototypes = sketch(
             config.sketch,
             pulls=build_sketch.pulls_of_records(config, train),
-            plans=build_sketch.plans_of_sketch(config, len(train), train.num_classes),
+            plans=build_sketch.plans_of_sketch(config, len(train)),
             num_classes=train.num_classes,
             image_shape=train.image_shape,
             ledger=ledger,

@@ -1,6 +1,6 @@
 """What shards can say, and whether their teachers pay: python benchmarks/shards.py mnist-shards data.root=data
 
-Releases prototypes through shard rows with the whole budget, for each number of shards and each way to answer, trains
+Releases prototypes through shard rows with the whole budget, for each number of shards and with teachers and without, trains
 the downstream CNN on 20,000 varied prototypes and tests it on the real test set. `records=N` beside the overrides
 simulates N records at the same shard size: noise falls as the number of shards grows, the shards here stand for all.
 Such cells are simulations, not private. Cells that are in the table (results=FILE) already are not measured again.
@@ -22,8 +22,10 @@ from dpsad.data.sources import load_images
 from dpsad.evaluation.downstream import downstream_accuracy
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.stages.consult import consult
 from dpsad.stages.generate import even_labels
-from dpsad.stages.sketch import sketch
+from dpsad.stages.sketch import NamedPlan, sketch
+from teachers.closed_form import ClosedFormTeachers
 
 NUM, EPOCHS = 20_000, 5
 
@@ -43,22 +45,33 @@ def measure(config: Config, train: ImageSet, test: ImageSet, num_simulated: int)
     randomness = PrivateRandomness(device)
     start = time.perf_counter()
     shards = build_sketch.split_records(config, train).to(device)
-    teachers = build_sketch.build_shard_teachers(train, shards, None)
-    plans = [
-        (purpose, replace(plan, noise_multiplier=plan.noise_multiplier * len(train) / num_simulated))
-        for purpose, plan in build_sketch.plans_of_sketch(config, len(train), train.num_classes)
-    ]
-    prototypes, _ = sketch(
+    ledger, clean = Ledger(float("inf"), config.privacy.delta), len(train) / num_simulated
+
+    def simulated(plan: NamedPlan) -> NamedPlan:
+        return plan[0], replace(plan[1], noise_multiplier=plan[1].noise_multiplier * clean)
+
+    prototypes = sketch(
         config.sketch,
-        pulls=build_sketch.pulls_of_shards(config, train, shards, teachers, randomness),
-        plans=plans,
+        pulls=build_sketch.pulls_of_shards(config, train, shards, randomness),
+        plans=[simulated(plan) for plan in build_sketch.plans_of_sketch(config, len(train))],
         num_classes=train.num_classes,
         image_shape=train.image_shape,
-        ledger=Ledger(float("inf"), config.privacy.delta),
+        ledger=ledger,
         randomness=randomness,
         generator=generator,
-        levels=build_sketch.levels_of_sketch(config),
     )
+    if config.shards.teacher != "none":
+        teachers = ClosedFormTeachers(train.images, train.labels, shards)
+        prototypes, _ = consult(
+            config.shards,
+            config.sketch,
+            pulls=build_sketch.pulls_of_teachers(config, train, teachers, randomness),
+            plan=simulated(build_sketch.plan_of_consulting(config, train.num_classes)),
+            start=prototypes,
+            ledger=ledger,
+            randomness=randomness,
+            generator=generator,
+        )
     seconds = time.perf_counter() - start
     labels = even_labels(NUM, train.num_classes)
     drawn = [prototypes.draw(part, config.augmentation, generator) for part in labels.to(device).split(1000)]
@@ -79,7 +92,7 @@ def measure(config: Config, train: ImageSet, test: ImageSet, num_simulated: int)
 def main() -> None:
     preset, *words = sys.argv[1:]
     numbers = [int(number) for number in option(words, "shards", "1,10,100,300,1000,2000,6000").split(",")]
-    answers = option(words, "answers", "records,closed_form").split(",")
+    teachers = option(words, "teachers", "none,closed_form").split(",")
     simulated = [int(float(number)) for number in option(words, "records", "0").split(",")]
     results = Path(option(words, "results", "runs/shards.jsonl"))
     base = load_config(Config, base=find_config(preset), overrides=words)
@@ -89,19 +102,25 @@ def main() -> None:
     train = replace(train, images=train.images.to(device), labels=train.labels.to(device))
     results.parent.mkdir(parents=True, exist_ok=True)
     done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    print(f"{'answer':12} {'shards':>7} {'records':>12} {'CNN':>8}")
+    print(f"{'teacher':12} {'shards':>7} {'records':>12} {'CNN':>8}")
     for num_simulated in simulated:
-        for answer in answers:
+        for teacher in teachers:
             for number in numbers:
-                cell = {"words": words, "preset": preset, "answer": answer, "shards": number, "records": num_simulated}
+                cell = {
+                    "words": words,
+                    "preset": preset,
+                    "teacher": teacher,
+                    "shards": number,
+                    "records": num_simulated,
+                }
                 known = [row for row in done if cell.items() <= row.items()]
                 if not known:
-                    config = replace(base, shards=replace(base.shards, answer=answer, num_shards=number))
+                    config = replace(base, shards=replace(base.shards, teacher=teacher, num_shards=number))
                     known = [cell | measure(config, train, test, num_simulated or len(train))]
                     with results.open("a") as file:
                         file.write(json.dumps(known[0]) + "\n")
                 print(
-                    f"{answer:12} {number:7} {num_simulated or len(train):12} {known[0]['accuracy']:8.4f}", flush=True
+                    f"{teacher:12} {number:7} {num_simulated or len(train):12} {known[0]['accuracy']:8.4f}", flush=True
                 )
 
 

@@ -43,8 +43,10 @@ def budget_plan(config: Config, num_records: int) -> list[NamedPlan]:
     """Every release that a formal run will make, in order, before a record is read."""
     plans: list[NamedPlan] = []
     if config.teacher.data == "sketch":
-        # bounds on rows may depend on the number of classes; what they cost does not
-        plans += build_sketch.plans_of_sketch(config, num_records, max(1, config.data.num_classes))
+        plans += build_sketch.plans_of_sketch(config, num_records)
+        if config.guarantee == "shards" and config.shards.teacher != "none":
+            # the bound on a row depends on the number of classes; what it costs does not
+            plans.append(build_sketch.plan_of_consulting(config, max(1, config.data.num_classes)))
     if config.refine.steps:
         plans.append((build.REFINE, build.refine_plan(config, num_records, plans)))
     return plans

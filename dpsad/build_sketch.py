@@ -24,8 +24,6 @@ from dpsad.stages.pulls import record_pulls, shard_pulls, teacher_pulls
 from dpsad.stages.sketch import NamedPlan, Pulls, sketch_plans
 from students.base import Proposal
 from teachers.base import Teacher
-from teachers.closed_form import ClosedFormTeachers
-from teachers.shard_denoisers import ShardDenoisers
 
 
 def sketch_mu(config: Config) -> float:
@@ -35,44 +33,42 @@ def sketch_mu(config: Config) -> float:
     return gaussian_mu(config.privacy.epsilon * (1 - 1e-4), config.privacy.delta) * share**0.5
 
 
-def plans_of_sketch(config: Config, num_records: int, num_classes: int) -> list[NamedPlan]:
+def plans_of_sketch(config: Config, num_records: int) -> list[NamedPlan]:
     """The sketch's releases, with the noise that its share of the budget asks for."""
     if config.guarantee != "shards":
         return sketch_plans(config.sketch, sketch_mu(config))
     shards = config.shards
-    # how many pulls a row is made of, by public numbers: a shard's records, or all proposed images
-    sizes = [
-        num_classes * number if has_teacher else max(1.0, num_records / shards.num_shards)
-        for number, has_teacher in zip(config.sketch.prototypes, answered_by_teachers(config), strict=True)
-    ]
-    max_norms = [shards.max_norm * size**0.5 for size in sizes]
-    plans = sketch_plans(config.sketch, sketch_mu(config), unit=Unit.SHARD, max_norms=max_norms)
-    return plans if shards.sampling_prob == 1 else _sampled(config, plans)
+    mu = sketch_mu(config) * (1.0 if shards.teacher == "none" else (1 - shards.teacher_share) ** 0.5)
+    # a row is made of as many pulls as a shard has records, by public numbers
+    max_norm = shards.max_norm * max(1.0, num_records / shards.num_shards) ** 0.5
+    return _sampled(config, sketch_plans(config.sketch, mu, unit=Unit.SHARD, max_norm=max_norm), mu)
 
 
-def answered_by_teachers(config: Config) -> list[bool]:
-    """Whether shards' teachers answer, by resolution."""
+def plan_of_consulting(config: Config, num_classes: int) -> NamedPlan:
+    """The release of the answers of shards' teachers, one at each level."""
     shards = config.shards
-    return [shards.answer != "records" and number >= shards.answer_from for number in config.sketch.prototypes]
+    mu = sketch_mu(config) * shards.teacher_share**0.5
+    plan = ReleasePlan(
+        unit=Unit.SHARD,
+        # a row is made of one pull on every question
+        max_norm=shards.max_norm * (num_classes * shards.queries) ** 0.5,
+        noise_multiplier=2 * len(shards.levels) ** 0.5 / mu,
+        num_releases=len(shards.levels),
+    )
+    return _sampled(config, [("answers of the shards' teachers", plan)], mu)[0]
 
 
-def levels_of_sketch(config: Config) -> list[float]:
-    """The noise level at which prototypes are proposed, by resolution; 0 where no teacher answers."""
-    if config.guarantee != "shards":
-        return [0.0] * len(config.sketch.prototypes)
-    answered = zip(config.shards.levels, answered_by_teachers(config), strict=True)
-    return [level if by_teachers else 0.0 for level, by_teachers in answered]
-
-
-def _sampled(config: Config, plans: list[NamedPlan]) -> list[NamedPlan]:
-    """The same releases by sampled shards, all noises scaled so that they cost what the plans do."""
+def _sampled(config: Config, plans: list[NamedPlan], mu: float) -> list[NamedPlan]:
+    """The same releases by sampled shards, all noises scaled so that they cost what `mu` does."""
+    if config.shards.sampling_prob == 1:
+        return plans
 
     def scaled(plan: ReleasePlan, factor: float) -> ReleasePlan:
         return replace(plan, noise_multiplier=plan.noise_multiplier * factor, sampling_prob=config.shards.sampling_prob)
 
     factor = calibrate_noise_multiplier(
         lambda factor: ComposedDpEvent([scaled(plan, factor).event() for _, plan in plans]),
-        epsilon=gaussian_epsilon(sketch_mu(config), config.privacy.delta),
+        epsilon=gaussian_epsilon(mu, config.privacy.delta),
         delta=config.privacy.delta,
     )
     return [(purpose, scaled(plan, factor)) for purpose, plan in plans]
@@ -92,28 +88,39 @@ def pulls_of_records(config: Config, records: ImageSet) -> Pulls:
     return pulls
 
 
-def pulls_of_shards(
-    config: Config, records: ImageSet, shards: Shards, teachers: Teacher | None, randomness: PrivateRandomness
-) -> Pulls:
-    """Shard rows, for guarantee=shards.
+def pulls_of_shards(config: Config, records: ImageSet, shards: Shards, randomness: PrivateRandomness) -> Pulls:
+    """Shard rows of the records themselves, for the sketch.
 
     Args:
         records, shards: on the device to work on.
-        teachers: one for each shard; None where records answer.
+        randomness: secret; which shards take part.
+    """
+
+    def pulls(proposal: Proposal, bound: float) -> Iterable[BlockRows]:
+        joined = _joined(config, randomness)
+        return shard_pulls(records.images, records.labels, shards, joined, proposal, bound, config.sketch.count_share)
+
+    return pulls
+
+
+def pulls_of_teachers(config: Config, records: ImageSet, teachers: Teacher, randomness: PrivateRandomness) -> Pulls:
+    """Shard rows of the shards' teachers, and of their critics where there are any.
+
+    Args:
+        teachers: one for each shard.
         randomness: secret; which shards take part.
     """
     critics = build_shard_critics(config, records) if config.shards.adversarial_weight > 0 else None
-    by_teachers = dict(zip(config.sketch.prototypes, answered_by_teachers(config), strict=True))
-    count_share, num_shards = config.sketch.count_share, config.shards.num_shards
 
-    def pulls(proposal: Proposal, bound: float) -> Iterable[Tensor | BlockRows]:
-        joined = poisson_sample(num_shards, config.shards.sampling_prob, randomness).to(records.images.device)
-        if by_teachers[len(proposal.labels) // records.num_classes]:
-            assert teachers is not None
-            return teacher_pulls(teachers, critics, joined, proposal, bound, count_share)
-        return shard_pulls(records.images, records.labels, shards, joined, proposal, bound, count_share)
+    def pulls(proposal: Proposal, bound: float) -> Iterable[Tensor]:
+        joined = _joined(config, randomness)
+        return teacher_pulls(teachers, critics, joined, proposal, bound, config.sketch.count_share)
 
     return pulls
+
+
+def _joined(config: Config, randomness: PrivateRandomness) -> Tensor:
+    return poisson_sample(config.shards.num_shards, config.shards.sampling_prob, randomness).to(randomness.device)
 
 
 def split_records(config: Config, records: ImageSet) -> Shards:
@@ -140,10 +147,3 @@ def build_shard_critics(config: Config, records: ImageSet) -> ShardCritics:
         )
     stacked = Stacked([critic] * config.shards.num_shards).to(build.device_of(config))
     return ShardCritics(stacked, weight=config.shards.adversarial_weight)
-
-
-def build_shard_teachers(records: ImageSet, shards: Shards, networks: Stacked | None) -> Teacher:
-    """The shards' teachers: their trained networks, or without any the closed form."""
-    if networks is not None:
-        return ShardDenoisers(networks)
-    return ClosedFormTeachers(records.images, records.labels, shards)

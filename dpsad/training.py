@@ -12,6 +12,7 @@ from dpsad.checkpoint import Checkpoint, load, save_atomic
 from dpsad.config import FIXED, Config
 from dpsad.config_files import flatten
 from dpsad.data.records import ImageSet
+from dpsad.data.shards import Shards
 from dpsad.data.sources import load_images
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.networks.stacked import Stacked
@@ -23,16 +24,20 @@ from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.privacy.statement import formal_statement, nominal_statement
 from dpsad.release import export_release
 from dpsad.runs import Log, Run, open_run
+from dpsad.stages.consult import consult
 from dpsad.stages.distill import distill
 from dpsad.stages.nominal import REASONS
 from dpsad.stages.refine import refine
 from dpsad.stages.shards import draw_from_shards
-from dpsad.stages.sketch import Pulls, sketch
+from dpsad.stages.sketch import sketch
 from dpsad.stages.teach import teach
 from students.base import Answers
 from students.few_step import FewStepStudent
 from students.prototypes import Prototypes
+from teachers.base import Teacher
+from teachers.closed_form import ClosedFormTeachers
 from teachers.denoiser import DenoiserTeacher
+from teachers.shard_denoisers import ShardDenoisers
 
 Say = Callable[[str], None]
 STUDENT_KEYS = ("student", "discriminator", "published", "refine")
@@ -75,19 +80,20 @@ class Sketched:
     """What the sketch has released, and what it has cost."""
 
     prototypes: Prototypes
-    answers: Answers
+    answers: Answers | None
     subject: Subject
     ledger: Ledger
 
     def state_dict(self) -> dict:
-        return {name: part.state_dict() for name, part in vars(self).items()}
+        return {name: part.state_dict() if part is not None else None for name, part in vars(self).items()}
 
     @staticmethod
     def of(state: dict, device: torch.device, ledger: Ledger) -> "Sketched":
         """Takes up a saved sketch; `ledger` is charged with what it has cost."""
         for purpose, plan in state["ledger"]["entries"]:
             ledger.charge(purpose, ReleasePlan.from_dict(plan), fixed_noise=state["ledger"]["fixed_noise"])
-        prototypes, answers = Prototypes(**state["prototypes"]).to(device), Answers(**state["answers"]).to(device)
+        answers = Answers(**state["answers"]).to(device) if state["answers"] is not None else None
+        prototypes = Prototypes(**state["prototypes"]).to(device)
         return Sketched(prototypes, answers, Subject.from_dict(state["subject"]), ledger)
 
 
@@ -103,22 +109,34 @@ def run_sketch(config: Config, say: Say) -> Sketched:
     num_records, subject = build.num_records_of(config, records), Subject.of(records)
     records = replace(records, images=records.images.to(device), labels=records.labels.to(device))
     randomness = PrivateRandomness(device, seed=config.privacy.noise_seed)
-    if config.guarantee == "shards":
-        pulls = _shard_pulls(config, run, records, randomness)
-    else:
-        pulls = build_sketch.pulls_of_records(config, records)
+    generator = build.generator_of(config, "sketch", device)
+    shards = build_sketch.split_records(config, records).to(device) if config.guarantee == "shards" else None
     start = time.perf_counter()
-    prototypes, answers = sketch(
+    prototypes = sketch(
         config.sketch,
-        pulls=pulls,
-        plans=build_sketch.plans_of_sketch(config, num_records, records.num_classes),
+        pulls=build_sketch.pulls_of_records(config, records)
+        if shards is None
+        else build_sketch.pulls_of_shards(config, records, shards, randomness),
+        plans=build_sketch.plans_of_sketch(config, num_records),
         num_classes=records.num_classes,
         image_shape=records.image_shape,
         ledger=ledger,
         randomness=randomness,
-        generator=build.generator_of(config, "sketch", device),
-        levels=build_sketch.levels_of_sketch(config),
+        generator=generator,
     )
+    answers = None
+    if shards is not None and config.shards.teacher != "none":
+        teachers = _shard_teachers(config, run, records, shards)
+        prototypes, answers = consult(
+            config.shards,
+            config.sketch,
+            pulls=build_sketch.pulls_of_teachers(config, records, teachers, randomness),
+            plan=build_sketch.plan_of_consulting(config, records.num_classes),
+            start=prototypes,
+            ledger=ledger,
+            randomness=randomness,
+            generator=generator,
+        )
     seconds = time.perf_counter() - start
     sketched = Sketched(prototypes, answers, subject, ledger)
     save_atomic(sketched.state_dict(), path)
@@ -127,26 +145,23 @@ def run_sketch(config: Config, say: Say) -> Sketched:
     return sketched
 
 
-def _shard_pulls(config: Config, run: Run, records: ImageSet, randomness: PrivateRandomness) -> Pulls:
-    """Splits the records, trains the shards' teachers where they are trained, and lets them answer."""
-    shards, networks = build_sketch.split_records(config, records).to(records.images.device), None
-    if config.shards.answer == "denoisers":
-        networks = build_sketch.build_shard_networks(config, records.image_shape, records.num_classes)
-        settings = config.shards
-        taught = teach(
-            replace(config.teacher, steps=settings.steps, batch_size=settings.num_shards * settings.batch_size),
-            denoiser=Denoiser(networks),
-            num_classes=records.num_classes,
-            draw=draw_from_shards(records, shards, settings.batch_size),
-            generator=build.generator_of(config, "teach shards", records.images.device),
-            checkpoint=Checkpoint(run.private / "shards.checkpoint"),
-            log=Log(run, "teach shards"),
-            precision=config.precision,
-        )
-        assert isinstance(taught.network, Stacked)
-        networks = taught.network
-    teachers = build_sketch.build_shard_teachers(records, shards, networks)
-    return build_sketch.pulls_of_shards(config, records, shards, teachers, randomness)
+def _shard_teachers(config: Config, run: Run, records: ImageSet, shards: Shards) -> Teacher:
+    """One teacher for each shard: trained side by side, or without training in closed form."""
+    settings = config.shards
+    if settings.teacher == "closed_form":
+        return ClosedFormTeachers(records.images, records.labels, shards)
+    taught = teach(
+        replace(config.teacher, steps=settings.steps, batch_size=settings.num_shards * settings.batch_size),
+        denoiser=Denoiser(build_sketch.build_shard_networks(config, records.image_shape, records.num_classes)),
+        num_classes=records.num_classes,
+        draw=draw_from_shards(records, shards, settings.batch_size),
+        generator=build.generator_of(config, "teach shards", records.images.device),
+        checkpoint=Checkpoint(run.private / "shards.checkpoint"),
+        log=Log(run, "teach shards"),
+        precision=config.precision,
+    )
+    assert isinstance(taught.network, Stacked)
+    return ShardDenoisers(taught.network)
 
 
 def run_teach(config: Config, say: Say) -> None:

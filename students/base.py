@@ -48,10 +48,8 @@ class Answers:
         return len(self.labels)
 
     @staticmethod
-    def join(parts: "Sequence[Answers]", image_shape: Sequence[int], device: torch.device) -> "Answers":
-        """All answers of several rounds; none gives empty ones."""
-        images, labels = torch.empty(0, *image_shape, device=device), torch.empty(0, dtype=torch.int64, device=device)
-        parts = [Answers(images, torch.empty(0, device=device), labels, images), *parts]
+    def join(parts: "Sequence[Answers]") -> "Answers":
+        """All answers of several rounds."""
         return Answers(*(torch.cat([vars(part)[key] for part in parts]) for key in vars(parts[0])))
 
     def draw(self, num: int, generator: torch.Generator) -> "Answers":

@@ -35,9 +35,11 @@ class Prototypes:
         Returns:
             [batch, chan, height, width] in [-1, 1].
         """
-        weights = self._weights()[labels]
-        chosen = torch.multinomial(weights, 1, generator=generator).flatten()
-        return augment(self.images[chosen], augmentation, generator=generator).clamp(-1, 1)
+        return augment(self.images[self.choose(labels, generator)], augmentation, generator=generator).clamp(-1, 1)
+
+    def choose(self, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """[batch] classes -> [batch] which prototype, in proportion to the released counts."""
+        return torch.multinomial(self._weights()[labels], 1, generator=generator).flatten()
 
     def _weights(self) -> Tensor:
         """[classes, num] how often each prototype is drawn for a class; classes without any large one draw all."""

@@ -84,7 +84,7 @@ def distill(
         generator: model randomness.
         checkpoint, log: as in `teach`.
         answers: released answers to earlier questions, which are replayed beside the teacher's: a quarter of a batch
-            in each step. None, or empty ones, replay nothing.
+            in each step. None replays nothing.
 
     Returns:
         The averaged student.
@@ -109,7 +109,7 @@ def distill(
             gradient = output_gradient(config, proposal, answer, clean, critic, student.sigma_data)
         optimizer.zero_grad(set_to_none=True)
         proposal.outputs.backward(sanitize(gradient) / len(clean))
-        if answers is not None and len(answers):
+        if answers is not None:
             replayed = answers.draw(max(1, config.batch_size // 4), generator)
             with autocast(device, precision):
                 outputs = student(replayed.inputs, replayed.sigma, replayed.labels)

@@ -11,7 +11,7 @@ from dpsad.errors import require_choice, require_positive
 from dpsad.networks.unet import NetworkConfig
 from dpsad.stages.teach import Draw
 
-ANSWERS = ("records", "closed_form", "denoisers")
+TEACHERS = ("none", "closed_form", "denoisers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,11 +20,13 @@ class ShardsConfig:
 
     num_shards: K, how many disjoint shards.
     sampling_prob: of each shard in each round, independently; 1 asks all shards every time.
-    answer: who answers for a shard: records (the sum of its records' pulls, without a teacher), closed_form (the
-        posterior mean over its records) or denoisers (a small network trained on its records).
-    answer_from: resolutions of fewer prototypes a class than this are answered by records, whatever `answer` says.
-    levels: noise level at which prototypes are proposed to teachers, by resolution of the sketch.
     max_norm: bound on a shard's row, in units of its typical size: the root of the number of pulls it is made of.
+    teacher: what each shard has beside its records, which pull the sketch into place together: closed_form (the
+        posterior mean over them), denoisers (a small network trained on them), or none.
+    teacher_share: of the sketch's budget (of mu^2), for asking teachers.
+    queries: samples of each class that teachers are asked about.
+    levels: falling noise levels at which they are asked, once each.
+    max_pull: bound on one answer's distance from the student's output, as root mean square over pixels.
     adversarial_weight: lambda of each shard's own critic; 0 leaves critics out.
     critic_channels: width of these critics.
     network, steps, batch_size: of each shard's denoiser.
@@ -32,10 +34,12 @@ class ShardsConfig:
 
     num_shards: int = 2000
     sampling_prob: float = 1.0
-    answer: str = "closed_form"
-    answer_from: int = 0
-    levels: tuple[float, ...] = (1.0, 0.5, 0.4, 0.3)
     max_norm: float = 1.0
+    teacher: str = "closed_form"
+    teacher_share: float = 0.5
+    queries: int = 16
+    levels: tuple[float, ...] = (1.0, 0.6, 0.3)
+    max_pull: float = 0.36
     adversarial_weight: float = 0.0
     critic_channels: int = 8
     network: NetworkConfig = field(default_factory=lambda: NetworkConfig(channels=16, patch=2))
@@ -43,13 +47,17 @@ class ShardsConfig:
     batch_size: int = 16
 
     def __post_init__(self) -> None:
-        require_choice("shards.answer", self.answer, ANSWERS)
-        for key in ("num_shards", "max_norm", "critic_channels", "steps", "batch_size"):
+        require_choice("shards.teacher", self.teacher, TEACHERS)
+        for key in ("num_shards", "max_norm", "queries", "max_pull", "critic_channels", "steps", "batch_size"):
             require_positive(f"shards.{key}", getattr(self, key))
         if not 0 < self.sampling_prob <= 1:
             raise ValueError(f"shards.sampling_prob={self.sampling_prob} must be in (0, 1]; 1 asks every shard")
-        if any(not level > 0 for level in self.levels):
-            raise ValueError(f"shards.levels={list(self.levels)} must be positive: teachers denoise")
+        if not 0 < self.teacher_share < 1:
+            raise ValueError(
+                f"shards.teacher_share={self.teacher_share} must be between 0 and 1; shards.teacher=none asks none"
+            )
+        if not self.levels or min(self.levels) <= 0 or list(self.levels) != sorted(self.levels, reverse=True):
+            raise ValueError(f"shards.levels={list(self.levels)} must be falling and positive: teachers denoise")
         if self.adversarial_weight < 0:
             raise ValueError(f"shards.adversarial_weight={self.adversarial_weight} must not be negative; 0 is off")
 

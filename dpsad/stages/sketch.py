@@ -21,7 +21,7 @@ from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.rows import BlockRows
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.stages.shrinkage import wiener_shrink
-from students.base import Answers, Proposal
+from students.base import Proposal
 from students.prototypes import Prototypes
 
 # what is proposed, bound on one pull -> chunks of rows, each [units, proposed images, pixels + 1] or block rows
@@ -70,14 +70,14 @@ class SketchConfig:
 
 
 def sketch_plans(
-    config: SketchConfig, mu: float, *, unit: Unit = Unit.RECORD, max_norms: Sequence[float] | None = None
+    config: SketchConfig, mu: float, *, unit: Unit = Unit.RECORD, max_norm: float = 1.0
 ) -> list[NamedPlan]:
     """The releases of a sketch, one plan per resolution, with the name that the ledger gives it.
 
     Args:
         mu: signal-to-noise ratio of all releases together; they cost what one Gaussian release of multiplier 1/mu does.
         unit: whose rows they are.
-        max_norms: bound on a row's norm, by resolution; None takes 1, the norm of one pull.
+        max_norm: bound on a row's norm; one pull has a norm of at most 1.
     """
     factor = 2 if unit is Unit.SHARD else 1  # how far one record moves the sum, in norms of a row
     return [
@@ -90,9 +90,7 @@ def sketch_plans(
                 num_releases=rounds,
             ),
         )
-        for number, rounds, share, max_norm in zip(
-            config.prototypes, config.rounds, config.shares, max_norms or [1.0] * len(config.rounds), strict=True
-        )
+        for number, rounds, share in zip(config.prototypes, config.rounds, config.shares, strict=True)
     ]
 
 
@@ -106,8 +104,7 @@ def sketch(
     ledger: Ledger,
     randomness: PrivateRandomness,
     generator: torch.Generator,
-    levels: Sequence[float] | None = None,
-) -> tuple[Prototypes, Answers]:
+) -> Prototypes:
     """Releases prototypes of each class.
 
     Args:
@@ -115,11 +112,10 @@ def sketch(
         plans: one per resolution, see `sketch_plans`.
         ledger: is charged before each resolution's first release.
         randomness: secret; the privacy noise.
-        generator: public; how prototypes split, and the noise on what is proposed.
-        levels: noise level at which prototypes are proposed, by resolution; None proposes them as they are.
+        generator: public; how prototypes split.
 
     Returns:
-        prototypes[-1] images per class, and everything that was asked at a noise level with the released answer.
+        prototypes[-1] images per class.
 
     Formal guarantee: the result is post-processing of the releases in `plans`, provided that `pulls` gives each unit
     one row of its own.
@@ -128,55 +124,44 @@ def sketch(
     device, size = generator.device, math.prod(image_shape)
     centres = torch.zeros(num_classes, 1, *image_shape, device=device)
     counts = torch.full((num_classes, 1), math.inf, device=device)
-    asked = []
-    for number, level, (purpose, plan) in zip(config.prototypes, levels or [0.0] * len(plans), plans, strict=True):
+    for number, (purpose, plan) in zip(config.prototypes, plans, strict=True):
         bound = (1.0 if number == 1 else config.max_pull) * math.sqrt(size)
         centres = split(centres, number // centres.shape[1], config.spread, generator)
         sanitizer = Sanitizer(plan, ledger, purpose, randomness)
         for _ in range(plan.num_releases):
-            proposal = propose_prototypes(centres, level, generator)
+            proposal = propose_prototypes(centres)
             released = sanitizer.release(pulls(proposal, bound), (num_classes * number, size + 1))
             noise = plan.noise_multiplier * plan.max_norm
-            centres, counts = moved(centres, released, noise, bound, config)
-            if level > 0:
-                asked.append(Answers(proposal.inputs, proposal.sigma, proposal.labels, centres.flatten(0, 1)))
+            moved_to, released_counts = moved(proposal.outputs, released, noise, bound, config)
+            centres, counts = moved_to.reshape(centres.shape), released_counts.reshape(centres.shape[:2])
     labels = torch.arange(num_classes, device=device).repeat_interleave(centres.shape[1])
-    prototypes = Prototypes(centres.flatten(0, 1), labels, counts.flatten(), config.min_count)
-    return prototypes, Answers.join(asked, image_shape, device)
+    return Prototypes(centres.flatten(0, 1), labels, counts.flatten(), config.min_count)
 
 
-def propose_prototypes(centres: Tensor, level: float, generator: torch.Generator) -> Proposal:
-    """Prototypes as outputs, and as inputs with noise on them: released images and public numbers.
-
-    Args:
-        centres: [classes, number, chan, height, width].
-        level: standard deviation of the noise; 0 leaves it out.
-    """
+def propose_prototypes(centres: Tensor) -> Proposal:
+    """Prototypes, [classes, number, chan, height, width], as what the student proposes, without noise."""
     outputs = centres.flatten(0, 1)
     labels = torch.arange(len(centres), device=centres.device).repeat_interleave(centres.shape[1])
-    noise = torch.randn(outputs.shape, generator=generator, device=outputs.device) if level > 0 else 0.0
-    sigma = torch.full((len(outputs),), level, device=outputs.device)
-    return Proposal(outputs + level * noise, sigma, labels, outputs)
+    return Proposal(outputs, torch.zeros(len(outputs), device=outputs.device), labels, outputs)
 
 
-def moved(centres: Tensor, released: Tensor, noise: float, bound: float, config: SketchConfig) -> tuple[Tensor, Tensor]:
-    """Moves prototypes by the released mean pull on each, less what is likely noise.
+def moved(outputs: Tensor, released: Tensor, noise: float, bound: float, config: SketchConfig) -> tuple[Tensor, Tensor]:
+    """Moves proposed images by the released mean pull on each, less what is likely noise.
 
     Args:
-        centres: [classes, number, chan, height, width].
-        released: [classes * number, pixels + 1] noisy sums of rows.
+        outputs: [num, chan, height, width].
+        released: [num, pixels + 1] noisy sums of rows.
         noise: standard deviation of the noise on these sums.
 
     Returns:
-        Centres likewise, in [-1, 1], and released counts [classes, number].
+        Images likewise, in [-1, 1], and released counts [num].
     """
     counts = released[:, -1] / math.sqrt(config.count_share)
     divisor = counts.clamp(min=config.min_count)
     unit = bound / math.sqrt(1 - config.count_share)
     pulls = released[:, :-1] * (unit / divisor[:, None])
     noise_variance = (noise * unit / divisor) ** 2
-    shrunk = wiener_shrink(pulls.reshape(-1, *centres.shape[2:]), noise_variance).reshape(centres.shape)
-    return (centres + shrunk).clamp(-1, 1), counts.reshape(centres.shape[:2])
+    return (outputs + wiener_shrink(pulls.reshape(outputs.shape), noise_variance)).clamp(-1, 1), counts
 
 
 def split(centres: Tensor, children: int, spread: float, generator: torch.Generator) -> Tensor:

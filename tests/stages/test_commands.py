@@ -275,28 +275,29 @@ def test_a_refinement_that_was_stopped_goes_on_without_a_second_charge(finished,
     assert load(run / "private" / "refine.checkpoint")["parts"]["sanitizer"]["num_made"] == 2
 
 
-@pytest.mark.parametrize("answer", ["records", "closed_form", "denoisers"])
-def test_shards_release_a_student_that_records_refine(command, tiny, tmp_path, answer):
-    """One ledger, both units; whoever answers for a shard."""
+@pytest.mark.parametrize("teacher", ["none", "closed_form", "denoisers"])
+def test_shards_release_a_student_that_records_refine(command, tiny, tmp_path, teacher):
+    """One ledger, both units; whatever teaches a shard."""
     settings = [
-        *tiny, f"run={tmp_path / 'run'}", "guarantee=shards", f"shards.answer={answer}", "shards.num_shards=20",
-        "shards.levels=[1, 0.5]", "shards.steps=2", "shards.batch_size=2", "shards.adversarial_weight=0.5",
-        "shards.sampling_prob=0.5",
+        *tiny, f"run={tmp_path / 'run'}", "guarantee=shards", f"shards.teacher={teacher}", "shards.num_shards=20",
+        "shards.queries=3", "shards.levels=[1, 0.5]", "shards.steps=2",
+        "shards.batch_size=2", "shards.adversarial_weight=0.5", "shards.sampling_prob=0.5",
     ]  # fmt: skip
     assert command("teach", "--config", "digits", *settings)[0] == 0
     assert command("distill", f"run={tmp_path / 'run'}")[0] == 0
     statement = json.loads((tmp_path / "run" / "release" / "privacy.json").read_text())
     assert (statement["guarantee"], statement["formal"]) == ("shards", True)
     assert statement["unit"] == ["record", "shard"]
-    assert [event["unit"] for event in statement["events"]] == ["shard", "shard", "record"]
-    assert [event["sampling_prob"] for event in statement["events"]] == [0.5, 0.5, 0.2]
+    shard_events = 2 if teacher == "none" else 3
+    assert [event["unit"] for event in statement["events"]] == ["shard"] * shard_events + ["record"]
+    assert [event["sampling_prob"] for event in statement["events"]] == [0.5] * shard_events + [0.2]
     assert 9.5 < statement["epsilon"] <= 10
     assert "guarantee `shards`" in (tmp_path / "run" / "release" / "README.md").read_text()
     code, printed = command("account", "--config", "digits", *settings)
     assert code == 0
     assert f"epsilon so far {statement['epsilon']:.3f}" in printed
     answers = load(tmp_path / "run" / "private" / "sketch.pt")["answers"]
-    assert len(answers["labels"]) == (0 if answer == "records" else 2 * 10 + 4 * 40)
+    assert (0 if answers is None else len(answers["labels"])) == (0 if teacher == "none" else 2 * 3 * 10)
 
 
 def test_without_noise_there_is_a_student_and_no_guarantee(command, tiny, tmp_path):

@@ -74,7 +74,7 @@ def test_one_record_moves_the_sketch_by_at_most_one(generator, pixel):
     centres = torch.rand(2, 3, 1, 4, 4, generator=generator) - 0.5
     bound, count_share = 1.5, 0.1
     by_class = [torch.arange(0, 15), torch.arange(15, 30)]
-    proposal = propose_prototypes(centres, 0.0, generator)
+    proposal = propose_prototypes(centres)
     chunks = list(record_pulls(images, by_class, proposal, bound, count_share))
     (row,) = record_pulls(more, [torch.tensor([0]), torch.tensor([], dtype=torch.int64)], proposal, bound, count_share)
     assert all(chunk.values.norm(dim=1).max() <= 1 + 1e-6 for chunk in [*chunks, row])
@@ -89,7 +89,7 @@ def test_one_record_moves_the_sketch_by_at_most_one(generator, pixel):
 def test_a_sketch_row_is_a_function_of_its_record_alone(generator):
     images = torch.rand(20, 1, 4, 4, generator=generator) * 2 - 1
     centres = torch.rand(1, 3, 1, 4, 4, generator=generator) - 0.5
-    proposal = propose_prototypes(centres, 0.0, generator)
+    proposal = propose_prototypes(centres)
     (together,) = record_pulls(images, [torch.arange(20)], proposal, 1.0, 0.1)
     for index in range(20):
         (alone,) = record_pulls(images[index : index + 1], [torch.tensor([0])], proposal, 1.0, 0.1)

@@ -16,7 +16,7 @@ CHOICES = {
     "student.data_weight": (0.0, 1.0),
     "student.start": ("teacher", "random"),
     "refine.steps": (0, 5),
-    "shards.answer": ("records", "closed_form", "denoisers"),
+    "shards.teacher": ("none", "closed_form", "denoisers"),
     "shards.adversarial_weight": (0.0, 1.0),
 }
 COMBINATIONS = [dict(zip(CHOICES, values, strict=True)) for values in product(*CHOICES.values())]

@@ -16,7 +16,7 @@ from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.rows import BlockRows
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.stages.pulls import record_pulls, shard_pulls, teacher_pulls
-from dpsad.stages.sketch import propose_prototypes
+from students.base import Proposal
 from teachers.closed_form import ClosedFormTeachers
 from teachers.shard_denoisers import ShardDenoisers
 
@@ -31,7 +31,9 @@ def records():
 @pytest.fixture
 def proposal(generator):
     centres = torch.rand(10, 2, 1, 8, 8, generator=generator) - 0.5
-    return propose_prototypes(centres, 0.8, generator)
+    outputs = centres.flatten(0, 1)
+    inputs = outputs + 0.8 * torch.randn(outputs.shape, generator=generator)
+    return Proposal(inputs, torch.full((20,), 0.8), torch.arange(10).repeat_interleave(2), outputs)
 
 
 def rows_of_shards(records, proposal):
