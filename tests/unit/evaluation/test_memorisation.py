@@ -1,0 +1,98 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binom
+
+from dpsad.evaluation.memorisation import CAVEAT, NUM_PERMUTATIONS, closeness, details, verdict
+
+
+@pytest.fixture(scope="module")
+def parts(digits):
+    """Training, held-out and further images as pixels: 600, 500, 697."""
+    pixels = torch.cat([digits[0][0], digits[1][0]]).flatten(1)
+    return pixels[:600], pixels[600:1100], pixels[1100:]
+
+
+def test_a_planted_memoriser_is_found_with_its_sources(parts):
+    train, held_out, _ = parts
+    noise = torch.randn(300, 64, generator=torch.Generator().manual_seed(0))
+    measured = closeness(train[100:400] + 0.02 * noise, train, held_out, seed=0)
+    assert measured.train_index.tolist() == list(range(100, 400))
+    assert measured.share == 1
+    assert measured.p_value == 1 / (1 + NUM_PERMUTATIONS)
+    assert verdict({"pixels": measured, "features": measured})["closer_to_training"] is True
+
+
+def test_one_copy_in_five_is_enough(parts):
+    train, held_out, others = parts
+    measured = closeness(torch.cat([train[:174], others]), train, held_out, seed=0)
+    assert verdict({"pixels": measured})["closer_to_training"] is True
+
+
+def test_clean_samples_raise_no_alarm_nor_do_copies_of_held_out_images(parts):
+    """The clean samples come from where the others come from: false alarm 1e-3 by the test's own level."""
+    train, held_out, others = parts
+    clean, contrary = (closeness(samples, train, held_out, seed=0) for samples in (others, held_out))
+    assert not verdict({"pixels": clean})["closer_to_training"]
+    assert abs(clean.share - clean.expected_share) < 0.1
+    assert contrary.share == 0
+    assert contrary.p_value == 1
+
+
+def test_p_values_are_uniform_where_nothing_is_memorised():
+    """300 clean generators, samples clustered around few images: at level 0.2, hits are Binomial(300, 0.2).
+
+    Two-sided at 1e-6 each. Taking samples for independent would give about twice as many.
+    """
+    hits = 0
+    for seed in range(300):
+        generator = torch.Generator().manual_seed(seed)
+        images = torch.randn(60, 2, generator=generator)
+        centres = torch.randn(6, 2, generator=generator).repeat_interleave(30, dim=0)
+        samples = centres + 0.1 * torch.randn(180, 2, generator=generator)
+        hits += closeness(samples, images[:40], images[40:], seed=seed).p_value <= 0.2
+    low, high = binom.ppf([1e-6, 1 - 1e-6], 300, 0.2)
+    assert low <= hits <= high
+
+
+def test_p_value_is_that_of_renaming_images_one_by_one():
+    generator = torch.Generator().manual_seed(5)
+    train, held_out, samples = (torch.randn(num, 2, generator=generator) for num in (30, 20, 80))
+    samples = torch.cat([samples, train[:8]])
+    measured = closeness(samples, train, held_out, seed=0)
+    nearest = torch.cdist(samples, torch.cat([train, held_out])).argmin(dim=1).numpy()
+    draws = np.random.default_rng(1)
+    renamed = np.array([(draws.permutation(50)[nearest] < 30).sum() for _ in range(20_000)])
+    expected = np.mean(renamed >= (nearest < 30).sum())
+    assert 0.01 < expected < 0.5, "else the comparison says little"
+    # both are means of 20,000 draws: six standard errors of their difference
+    assert abs(measured.p_value - expected) < 6 * (2 * expected * (1 - expected) / 20_000) ** 0.5
+
+
+def test_images_on_both_sides_speak_for_neither(parts):
+    """All nearest images are tied: the share is Binomial(600, 1/2) / 600; two-sided, false alarm 2e-6."""
+    train = parts[0]
+    measured = closeness(train, train, train.flip(0), seed=0)
+    low, high = binom.ppf([1e-6, 1 - 1e-6], 600, 0.5) / 600
+    assert low <= measured.share <= high
+    assert measured.expected_share == 0.5
+
+
+def test_the_verdict_holds_no_number_about_a_record(parts):
+    train, held_out, others = parts
+    measured = {"pixels": closeness(others[:50], train, held_out, seed=0)}
+    told = verdict(measured)
+    assert told == {
+        "closer_to_training": False,
+        "false_alarm_rate": 1e-3,
+        "num_images": 50,
+        "spaces": ["pixels"],
+        "caveat": CAVEAT,
+    }
+    kept = details(measured)
+    assert json.loads(json.dumps(kept)) == kept
+    assert len(kept["pixels"]["train_index"]) == 50
+    distance = (others[3] - train[kept["pixels"]["train_index"][3]]).norm().item()
+    assert kept["pixels"]["train_distance"][3] == pytest.approx(distance)
