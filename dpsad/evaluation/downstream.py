@@ -115,8 +115,7 @@ def downstream_accuracy(
         member_accuracies.append((answers.argmax(dim=1) == truth).double().mean().item())
         trained.append((member.accuracy, member.epoch))
         total += answers
-    # rounding must not pass 1: torchmetrics would take the numbers for logits
-    probabilities = (total / members).clamp(max=1)
+    probabilities = total / members
     correct = (probabilities.argmax(dim=1) == truth).double()
     of_class = [correct[truth == label] for label in range(num_classes)]
     return DownstreamResult(

@@ -102,7 +102,8 @@ def classifier_score(logits: Tensor, *, seed: int) -> tuple[float, float]:
         warnings.simplefilter("ignore", UserWarning)
         torch.manual_seed(seed)
         metric = InceptionScore(feature=_Given(logits.shape[1]))
-        metric.update(logits.double())  # float32 would lose classes whose mean probability underflows
+        # A probability that underflows to 0 would make NaN of the score: below 1e-304 all count as that.
+        metric.update(logits.double().log_softmax(dim=1).clamp(min=-700))
         mean, deviation = metric.compute()
     return mean.item(), deviation.item()
 

@@ -1,3 +1,4 @@
+import math
 from itertools import product
 
 import pytest
@@ -168,10 +169,15 @@ def test_residual_networks_have_their_depth_and_keep_a_quarter_of_the_side(kind,
 
 
 def test_residual_networks_learn(digits):
-    """The cheapest of the three on 300 digits: far above chance after five epochs."""
-    images, labels = digits[0][0][:300], digits[0][1][:300]
-    result = downstream_accuracy("resnet-110", images, labels, *digits[1], num_classes=10, seed=0, epochs=5)
-    assert result.accuracy > 0.4
+    """The cheapest of the three: the loss on one batch of 64 falls below that of chance in a few steps."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build_classifier("resnet-110", (1, 8, 8), 10)
+        epochs = downstream._minibatch_epochs(network, digits[0][0][:64], digits[0][1][:64])
+        for _ in range(14):
+            next(epochs)
+    loss = nn.functional.cross_entropy(predict(network, digits[0][0][:64]), digits[0][1][:64])
+    assert loss < math.log(10) - 0.3
 
 
 def test_an_ensemble_is_the_mean_of_its_members_probabilities(digits):

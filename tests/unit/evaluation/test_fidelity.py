@@ -110,7 +110,7 @@ def test_random_scores_are_a_function_of_their_seed_and_leave_the_global_generat
 
 def test_classifier_score_is_between_one_and_the_number_of_classes():
     undecided = torch.zeros(100, 7)
-    certain = torch.eye(4).repeat(5000, 1) * 2000  # probabilities that underflow in float32
+    certain = torch.eye(4).repeat(5000, 1) * 2000  # probabilities that underflow
     assert classifier_score(undecided, seed=0) == pytest.approx((1, 0))
     assert classifier_score(certain, seed=0)[0] == pytest.approx(4, rel=1e-2)
     assert classifier_score(certain[:1].repeat(50, 1), seed=0)[0] == pytest.approx(1)

@@ -21,6 +21,9 @@ def weights(tmp_path_factory):
         torch.manual_seed(0)
         patch.setattr(port.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
         network = port.FeatureExtractorInceptionV3("test", ["2048"], str(folder / "empty.pth"))
+        for weight in network.parameters():
+            if weight.dim() == 4:
+                torch.nn.init.kaiming_normal_(weight)  # so that images still differ in the last layer
     path = folder / FILE_NAMES[0]
     torch.save({name: tensor.half() for name, tensor in network.state_dict().items()}, path)
     yield path
@@ -64,7 +67,11 @@ class Bomb:
         return (pytest.fail, ("the file was run as code",))
 
 
-@pytest.mark.parametrize("content", [b"", b"no weights", pickle.dumps(Bomb()), "tensors"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no weights", pickle.dumps(Bomb(), protocol=2), "tensors"],
+    ids=["empty", "text", "code", "tensors"],
+)
 def test_another_file_is_refused_and_never_run(tmp_path, content):
     path = tmp_path / "weights.pth"
     if content == "tensors":
