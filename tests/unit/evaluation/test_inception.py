@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import sys
 
 import pytest
 import torch
@@ -80,6 +81,12 @@ def test_another_file_is_refused_and_never_run(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(ValueError, match=r"weights.pth holds no weights of the FID Inception network"):
         InceptionFeatures(path)
+
+
+def test_a_missing_library_says_how_to_install_it(weights, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
+    with pytest.raises(ValueError, match=r"pip install 'dpsad\[inception\]'"):
+        InceptionFeatures(weights)
 
 
 def test_missing_weights_say_where_and_what_to_fetch(tmp_path):
