@@ -25,18 +25,28 @@ def distances(queries: Tensor, anchors: Tensor, *, device: torch.device | str = 
         yield torch.cdist(chunk.to(device), anchors)
 
 
-def nearest(queries: Tensor, anchors: Tensor, *, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+def nearest(
+    queries: Tensor, anchors: Tensor, *, own: Tensor | None = None, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
     """The nearest anchor of each query.
 
     Args:
         queries: [num_queries, dim].
         anchors: [num_anchors, dim], one or more.
+        own: [num_queries] index of the anchor that is the query itself and does not count; None where there is none.
         device: where to compute.
 
     Returns:
         Distances [num_queries], exact to float32, and indices [num_queries] of the anchors; both on the CPU.
     """
-    index = torch.cat([chunk.argmin(dim=1).cpu() for chunk in distances(queries, anchors, device=device)])
+    index = torch.empty(len(queries), dtype=torch.int64)
+    done = 0
+    for chunk in distances(queries, anchors, device=device):
+        here = slice(done, done + len(chunk))
+        if own is not None:
+            chunk.scatter_(1, own[here, None].to(device), torch.inf)
+        index[here] = chunk.argmin(dim=1).cpu()
+        done += len(chunk)
     parts = zip(queries.split(1000), index.split(1000), strict=True)
     return torch.cat([(part - anchors[where]).norm(dim=1) for part, where in parts]), index
 

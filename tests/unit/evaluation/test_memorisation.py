@@ -6,7 +6,7 @@ import torch
 from scipy.stats import binom
 
 from dpsad.evaluation import memorisation
-from dpsad.evaluation.memorisation import CAVEAT, NUM_PERMUTATIONS, closeness, details, verdict
+from dpsad.evaluation.memorisation import CAVEAT, NUM_RENAMINGS, closeness, details, renaming_p_value, verdict
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def test_a_planted_memoriser_is_found_with_its_sources(parts):
     measured = closeness(train[100:400] + 0.02 * noise, train, held_out, seed=0)
     assert measured.train_index.tolist() == list(range(100, 400))
     assert measured.share == 1
-    assert measured.p_value == 1 / (1 + NUM_PERMUTATIONS)
+    assert measured.p_value == 1 / (1 + NUM_RENAMINGS)
     assert verdict({"pixels": measured, "features": measured})["closer_to_training"] is True
 
 
@@ -42,35 +42,51 @@ def test_clean_samples_raise_no_alarm_nor_do_copies_of_held_out_images(parts):
     assert contrary.p_value == 1
 
 
+def nearest_of_clean_samples(seed, *, num_train=40, num_images=60):
+    """Nearest images of 180 samples that lie in six clusters, drawn apart from the images."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(num_images, 2, generator=generator)
+    centres = torch.randn(6, 2, generator=generator).repeat_interleave(30, dim=0)
+    return torch.cdist(centres + 0.1 * torch.randn(180, 2, generator=generator), images).argmin(dim=1)
+
+
 def test_p_values_are_uniform_where_nothing_is_memorised(monkeypatch):
-    """300 clean generators, samples clustered around few images: at level 0.2, hits are Binomial(300, 0.2).
+    """300 clean generators: at level 0.2, alarms are Binomial(300, 0.2); two-sided at 1e-6 each.
 
-    Two-sided at 1e-6 each. Taking samples for independent would give about twice as many.
+    Taking samples for independent would give more than twice as many.
     """
-    monkeypatch.setattr(memorisation, "NUM_PERMUTATIONS", 499)
-    hits = 0
-    for seed in range(300):
-        generator = torch.Generator().manual_seed(seed)
-        images = torch.randn(60, 2, generator=generator)
-        centres = torch.randn(6, 2, generator=generator).repeat_interleave(30, dim=0)
-        samples = centres + 0.1 * torch.randn(180, 2, generator=generator)
-        hits += closeness(samples, images[:40], images[40:], seed=seed).p_value <= 0.2
+    monkeypatch.setattr(memorisation, "NUM_RENAMINGS", 499)
+    draws = np.random.default_rng(0)
+    alarms = sum(
+        renaming_p_value(nearest_of_clean_samples(seed), num_train=40, num_images=60, generator=draws) <= 0.2
+        for seed in range(300)
+    )
     low, high = binom.ppf([1e-6, 1 - 1e-6], 300, 0.2)
-    assert low <= hits <= high
+    assert low <= alarms <= high
 
 
-def test_p_value_is_that_of_renaming_images_one_by_one():
-    generator = torch.Generator().manual_seed(5)
-    train, held_out, samples = (torch.randn(num, 2, generator=generator) for num in (30, 20, 80))
-    samples = torch.cat([samples, train[:24]])
-    measured = closeness(samples, train, held_out, seed=0)
-    nearest = torch.cdist(samples, torch.cat([train, held_out])).argmin(dim=1).numpy()
+@pytest.mark.parametrize("discount", [0.0, 0.1])
+def test_p_value_is_that_of_renaming_images_one_by_one(discount):
+    nearest = torch.cat([nearest_of_clean_samples(2), torch.arange(30)])
     draws = np.random.default_rng(1)
-    renamed = np.array([(draws.permutation(50)[nearest] < 30).sum() for _ in range(20_000)])
-    expected = np.mean(renamed >= (nearest < 30).sum())
-    assert 0.01 < expected < 0.5, "else the comparison says little"
+    p_value = renaming_p_value(nearest, num_train=40, num_images=60, discount=discount, generator=draws)
+    renamed = np.array([(draws.permutation(60)[nearest.numpy()] < 40).sum() for _ in range(20_000)])
+    expected = np.mean(renamed >= (nearest < 40).sum().item() - discount * 210)
+    assert 0.01 < expected < 0.99, "else the comparison says little"
     # both are means of 20,000 draws: six standard errors of their difference
-    assert abs(measured.p_value - expected) < 6 * (2 * expected * (1 - expected) / 20_000) ** 0.5
+    assert abs(p_value - expected) < 6 * (2 * expected * (1 - expected) / 20_000) ** 0.5
+
+
+def test_a_difference_of_the_two_sets_is_no_memorisation_but_copies_still_are():
+    """Held-out images from elsewhere: a perfect generator lies closer to the training set, as training images do."""
+    generator = torch.Generator().manual_seed(0)
+    train, fresh = torch.randn(2, 1500, 3, generator=generator)
+    elsewhere = torch.randn(1500, 3, generator=generator) + 0.4
+    clean, copying = (closeness(samples, train, elsewhere, seed=0) for samples in (fresh, train[:1000]))
+    assert clean.share > clean.expected_share + 0.05
+    assert clean.control_share == pytest.approx(clean.share, abs=0.05)
+    assert clean.p_value > 0.01
+    assert copying.p_value == 1 / (1 + NUM_RENAMINGS)
 
 
 def test_images_on_both_sides_speak_for_neither(parts):

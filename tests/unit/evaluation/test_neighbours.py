@@ -42,6 +42,16 @@ def test_a_copy_is_at_no_distance_however_far_from_the_origin():
     assert found.max() == 0
 
 
+def test_an_anchor_does_not_count_as_its_own_neighbour():
+    anchors = points(60, 0)
+    own = torch.randperm(60, generator=torch.Generator().manual_seed(0))[:40]
+    found, index = nearest(anchors[own], anchors, own=own)
+    table = slow(anchors[own], anchors)
+    others = [[(row[j], j) for j in range(60) if j != me] for row, me in zip(table, own.tolist(), strict=True)]
+    assert index.tolist() == [min(row)[1] for row in others]
+    assert found.tolist() == pytest.approx([min(row)[0] for row in others], abs=1e-6)
+
+
 def test_radii_count_the_others():
     sample = points(40, 2)
     table = [sorted(row)[1:] for row in slow(sample, sample)]
