@@ -14,8 +14,8 @@ from dpsad.checkpoint import CheckpointError
 from dpsad.config import Config
 from dpsad.config_files import PRESETS, find_config, load_config
 from dpsad.errors import require_choice
-from dpsad.evaluation.classifiers import KINDS
-from dpsad.judging import evaluate_run, summary
+from dpsad.evaluation.classifiers import DEFAULT_KINDS, KINDS
+from dpsad.judging import JUDGEMENTS, evaluate_run, summary
 from dpsad.release import load_student
 from dpsad.stages.generate import check_destination, even_labels, generate, write_samples
 from dpsad.training import run_distill, run_sketch, run_teach
@@ -89,15 +89,34 @@ def evaluate(
     run: RunFolder,
     num: Annotated[int, typer.Option(help="Synthetic images to train classifiers on.", min=10)] = 20_000,
     seed: Annotated[int, typer.Option(help="Of samples, classifiers and draws.", min=0)] = 0,
-    classifier: Annotated[list[str] | None, typer.Option(help="logistic, mlp or cnn; repeat for several.")] = None,
+    classifier: Annotated[list[str] | None, typer.Option(help=f"{', '.join(KINDS)}; repeat for several.")] = None,
+    ensemble: Annotated[int, typer.Option(help="Classifiers of each kind, which answer together.", min=1)] = 1,
+    metrics: Annotated[
+        list[str] | None, typer.Option(help=f"Beyond the cheap: {', '.join(JUDGEMENTS)} or all; repeat for several.")
+    ] = None,
+    inception: Annotated[
+        str | None, typer.Option(help="FID: file of Inception's weights, or cache (torch's).", show_default=False)
+    ] = None,
     compare: Annotated[bool, typer.Option(help="Measure real data and the sketch alone, too.")] = True,
 ) -> None:
-    """Measure a run: downstream accuracy and Frechet distance, beside real data and the sketch alone."""
+    """Measure a run: downstream accuracy, distances and more, beside real data and the sketch alone."""
     for kind in classifier or []:
         require_choice("--classifier", kind, KINDS)
-    kinds = [kind for kind in KINDS if not classifier or kind in classifier]
-    config = read_config(None, [f"run={run}"])
-    typer.echo(summary(evaluate_run(config, num=num, seed=seed, say=tqdm.write, classifiers=kinds, compare=compare)))
+    for name in metrics or []:
+        require_choice("--metrics", name, (*JUDGEMENTS, "all"))
+    asked = metrics or []
+    result = evaluate_run(
+        read_config(None, [f"run={run}"]),
+        num=num,
+        seed=seed,
+        say=tqdm.write,
+        classifiers=[kind for kind in KINDS if kind in (classifier or DEFAULT_KINDS)],
+        compare=compare,
+        members=ensemble,
+        metrics=[name for name in JUDGEMENTS if name in asked or "all" in asked],
+        inception=inception,
+    )
+    typer.echo(summary(result))
 
 
 @app.command()

@@ -4,22 +4,30 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 
 from dpsad import build
 from dpsad.checkpoint import load
 from dpsad.config import Config
+from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
-from dpsad.evaluation.classifiers import KINDS, Kind
+from dpsad.evaluation.classifiers import DEFAULT_KINDS, Kind
 from dpsad.evaluation.downstream import BATCH_SIZE
-from dpsad.evaluation.evaluate import evaluate_samples
-from dpsad.evaluation.features import load_reference, train_reference
+from dpsad.evaluation.evaluate import MAX_FRECHET_IMAGES, METRICS, LabelledImages, evaluate_samples
+from dpsad.evaluation.feature_space import FeatureSpace, embed
+from dpsad.evaluation.features import ReferenceFeatures, load_reference, train_reference
+from dpsad.evaluation.inception import FILE_NAMES, STANDARD_NAME, InceptionFeatures, cached_weights
+from dpsad.evaluation.memorisation import Closeness, closeness, details, verdict
 from dpsad.release import load_student
 from dpsad.stages.generate import even_labels, generate
 from students.prototypes import Prototypes
 
-REFERENCE_BATCHES = 1000  # the reference classifier takes at least this many, and three epochs
+Judgement = Literal["kernel", "neighbours", "memorisation"]
+JUDGEMENTS: tuple[Judgement, ...] = get_args(Judgement)
+REFERENCE_BATCHES = 1000  # a classifier for features takes at least this many, and three epochs
 
 
 def evaluate_run(
@@ -28,10 +36,13 @@ def evaluate_run(
     num: int,
     seed: int,
     say: Callable[[str], None],
-    classifiers: Sequence[Kind] = KINDS,
+    classifiers: Sequence[Kind] = DEFAULT_KINDS,
     compare: bool = True,
+    members: int = 1,
+    metrics: Sequence[Judgement] = (),
+    inception: str | None = None,
 ) -> dict:
-    """Samples the released student, measures, and writes private/evaluation.json.
+    """Samples the released student, measures, and writes private/evaluation.json (and private/memorisation.json).
 
     Args:
         config: of a run that has been distilled.
@@ -40,9 +51,17 @@ def evaluate_run(
         say: receives a line after each measurement.
         classifiers: kinds to train.
         compare: whether to measure real images and the sketch by the same rule, which takes three times as long.
+        members: classifiers of each kind, which answer together.
+        metrics: what to measure beyond the cheap; see `evaluate_samples` and `closeness`.
+        inception: file of Inception's weights, to measure distances in its space; "cache" for torch's own cache, or
+            the reference classifier's space where there are none. None takes the latter.
 
     Returns:
-        What `evaluate_samples` returns, and the privacy statement under "privacy".
+        What `evaluate_samples` returns, the privacy statement under "privacy", and, where asked for, what may be told
+        of `closeness` under "memorisation".
+
+    Raises:
+        ValueError: there is no release, no such data, or no such weights.
     """
     run, device = Path(config.run), build.device_of(config)
     student = load_student(run, device=device)
@@ -50,12 +69,7 @@ def evaluate_run(
     train, test = load_images(config.data, "train"), load_images(config.data, "test")
     labels = even_labels(num, num_classes)
     samples = generate(student, labels, seed=seed)
-    reference_path = run / "private" / "reference.safetensors"
-    if not reference_path.exists():
-        epochs = max(3, math.ceil(REFERENCE_BATCHES * BATCH_SIZE / len(train)))
-        train_reference(train.images, train.labels, num_classes=num_classes, seed=0, epochs=epochs, device=device).save(
-            reference_path
-        )
+    space = _feature_space(run, train, inception, device, say)
     result = evaluate_samples(
         (samples, labels),
         train=(train.images, train.labels),
@@ -66,12 +80,68 @@ def evaluate_run(
         num_classes=num_classes,
         seed=seed,
         device=device,
-        reference=load_reference(reference_path, device=device),
+        members=members,
+        metrics=[name for name in METRICS if name in metrics],
+        space=space,
         log=say,
     )
+    if "memorisation" in metrics:
+        result["memorisation"] = _memorisation(run, (samples, labels), train, test, space, seed, device)
+        say(f"student: {_memorisation_line(result['memorisation'])}")
     result["privacy"] = json.loads((run / "release" / "privacy.json").read_text(encoding="utf-8"))
     (run / "private" / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
+
+
+def _feature_space(
+    run: Path, train: ImageSet, inception: str | None, device: torch.device, say: Callable[[str], None]
+) -> FeatureSpace:
+    """Inception's where it is asked for and at hand, else the run's reference classifier, trained where it lacks."""
+    if inception is not None:
+        weights = cached_weights() if inception == "cache" else Path(inception)
+        if weights is not None:
+            return InceptionFeatures(weights).to(device)
+        say(
+            f"no Inception weights ({' or '.join(FILE_NAMES)}) in torch's cache; pass --inception PATH. Distances are "
+            f"in the space of {ReferenceFeatures.name} instead, and are not FID"
+        )
+    path = run / "private" / "reference_classifier.safetensors"
+    if not path.exists():
+        _trained_features((train.images, train.labels), train.num_classes, 0, device).save(path)
+    return load_reference(path, device=device)
+
+
+def _trained_features(images: LabelledImages, num_classes: int, seed: int, device: torch.device) -> ReferenceFeatures:
+    epochs = max(3, math.ceil(REFERENCE_BATCHES * BATCH_SIZE / len(images[0])))
+    return train_reference(*images, num_classes=num_classes, seed=seed, epochs=epochs, device=device)
+
+
+def _memorisation(
+    run: Path,
+    samples: LabelledImages,
+    train: ImageSet,
+    test: ImageSet,
+    space: FeatureSpace,
+    seed: int,
+    device: torch.device,
+) -> dict:
+    """Writes private/memorisation.json and returns its verdict."""
+    images = samples[0][:MAX_FRECHET_IMAGES]
+    name = space.name
+    if isinstance(space, ReferenceFeatures):
+        # The reference classifier knows its training images from others. One that saw samples alone cannot.
+        space, name = _trained_features(samples, train.num_classes, seed, device), "cnn trained on the samples"
+
+    def measure(vectors: Callable[[Tensor], Tensor]) -> Closeness:
+        return closeness(vectors(images), vectors(train.images), vectors(test.images), seed=seed, device=device)
+
+    measured = {
+        "pixels": measure(lambda pixels: pixels.flatten(1)),
+        name: measure(lambda pixels: embed(space, pixels, device=device)),
+    }
+    path = run / "private" / "memorisation.json"
+    path.write_text(json.dumps(details(measured)) + "\n", encoding="utf-8")
+    return verdict(measured)
 
 
 def _sketch_images(config: Config, labels: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -86,14 +156,21 @@ def _sketch_images(config: Config, labels: torch.Tensor, seed: int) -> tuple[tor
 
 
 def summary(result: dict) -> str:
-    """The closing lines of an evaluation: accuracy by classifier, Frechet distance, epsilon."""
+    """The closing lines of an evaluation: accuracy by classifier, the worst class, Frechet distance, epsilon."""
     names = [name for name in ("real", "sketch", "student") if result[name] is not None]
     kinds = list(result["student"]["classifiers"])
-    lines = ["trained on   " + "".join(f"{kind:>10}" for kind in kinds) + f"{'Frechet':>10}"]
+    distance = "FID" if result["features"]["name"] == STANDARD_NAME else "Frechet"
+    lines = ["trained on   " + "".join(f"{kind:>12}" for kind in kinds) + f"{distance:>12}"]
     for name in names:
         accuracies = [result[name]["classifiers"][kind]["accuracy"] for kind in kinds]
-        figures = "".join(f"{accuracy:10.4f}" for accuracy in accuracies)
-        lines.append(f"{name:13}{figures}{result[name]['frechet']:10.1f}")
+        figures = "".join(f"{accuracy:12.4f}" for accuracy in accuracies)
+        lines.append(f"{name:13}{figures}{result[name]['frechet']:12.1f}")
+    for name in names:
+        outcome = result[name]["classifiers"][kinds[-1]]
+        lines.append(f"{name:13}{kinds[-1]}: {_worst_class(outcome)}, calibration {outcome['calibration_error']:.3f}")
+    lines += [f"{name:13}{_metrics_line(result[name]['metrics'])}" for name in names]
+    if "memorisation" in result:
+        lines.append(_memorisation_line(result["memorisation"]))
     privacy = result["privacy"]
     if privacy["formal"]:
         lines.append(f"epsilon {privacy['epsilon']:.3f} at delta {privacy['delta']:g}, formal: {privacy['adjacency']}")
@@ -102,3 +179,20 @@ def summary(result: dict) -> str:
     else:
         lines.append(f"NOT a formal guarantee: {'; '.join(privacy['reasons'])}")
     return "\n".join(lines)
+
+
+def _worst_class(outcome: dict) -> str:
+    by_class = {label: value for label, value in enumerate(outcome["per_class_accuracy"]) if value is not None}
+    worst = min(by_class, key=by_class.__getitem__)
+    return f"worst class {worst} at {by_class[worst]:.4f}"
+
+
+def _metrics_line(metrics: dict) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items() if not name.endswith("_deviation")
+    )
+
+
+def _memorisation_line(memorisation: dict) -> str:
+    answer = "closer" if memorisation["closer_to_training"] else "no closer"
+    return f"{answer} to training than to held-out images (false alarms {memorisation['false_alarm_rate']:g})"

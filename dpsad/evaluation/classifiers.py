@@ -5,8 +5,11 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Kind = Literal["logistic", "mlp", "cnn"]
+from dpsad.evaluation.residual import resnet_110, resnext_29, wide_resnet_40_4
+
+Kind = Literal["logistic", "mlp", "cnn", "wrn-40-4", "resnext-29", "resnet-110"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+DEFAULT_KINDS: tuple[Kind, ...] = ("logistic", "mlp", "cnn")  # the others want a GPU
 
 
 class Logistic(nn.Module):
@@ -111,7 +114,7 @@ def build_classifier(kind: Kind, image_shape: tuple[int, int, int], num_classes:
     """Makes an untrained classifier of images; its initial weights come from torch's global generator.
 
     Args:
-        kind: "logistic", "mlp" or "cnn".
+        kind: one of `KINDS`; the last three are DPImageBench's.
         image_shape: channels, height, width.
         num_classes: number of logits.
 
@@ -124,4 +127,10 @@ def build_classifier(kind: Kind, image_shape: tuple[int, int, int], num_classes:
         return Mlp(image_shape, num_classes)
     if kind == "cnn":
         return Cnn(image_shape, num_classes)
+    if kind == "wrn-40-4":
+        return wide_resnet_40_4(image_shape[0], num_classes)
+    if kind == "resnext-29":
+        return resnext_29(image_shape[0], num_classes)
+    if kind == "resnet-110":
+        return resnet_110(image_shape[0], num_classes)
     raise ValueError(f"unknown classifier {kind!r}; choose one of {', '.join(KINDS)}")

@@ -1,19 +1,24 @@
-"""One table of how good samples are: downstream accuracy and Frechet distance, beside the same for real images."""
+"""One table of how good samples are: downstream accuracy and distances, beside the same for real images."""
 
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from dpsad.evaluation.classifiers import KINDS, Kind
+from dpsad.evaluation.classifiers import DEFAULT_KINDS, Kind
 from dpsad.evaluation.downstream import downstream_accuracy
-from dpsad.evaluation.features import ReferenceFeatures, train_reference
-from dpsad.evaluation.frechet import frechet_distance
+from dpsad.evaluation.feature_space import FeatureSpace, embed
+from dpsad.evaluation.features import train_reference
+from dpsad.evaluation.fidelity import classifier_score, frechet_distance, kernel_distance
+from dpsad.evaluation.support import support_overlap
 
 LabelledImages = tuple[Tensor, Tensor]
+Metric = Literal["kernel", "neighbours"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
 MAX_FRECHET_IMAGES = 10_000
 
 
@@ -27,9 +32,11 @@ def evaluate_samples(
     num_classes: int,
     seed: int,
     device: torch.device | str = "cpu",
-    classifiers: Sequence[Kind] = KINDS,
+    classifiers: Sequence[Kind] = DEFAULT_KINDS,
     epochs: int | None = None,
-    reference: ReferenceFeatures | None = None,
+    members: int = 1,
+    metrics: Sequence[Metric] = (),
+    space: FeatureSpace | None = None,
     log: Callable[[str], None] | None = None,
 ) -> dict:
     """Measures a student's samples, and by the same rule real images and, where given, the sketch's.
@@ -38,7 +45,8 @@ def evaluate_samples(
 
     Each set trains every classifier and is tested on `test`. Real training images are drawn without replacement, as
     many as there are samples (all of them where there are fewer), so that the comparison is of equal numbers.
-    Distances are to the real training images, at most 10,000 drawn at random. All sets bring the same number of images
+    Distances are to the real training images, at most 10,000 drawn at random ("neighbours" takes as many of them as a
+    set brings, because it compares equal numbers). All sets bring the same number of images
     to it, the least of 10,000, the samples and the test images (a smaller sketch brings what it has), because the bias
     of the estimate depends on that number. What "real" brings are test images: its distance is the floor that a
     perfect generator would reach.
@@ -52,9 +60,12 @@ def evaluate_samples(
         num_classes: number of classes.
         seed: fixes the draws and the training of classifiers and reference.
         device: where to train and measure.
-        classifiers: any of "logistic", "mlp" and "cnn".
+        classifiers: any of `KINDS`.
         epochs: as for `train_classifier`.
-        reference: feature space of the Frechet distance; None trains one on `train`.
+        members: classifiers of each kind, which answer together.
+        metrics: what else to measure, a few seconds each: "kernel" distance, and "neighbours" for precision, recall,
+            density and coverage.
+        space: feature space of all distances, on `device`; None trains the reference classifier on `train`.
         log: called with a line of text after each measurement.
 
     Returns:
@@ -63,22 +74,26 @@ def evaluate_samples(
             "num_images": images that the classifiers trained on, held-out ones included;
             "classifiers": kind -> the fields of `DownstreamResult`;
             "frechet": distance to the real training images;
-            "num_frechet_images": images that this distance was estimated from.
-        "features": "name", "fingerprint", "num_features", "num_train_images" (real side of the distances).
+            "num_frechet_images": images that this distance and "metrics" were estimated from;
+            "metrics": "classifier_score" and its "_deviation" over parts; "kernel_distance" and its "_deviation" over
+                subsets; "precision", "recall", "density", "coverage"; the last two groups where asked for.
+        "features": "name", "source", "fingerprint", "num_features", "num_train_images" (real side of the distances).
+            Only where the name is "inception-v3-fid" are frechet, kernel_distance and classifier_score what is called
+            FID, KID and inception score.
         "environment": "device", "cores", "threads", "torch", "seed", "seconds".
 
     Raises:
-        ValueError: as for `train_classifier` and `frechet_distance`.
+        ValueError: as for `train_classifier`, `frechet_distance` and `support_overlap`.
     """
     start = time.perf_counter()
     log = log or (lambda line: None)
     generator = torch.Generator().manual_seed(seed)
-    if reference is None:
-        reference = train_reference(*train, num_classes=num_classes, seed=seed, epochs=epochs, device=device)
-        log(f"trained {reference.name} on {len(train[0])} real images")
+    if space is None:
+        space = train_reference(*train, num_classes=num_classes, seed=seed, epochs=epochs, device=device)
+        log(f"trained {space.name} on {len(train[0])} real images")
 
     num_frechet = min(MAX_FRECHET_IMAGES, len(samples[0]), len(test[0]))
-    anchor, _ = _draw(train, MAX_FRECHET_IMAGES, generator)
+    anchors = embed(space, _draw(train, MAX_FRECHET_IMAGES, generator)[0], device=device)
     own = _draw(train, len(samples[0]), generator) if real else None
 
     result: dict = {}
@@ -89,25 +104,27 @@ def evaluate_samples(
         by_kind = {}
         for kind in classifiers:
             outcome = downstream_accuracy(
-                kind, *judged, *test, num_classes=num_classes, seed=seed, epochs=epochs, device=device
+                kind, *judged, *test, num_classes=num_classes, seed=seed, epochs=epochs, members=members, device=device
             )
-            by_kind[kind] = asdict(outcome) | {"per_class_accuracy": list(outcome.per_class_accuracy)}
+            by_kind[kind] = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(outcome).items()}
             log(f"{name}: {kind} accuracy {outcome.accuracy:.4f} in {outcome.seconds:.1f} s")
-        fakes, _ = _draw(compared, num_frechet, generator)
-        distance = frechet_distance(anchor, fakes, reference, device=device)
-        log(f"{name}: Frechet distance {distance:.4g} ({reference.name})")
+        fakes = embed(space, _draw(compared, num_frechet, generator)[0], device=device)
+        distance = frechet_distance(anchors, fakes)
+        log(f"{name}: Frechet distance {distance:.4g} ({space.name})")
         result[name] = {
             "num_images": len(judged[0]),
             "classifiers": by_kind,
             "frechet": distance,
             "num_frechet_images": len(fakes),
+            "metrics": _measure(metrics, space, anchors, fakes, seed, device),
         }
 
     result["features"] = {
-        "name": reference.name,
-        "fingerprint": reference.fingerprint(),
-        "num_features": reference.num_features,
-        "num_train_images": len(anchor),
+        "name": space.name,
+        "source": space.source,
+        "fingerprint": space.fingerprint(),
+        "num_features": space.num_features,
+        "num_train_images": len(anchors),
     }
     result["environment"] = {
         "device": str(device),
@@ -118,6 +135,28 @@ def evaluate_samples(
         "seconds": time.perf_counter() - start,
     }
     return result
+
+
+def _measure(
+    metrics: Sequence[Metric],
+    space: FeatureSpace,
+    anchors: Tensor,
+    fakes: Tensor,
+    seed: int,
+    device: torch.device | str,
+) -> dict[str, float]:
+    logits = space.classify(fakes.to(device)).cpu()
+    measured = _with_deviation("classifier_score", classifier_score(logits, seed=seed))
+    if "kernel" in metrics:
+        measured |= _with_deviation("kernel_distance", kernel_distance(anchors, fakes, seed=seed))
+    if "neighbours" in metrics:
+        num = min(len(anchors), len(fakes))
+        measured |= asdict(support_overlap(anchors[:num], fakes[:num], device=device))
+    return measured
+
+
+def _with_deviation(name: str, figures: tuple[float, float]) -> dict[str, float]:
+    return {name: figures[0], f"{name}_deviation": figures[1]}
 
 
 def _draw(images_and_labels: LabelledImages, num: int, generator: torch.Generator) -> LabelledImages:

@@ -21,22 +21,27 @@ class ReferenceFeatures(nn.Module):
     diagnostics. Keep them in a run's `private/`.
 
     Args:
-        trunk: the classifier without its head.
+        network: the whole classifier.
         image_shape: channels, height, width of the images it reads.
     """
 
     name = "reference-cnn"
+    source = "DPDM's downstream CNN, trained on the real training set"
+    num_features = CnnTrunk.num_features
 
-    def __init__(self, trunk: CnnTrunk, image_shape: Sequence[int]):
+    def __init__(self, network: Cnn, image_shape: Sequence[int]):
         super().__init__()
-        self.trunk = trunk.requires_grad_(False)
+        self.network = network.requires_grad_(False)
         self.image_shape = tuple(image_shape)
-        self.num_features = trunk.num_features
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         """[num, chan, height, width] in [-1, 1] -> features [num, num_features], >= 0."""
-        return self.trunk(images)
+        return self.network.trunk(images)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """[num, num_features] -> logits [num, num_classes]."""
+        return self.network.head(features)
 
     def fingerprint(self) -> str:
         """SHA-256 of the weights, their names and shapes, in hexadecimal digits; the device plays no part."""
@@ -61,7 +66,7 @@ def train_reference(
     epochs: int | None = None,
     device: torch.device | str = "cpu",
 ) -> ReferenceFeatures:
-    """Trains the downstream CNN on the real training set and keeps all but its last layer.
+    """Trains the downstream CNN on the real training set and freezes it.
 
     Not protected: see `ReferenceFeatures`.
 
@@ -78,7 +83,7 @@ def train_reference(
     """
     network = train_classifier("cnn", images, labels, num_classes=num_classes, seed=seed, epochs=epochs, device=device)
     assert isinstance(network, Cnn)
-    return ReferenceFeatures(network.trunk, images.shape[1:])
+    return ReferenceFeatures(network, images.shape[1:])
 
 
 def load_reference(path: Path | str, device: torch.device | str = "cpu") -> ReferenceFeatures:
@@ -93,6 +98,9 @@ def load_reference(path: Path | str, device: torch.device | str = "cpu") -> Refe
             raise ValueError(f"{path} holds no {ReferenceFeatures.name} features but {metadata.get('name')!r}")
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     chan, height, width = json.loads(metadata["image_shape"])
-    reference = ReferenceFeatures(CnnTrunk((chan, height, width)), (chan, height, width))
+    head = weights.get("network.head.1.weight")
+    if head is None:
+        raise ValueError(f"{path} holds no whole classifier; delete it, and `dpsad evaluate` trains it anew")
+    reference = ReferenceFeatures(Cnn((chan, height, width), len(head)), (chan, height, width))
     reference.load_state_dict(weights)
     return reference.to(device)

@@ -1,3 +1,6 @@
+import math
+from itertools import product
+
 import pytest
 import torch
 from scipy.stats import binom
@@ -5,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from dpsad.evaluation import downstream
-from dpsad.evaluation.classifiers import KINDS, build_classifier
+from dpsad.evaluation.classifiers import DEFAULT_KINDS, KINDS, build_classifier
 from dpsad.evaluation.downstream import downstream_accuracy, predict, train_classifier
 
 
@@ -93,7 +96,7 @@ def assert_same_weights(network, other):
         assert torch.equal(weight, expected)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DEFAULT_KINDS)
 def test_seed_fixes_the_weights_and_leaves_the_global_generator(digits, kind):
     before = torch.get_rng_state()
     images, labels = digits[0][0][:300], digits[0][1][:300]
@@ -114,7 +117,7 @@ def test_predictions_are_without_dropout_and_in_order(digits):
     assert not network.training
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DEFAULT_KINDS)
 def test_absent_classes_do_no_harm(digits, kind):
     (images, labels), (test_images, test_labels) = digits
     known, asked = labels != 9, test_labels != 4
@@ -126,8 +129,13 @@ def test_absent_classes_do_no_harm(digits, kind):
     assert len(result.per_class_accuracy) == 10
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 21), (1, 17, 17), (3, 18, 18), (1, 28, 28), (3, 32, 32)])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        *product(DEFAULT_KINDS, [(1, 8, 8), (3, 8, 21), (1, 17, 17), (3, 18, 18), (1, 28, 28), (3, 32, 32)]),
+        *product(KINDS[3:], [(1, 8, 8), (3, 9, 21)]),
+    ],
+)
 def test_networks_take_any_shape_and_have_no_batch_norm(kind, shape):
     network = build_classifier(kind, shape, 7)
     assert network(torch.zeros(2, *shape)).shape == (2, 7)
@@ -140,6 +148,80 @@ def test_cnn_has_the_size_of_the_source():
     assert (
         sum(weight.numel() for weight in build_classifier("cnn", (1, 28, 28), 10).parameters()) == convolutions + dense
     )
+
+
+@pytest.mark.parametrize(("kind", "millions"), [("wrn-40-4", 8.9), ("resnext-29", 34.4), ("resnet-110", 1.7)])
+def test_residual_networks_have_the_size_that_their_papers_give(kind, millions):
+    """Zagoruyko & Komodakis 2016, Table 5; Xie et al. 2017, Table 7; He et al. 2016, Table 6 (CIFAR-10)."""
+    with torch.device("meta"):
+        network = build_classifier(kind, (3, 32, 32), 10)
+    assert round(sum(weight.numel() for weight in network.parameters()) / 1e6, 1) == millions
+
+
+@pytest.mark.parametrize(("kind", "convolutions"), [("wrn-40-4", 37), ("resnext-29", 28), ("resnet-110", 109)])
+def test_residual_networks_have_their_depth_and_keep_a_quarter_of_the_side(kind, convolutions):
+    """Depth counts the linear head and, in WRN-40, its three projections; other projections are not counted."""
+    network = build_classifier(kind, (1, 8, 8), 10)
+    sizes = [module.kernel_size[0] for module in network[1].modules() if isinstance(module, nn.Conv2d)]
+    projections = 0 if kind == "resnet-110" else 3
+    assert 1 + len(sizes) - projections == convolutions
+    assert network[:2](torch.zeros(2, 1, 8, 8)).shape[2:] == (2, 2)
+
+
+def test_residual_networks_learn(digits):
+    """The cheapest of the three: the loss on one batch of 64 falls below that of chance in a few steps."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build_classifier("resnet-110", (1, 8, 8), 10)
+        epochs = downstream._minibatch_epochs(network, digits[0][0][:64], digits[0][1][:64])
+        for _ in range(14):
+            next(epochs)
+    loss = nn.functional.cross_entropy(predict(network, digits[0][0][:64]), digits[0][1][:64])
+    assert loss < math.log(10) - 0.3
+
+
+def test_an_ensemble_is_the_mean_of_its_members_probabilities(digits):
+    train, (images, labels) = digits
+    result = downstream_accuracy("mlp", *train, images, labels, num_classes=10, seed=5, epochs=3, members=3)
+    networks = [train_classifier("mlp", *train, num_classes=10, seed=seed, epochs=3) for seed in (5, 6, 7)]
+    each = torch.stack([network(images).softmax(dim=1) for network in networks])
+    hits = each.mean(dim=0).argmax(dim=1) == labels
+    assert result.accuracy == pytest.approx(hits.double().mean().item())
+    assert result.member_accuracies == pytest.approx((each.argmax(dim=2) == labels).double().mean(dim=1).tolist())
+    assert len(set(result.member_accuracies)) > 1
+    alone = downstream_accuracy("mlp", *train, images, labels, num_classes=10, seed=6, epochs=3)
+    assert alone.member_accuracies == (alone.accuracy,) == result.member_accuracies[1:2]
+
+
+def slow_calibration_error(probabilities, labels):
+    """Guo et al. 2017, equation 3, image by image."""
+    bins = [[] for _ in range(15)]
+    for row, label in zip(probabilities.tolist(), labels.tolist(), strict=True):
+        confidence = max(row)
+        bins[min(14, int(confidence * 15))].append((confidence, row.index(confidence) == label))
+    gaps = [abs(sum(hit for _, hit in held) - sum(confidence for confidence, _ in held)) for held in bins if held]
+    return sum(gaps) / len(labels)
+
+
+def test_calibration_error_is_that_of_the_source(digits):
+    train, (images, labels) = digits
+    result = downstream_accuracy("mlp", *train, images, labels, num_classes=10, seed=0, epochs=20, members=2)
+    networks = [train_classifier("mlp", *train, num_classes=10, seed=seed, epochs=20) for seed in (0, 1)]
+    each = torch.stack([network(images).double().softmax(dim=1) for network in networks])
+    assert result.calibration_error == pytest.approx(slow_calibration_error(each.mean(dim=0), labels), abs=1e-4)
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(1e4, 0.5), (0.0, 0.4)])
+def test_calibration_of_the_certain_and_of_the_undecided(monkeypatch, scale, expected):
+    """Right half of the time: certainty is wrong by a half; 1/10 for each class is 0.4 below."""
+    labels = torch.arange(10).repeat(4)
+    said = torch.where(torch.arange(40) % 4 < 2, labels, (labels + 1) % 10)
+    logits = scale * torch.eye(10)[said] + 1e-6 * torch.eye(10)[said]
+    monkeypatch.setattr(downstream, "predict", lambda network, images: logits[: len(images)])
+    images = torch.zeros(40, 1, 8, 8)
+    result = downstream_accuracy("mlp", images, labels, images, labels, num_classes=10, seed=0, epochs=1, members=3)
+    assert result.accuracy == 0.5
+    assert result.calibration_error == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize(

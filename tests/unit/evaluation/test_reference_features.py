@@ -43,6 +43,22 @@ def test_fingerprint_sees_the_smallest_change(reference, tmp_path):
     assert changed.fingerprint() != reference.fingerprint()
 
 
+def test_the_head_is_kept_and_names_test_digits(reference, digits, tmp_path):
+    reference.save(tmp_path / "reference.safetensors")
+    loaded = load_reference(tmp_path / "reference.safetensors")
+    images, labels = digits[1]
+    logits = loaded.classify(loaded(images))
+    torch.testing.assert_close(logits, reference.network(images))
+    assert (logits.argmax(dim=1) == labels).double().mean() >= 0.9
+
+
+def test_a_file_without_a_head_is_refused(tmp_path):
+    metadata = {"name": "reference-cnn", "image_shape": "[1, 8, 8]"}
+    save_file({"trunk.weight": torch.zeros(1)}, tmp_path / "old.safetensors", metadata=metadata)
+    with pytest.raises(ValueError, match="delete it"):
+        load_reference(tmp_path / "old.safetensors")
+
+
 def test_another_file_is_refused(tmp_path):
     save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="holds no reference-cnn features"):
