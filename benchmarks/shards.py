@@ -1,8 +1,8 @@
 """What shards can say, and whether their teachers pay: python benchmarks/shards.py mnist-shards data.root=data
 
 Releases prototypes through shard rows with the whole budget, for each number of shards, with teachers and without,
-trains the downstream CNN on 20,000 varied prototypes and tests it on the real test set. `records=N` beside the overrides
-simulates N records at the same shard size: noise falls as the number of shards grows, the shards here stand for all.
+trains the downstream CNN on 20,000 varied prototypes and tests it on the real test set. `records=N` simulates N records
+at the same shard size: noise falls as the number of shards grows, and the shards here stand for all.
 Such cells are simulations, not private. Cells that are in the table (results=FILE) already are not measured again.
 """
 
