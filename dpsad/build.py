@@ -11,7 +11,7 @@ from dpsad.config import Config
 from dpsad.data.augmentation import AugmentationConfig, augment
 from dpsad.data.records import ImageSet
 from dpsad.diffusion.denoiser import Denoiser
-from dpsad.diffusion.noise_levels import linear_schedule_levels, lognormal_levels
+from dpsad.diffusion.noise_levels import every_level, linear_schedule_levels, lognormal_levels, one_random_level
 from dpsad.networks.unet import UNet
 from dpsad.privacy.accounting import epsilon_of, gaussian_mu
 from dpsad.privacy.calibration import calibrate_noise_multiplier
@@ -185,12 +185,14 @@ def student_start(config: Config, student: Denoiser, teacher: Denoiser) -> Denoi
 
 
 def distillation_levels(config: Config, device: torch.device) -> Levels:
-    """One random noise level per image: of the paper's T timesteps where `published`, else the teacher's own."""
+    """Which noise levels each image meets: one or all of the paper's T timesteps where `published`, else one of the
+    teacher's own."""
     if config.guarantee == "published":
         table = linear_schedule_levels(config.published.num_levels).to(device)
-        return lambda num, generator: table[torch.randint(len(table), (num,), generator=generator, device=device)]
+        pick = every_level if config.published.timesteps == "all" else one_random_level
+        return lambda num, generator: table[pick(len(table), num, generator)]
     mean, std = config.teacher.sigma_mean, config.teacher.sigma_std
-    return lambda num, generator: lognormal_levels(num, mean=mean, std=std, generator=generator)
+    return lambda num, generator: lognormal_levels(num, mean=mean, std=std, generator=generator)[None]
 
 
 def output_sanitizer(config: Config, noise_multiplier: float, randomness: PrivateRandomness) -> Sanitize:

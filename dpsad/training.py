@@ -21,7 +21,7 @@ from dpsad.privacy.statement import nominal_statement, records_statement
 from dpsad.release import export_release
 from dpsad.runs import Log, Run, open_run
 from dpsad.stages.distill import distill
-from dpsad.stages.nominal import REASONS
+from dpsad.stages.nominal import reasons
 from dpsad.stages.refine import refine
 from dpsad.stages.sketch import sketch
 from dpsad.stages.teach import teach
@@ -187,7 +187,7 @@ def run_distill(config: Config, say: Say) -> None:
     few_step = FewStepStudent(student, config.sampler, subject.image_shape, subject.class_names)
     public_size = config.privacy.num_records == 0 and records is not None
     if nominal is not None:
-        statement = nominal_statement(nominal, config.privacy.epsilon, config.privacy.delta, REASONS)
+        statement = nominal_statement(nominal, config.privacy.epsilon, config.privacy.delta, reasons(config.published))
     else:
         statement = records_statement(ledger, size_is_public=public_size)
     export_release(run.release, few_step, config.network, statement)
