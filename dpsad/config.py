@@ -80,6 +80,17 @@ class Config:
     def __post_init__(self) -> None:
         require_choice("guarantee", self.guarantee, GUARANTEES)
         require_choice("precision", self.precision, PRECISIONS)
+        if self.data.pseudo_labels and self.guarantee != "published":
+            raise ValueError(
+                f"data.pseudo_labels={self.data.pseudo_labels} needs guarantee=published: clustering reads all records "
+                "without protection, so each label would tell of other records; use labelled data and "
+                "data.pseudo_labels=0"
+            )
+        if self.public_data.pseudo_labels:
+            raise ValueError(
+                f"public_data.pseudo_labels={self.public_data.pseudo_labels}: clusters are found among records only; "
+                "use labelled public images and public_data.pseudo_labels=0"
+            )
         if self.guarantee == "records":
             provenance = Provenance.PRIVATE if self.teacher.data == "private" else Provenance.RELEASED
             require_released(f"teacher.data={self.teacher.data}", provenance, "a run with guarantee=records")

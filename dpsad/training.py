@@ -9,6 +9,7 @@ from dpsad import build
 from dpsad.checkpoint import Checkpoint, load, save_atomic
 from dpsad.config import FIXED, Config
 from dpsad.config_files import flatten
+from dpsad.data.clusters import Clusters, find_clusters
 from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
 from dpsad.diffusion.denoiser import Denoiser
@@ -54,7 +55,7 @@ class Subject:
 
 
 def load_records(config: Config, say: Say) -> ImageSet:
-    """Reads the private records, and warns where delta is too large for them."""
+    """Reads the private records, by clusters where asked for, and warns where delta is too large for them."""
     records = load_images(config.data, "train")
     num_records = build.num_records_of(config, records)
     if config.privacy.delta >= 1 / num_records:
@@ -62,7 +63,33 @@ def load_records(config: Config, say: Say) -> ImageSet:
             f"warning: privacy.delta={config.privacy.delta:g} is not below 1/{num_records}; such a guarantee lets a "
             f"record be published whole now and then; use at most {0.1 / num_records:.0e}"
         )
-    return records
+    return label_by_clusters(config, records) if config.data.pseudo_labels else records
+
+
+def label_by_clusters(config: Config, records: ImageSet) -> ImageSet:
+    """The records under the pseudo-labels that the run's teacher goes by, which are kept in private/clusters.pt.
+
+    Raises:
+        ValueError: the teacher at `teacher.path` was taught without clusters, or with another number of them.
+    """
+    own, number = Path(config.run) / "private" / "clusters.pt", config.data.pseudo_labels
+    taught = own if config.teacher.path is None else Path(config.teacher.path).with_name("clusters.pt")
+    if not own.exists():
+        if taught.exists():
+            save_atomic(load(taught), own)
+        elif taught == own:
+            save_atomic(find_clusters(records, number).state_dict(), own)
+        else:
+            raise ValueError(
+                f"data.pseudo_labels={number}, but there is no {taught}: the teacher knows no clusters; teach one with "
+                "data.pseudo_labels, or pass data.pseudo_labels=0"
+            )
+    clusters = Clusters(**load(own))
+    if len(clusters.centres) != number:
+        raise ValueError(
+            f"data.pseudo_labels={number}, but the teacher knows {len(clusters.centres)} clusters; pass that number"
+        )
+    return clusters.label(records)
 
 
 def run_sketch(config: Config, say: Say) -> tuple[Prototypes, Subject, Ledger]:
