@@ -58,12 +58,14 @@ def generator_of(config: Config, stage: str, device: torch.device) -> torch.Gene
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:4], "big"))
 
 
-def build_denoiser(config: Config, image_shape: tuple[int, int, int], num_classes: int, stage: str) -> Denoiser:
+def build_denoiser(
+    config: Config, image_shape: tuple[int, int, int], num_classes: int, stage: str, *, use_labels: bool = True
+) -> Denoiser:
     """A new denoiser, the same for the same seed and stage, on the run's device."""
     device = device_of(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator_of(config, stage, torch.device("cpu")).initial_seed())
-        network = UNet(config.network, image_channels=image_shape[0], num_classes=num_classes)
+        network = UNet(config.network, image_channels=image_shape[0], num_classes=num_classes, use_labels=use_labels)
     return on_device(Denoiser(network), device)
 
 

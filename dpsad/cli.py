@@ -17,7 +17,7 @@ from dpsad.errors import require_choice
 from dpsad.evaluation.classifiers import KINDS
 from dpsad.judging import evaluate_run, summary
 from dpsad.release import load_student
-from dpsad.stages.generate import check_destination, even_labels, generate, write_samples
+from dpsad.stages.generate import check_destination, generate, labels_to_sample, write_samples
 from dpsad.training import run_distill, run_sketch, run_teach
 
 app = typer.Typer(
@@ -75,13 +75,16 @@ def sample(
     check_destination(out)
     generator = load_student(student, device=device_named(device))
     num_classes = len(generator.class_names)
+    if label is not None and not generator.use_labels:
+        raise ValueError(f"--label {label}: this student was trained without labels and makes any class; leave it out")
     if label is not None and label >= num_classes:
         raise ValueError(f"--label {label} is outside 0..{num_classes - 1}")
-    labels = even_labels(num, num_classes) if label is None else torch.full((num,), label)
+    labels = labels_to_sample(generator, num) if label is None else torch.full((num,), label)
     with tqdm(total=num, desc="sample", unit="image") as bar:
         images = generate(generator, labels, seed=seed, batch_size=batch_size, progress=bar.update)
     write_samples(images, labels, out)
-    typer.echo(f"{num} images of {num_classes if label is None else 1} classes in {out}")
+    classes = f"of {num_classes if label is None else 1} classes" if generator.use_labels else "without labels"
+    typer.echo(f"{num} images {classes} in {out}")
 
 
 @app.command()

@@ -181,7 +181,10 @@ def run_distill(config: Config, say: Say) -> None:
             f"records are of shape {list(records.image_shape)} in {len(records.class_names)}; teach on such data"
         )
     critic = build.build_critic(config, subject.image_shape, len(subject.class_names))
-    student = build.build_denoiser(config, subject.image_shape, len(subject.class_names), "student")
+    use_labels = config.student.use_labels
+    student = build.build_denoiser(
+        config, subject.image_shape, len(subject.class_names), "student", use_labels=use_labels
+    )
     randomness = PrivateRandomness(device, seed=config.privacy.noise_seed)
     nominal = None
     if config.guarantee == "published":
@@ -211,7 +214,7 @@ def run_distill(config: Config, say: Say) -> None:
     if config.guarantee == "records" and config.refine.steps:
         assert records is not None
         student = _refine(config, run, student, records, ledger, randomness, say)
-    few_step = FewStepStudent(student, config.sampler, subject.image_shape, subject.class_names)
+    few_step = FewStepStudent(student, config.sampler, subject.image_shape, subject.class_names, use_labels=use_labels)
     public_size = config.privacy.num_records == 0 and records is not None
     if nominal is not None:
         statement = nominal_statement(nominal, config.privacy.epsilon, config.privacy.delta, reasons(config.published))

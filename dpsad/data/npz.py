@@ -19,8 +19,7 @@ def read_npz(config: DataConfig, split: str) -> ImageSet:
     `labels` are split 80/20 by a hash of the index. Images are [num, height, width] or [num, height, width, chan] with
     1 or 3 channels: uint8, or floats in [0, 1] or [-1, 1], told apart by whether this split has a negative pixel.
     Labels are [num] or [num, 1] integers; with `pseudo_labels` they may be missing, and all records are of one class,
-    "unlabelled". Where `num_classes` is 0 it is the largest label plus one. Pickles are
-    never loaded.
+    "unlabelled". Where `num_classes` is 0 it is the largest label plus one. Pickles are never loaded.
 
     Raises:
         ValueError: no file, a broken file, missing keys, or arrays of another shape, type or range.
@@ -44,9 +43,9 @@ def read_npz(config: DataConfig, split: str) -> ImageSet:
             "test_labels, or images and labels; without labels, pass data.pseudo_labels=... (guarantee=published alone)"
         )
     images = _images(_array(path, f"{prefix}images", where), f"{where}: {prefix}images")
-    if unlabelled:
-        own, class_names = torch.zeros(len(images), dtype=torch.int64), (UNLABELLED,)
-    else:
+    class_names: tuple[str, ...] = (UNLABELLED,)
+    own = torch.zeros(len(images), dtype=torch.int64)
+    if not unlabelled:
         labels = {key: _labels(_array(path, key, where), f"{where}: {key}") for key in label_keys}
         own = labels[f"{prefix}labels"]
         class_names = tuple(str(label) for label in range(config.num_classes or _num_classes(labels)))

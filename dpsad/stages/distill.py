@@ -31,6 +31,7 @@ class StudentConfig:
     """How the student learns from its teacher.
 
     start: teacher (copies its weights where the networks are alike) or random.
+    use_labels: whether it is told the class; without, it makes images of any class.
     steps, batch_size, learning_rate, half_life: as for the teacher.
     teacher_weight: of the error against the teacher's answer.
     data_weight: of the error against the record itself; only `published` has it in this loop.
@@ -40,6 +41,7 @@ class StudentConfig:
     """
 
     start: str = "teacher"
+    use_labels: bool = True
     steps: int = 500
     batch_size: int = 128
     learning_rate: float = 3e-4
