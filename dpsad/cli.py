@@ -1,6 +1,7 @@
 """The command line: one verb a stage, `key=value` for everything that a config holds."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,8 @@ import torch
 import typer
 from tqdm import tqdm
 
+from dpsad.ablate import run_ablation
+from dpsad.ablations import ABLATIONS
 from dpsad.account import budget_table
 from dpsad.build import device_named
 from dpsad.checkpoint import CheckpointError
@@ -101,6 +104,25 @@ def evaluate(
     kinds = [kind for kind in KINDS if not classifier or kind in classifier]
     config = read_config(None, [f"run={run}"])
     typer.echo(summary(evaluate_run(config, num=num, seed=seed, say=tqdm.write, classifiers=kinds, compare=compare)))
+
+
+@app.command(
+    help="Run a series of runs that differ in one respect; a table and a plot of it go to the run's private/.\n\n"
+    + "\n\n".join(f"{ablation.name}: {ablation.shows}" for ablation in ABLATIONS.values())
+)
+def ablate(
+    name: Annotated[str, typer.Argument(help=", ".join(ABLATIONS))],
+    overrides: Overrides = None,
+    config: ConfigOption = None,
+    num: Annotated[int, typer.Option(help="Synthetic images to train the CNN on, in each cell.", min=10)] = 20_000,
+    seed: Annotated[int, typer.Option(help="Of samples, classifiers and draws.", min=0)] = 0,
+) -> None:
+    require_choice("ablation", name, tuple(ABLATIONS))
+
+    def read(changes: Sequence[str]) -> Config:
+        return read_config(config, [*(overrides or []), *changes])
+
+    typer.echo(run_ablation(ABLATIONS[name], read, num=num, seed=seed, say=tqdm.write))
 
 
 @app.command()
