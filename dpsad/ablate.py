@@ -88,20 +88,24 @@ def run_cell(cell: str, config: Config, run: Run, *, num: int, seed: int, say: C
     )
 
 
-def trained(config: Config, say: Callable[[str], None]) -> float:
-    """Teaches where the cell has no teacher yet, distils, and gives the seconds, over all times it went on."""
-    private = Path(config.run) / "private"
-    clock = private / "seconds.json"
+def trained(config: Config, say: Callable[[str], None]) -> float | None:
+    """Teaches where the cell has no teacher yet, and distils.
+
+    Returns:
+        Seconds, over all the times that it went on; None where one of them was killed and its seconds are lost.
+    """
+    clock = open_run(config.run, config, FIXED).private / "seconds.json"
     before = json.loads(clock.read_text(encoding="utf-8")) if clock.exists() else 0.0
-    start = time.perf_counter()
+    clock.write_text("null", encoding="utf-8")
+    start, seconds = time.perf_counter(), None
     try:
         if config.teacher.path is None:
             run_teach(config, say)
         run_distill(config, say)
     finally:
-        seconds = before + time.perf_counter() - start
-        if private.exists():
-            clock.write_text(json.dumps(seconds), encoding="utf-8")
+        if before is not None:
+            seconds = before + time.perf_counter() - start
+        clock.write_text(json.dumps(seconds), encoding="utf-8")
     return seconds
 
 

@@ -10,6 +10,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 PRIVATE = "Measured on private records, which no guarantee covers: keep it in private/."
+CHOICE = (
+    "An epsilon covers its own row's release alone: choosing a setting by this table, or sharing several cells, tells "
+    "more of the records than one row says."
+)
 NOMINAL = "Rows marked **no** have NO formal guarantee; their epsilon is nominal, if there is one at all."
 PANELS = {"accuracy": "CNN accuracy (higher is better)", "frechet": "Frechet distance (lower is better)"}
 
@@ -58,8 +62,10 @@ def to_markdown(name: str, shows: str, axis: str, rows: Sequence[Row]) -> str:
         figures = [_shown(row.accuracy, ".4f"), _shown(row.frechet, ".4g"), _shown(row.epsilon, ".4g"), formal]
         note = " ".join(row.note.split()).replace("|", "\\|")
         lines.append(f"| {' | '.join([row.setting, *figures, _shown(row.seconds, '.0f', ' s'), note])} |")
-    notes = [PRIVATE, *([NOMINAL] if any(row.formal is False for row in rows) else [])]
-    return "\n".join([f"# Ablation: {name}", "", f"Shows {shows}.", "", *lines, "", *notes, ""])
+    notes = [PRIVATE, CHOICE, *([NOMINAL] if any(row.formal is False for row in rows) else [])]
+    return "\n".join(
+        [f"# Ablation: {name}", "", f"Shows {shows}.", "", *lines, "", *(f"- {note}" for note in notes), ""]
+    )
 
 
 def _shown(value: float | None, form: str, unit: str = "") -> str:
@@ -76,7 +82,7 @@ def plot(name: str, axis: str, rows: Sequence[Row], path: Path) -> None:
         for place, (row, value) in enumerate(zip(rows, values, strict=True)):
             axes.scatter(place, value, s=50, edgecolors="C0", facecolors="C0" if row.formal else "white", zorder=2)
         axes.set_xticks(range(len(rows)), settings)
-        axes.set(xlabel=axis, title=title)
+        axes.set(xlabel=axis, title=title, xlim=(-0.5, len(rows) - 0.5))
         axes.grid(axis="y", alpha=0.3)
     hollow = "; hollow: NOT a formal guarantee" if any(row.formal is False for row in rows) else ""
     figure.suptitle(f"Ablation: {name}{hollow}")

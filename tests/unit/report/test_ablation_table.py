@@ -29,6 +29,7 @@ def test_markdown_is_one_table_that_marks_what_is_not_formal():
     assert table[4] == "| 2 |  |  |  |  |  | a cell \\| that failed |"
     assert "NO formal guarantee" in page
     assert "keep it in private/" in page
+    assert "choosing a setting by this table" in page
     assert "NO formal guarantee" not in to_markdown("lambda", "what it does", "weight", ROWS[:1])
 
 
