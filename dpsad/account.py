@@ -4,6 +4,7 @@ from dpsad import build, build_sketch
 from dpsad.config import Config
 from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY, epsilon_of
 from dpsad.privacy.plan import ReleasePlan
+from dpsad.stages.nominal import actual_multiplier
 from dpsad.stages.sketch import NamedPlan
 
 
@@ -16,12 +17,12 @@ def budget_table(config: Config) -> str:
     privacy = config.privacy
     if config.guarantee == "published":
         plan = build.nominal_plan_of(config, build.num_records_of(config))
-        actual = plan.noise_multiplier / config.published.num_levels
+        actual = actual_multiplier(config.published, plan.noise_multiplier)
         return "\n".join(
             [
                 f"guarantee=published: NOT formal. Nominal epsilon {privacy.epsilon:g} at delta {privacy.delta:g}.",
                 _line("nominal: as accounted by DP-SAD", plan, None),
-                f"The noise that is added has a multiplier of {actual:.2e} against the clipped norm, not "
+                f"The noise that is added has a multiplier of {actual:.2e} against an image's clipped gradient, not "
                 f"{plan.noise_multiplier:.3f}, and the teacher is trained without any.",
             ]
         )

@@ -12,7 +12,7 @@ from dpsad.config import Config
 from dpsad.data.augmentation import AugmentationConfig, augment
 from dpsad.data.records import ImageSet
 from dpsad.diffusion.denoiser import Denoiser
-from dpsad.diffusion.noise_levels import linear_schedule_levels, lognormal_levels
+from dpsad.diffusion.noise_levels import every_level, linear_schedule_levels, lognormal_levels, one_random_level
 from dpsad.networks.unet import UNet
 from dpsad.privacy.calibration import calibrate_noise_multiplier
 from dpsad.privacy.plan import ReleasePlan, Unit
@@ -57,12 +57,14 @@ def generator_of(config: Config, stage: str, device: torch.device) -> torch.Gene
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:4], "big"))
 
 
-def build_denoiser(config: Config, image_shape: tuple[int, int, int], num_classes: int, stage: str) -> Denoiser:
+def build_denoiser(
+    config: Config, image_shape: tuple[int, int, int], num_classes: int, stage: str, *, use_labels: bool = True
+) -> Denoiser:
     """A new denoiser, the same for the same seed and stage, on the run's device."""
     device = device_of(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator_of(config, stage, torch.device("cpu")).initial_seed())
-        network = UNet(config.network, image_channels=image_shape[0], num_classes=num_classes)
+        network = UNet(config.network, image_channels=image_shape[0], num_classes=num_classes, use_labels=use_labels)
     return on_device(Denoiser(network), device)
 
 
@@ -162,12 +164,14 @@ def student_start(config: Config, student: Denoiser, teacher: Denoiser) -> Denoi
 
 
 def distillation_levels(config: Config, device: torch.device) -> Levels:
-    """One random noise level per image: of the paper's T timesteps where `published`, else the teacher's own."""
+    """Which noise levels each image meets: one or all of the paper's T timesteps where `published`, else one of the
+    teacher's own."""
     if config.guarantee == "published":
         table = linear_schedule_levels(config.published.num_levels).to(device)
-        return lambda num, generator: table[torch.randint(len(table), (num,), generator=generator, device=device)]
+        pick = every_level if config.published.timesteps == "all" else one_random_level
+        return lambda num, generator: table[pick(len(table), num, generator)]
     mean, std = config.teacher.sigma_mean, config.teacher.sigma_std
-    return lambda num, generator: lognormal_levels(num, mean=mean, std=std, generator=generator)
+    return lambda num, generator: lognormal_levels(num, mean=mean, std=std, generator=generator)[None]
 
 
 def output_sanitizer(config: Config, noise_multiplier: float, randomness: PrivateRandomness) -> Sanitize:

@@ -1,6 +1,7 @@
 """The command line: one verb a stage, `key=value` for everything that a config holds."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,8 @@ import torch
 import typer
 from tqdm import tqdm
 
+from dpsad.ablate import run_ablation
+from dpsad.ablations import ABLATIONS
 from dpsad.account import budget_table
 from dpsad.build import device_named
 from dpsad.checkpoint import CheckpointError
@@ -17,7 +20,7 @@ from dpsad.errors import require_choice
 from dpsad.evaluation.classifiers import DEFAULT_KINDS, KINDS
 from dpsad.judging import JUDGEMENTS, evaluate_run, summary
 from dpsad.release import load_student
-from dpsad.stages.generate import check_destination, even_labels, generate, write_samples
+from dpsad.stages.generate import check_destination, generate, labels_to_sample, write_samples
 from dpsad.training import run_distill, run_sketch, run_teach
 
 app = typer.Typer(
@@ -75,13 +78,16 @@ def sample(
     check_destination(out)
     generator = load_student(student, device=device_named(device))
     num_classes = len(generator.class_names)
+    if label is not None and not generator.use_labels:
+        raise ValueError(f"--label {label}: this student was trained without labels and makes any class; leave it out")
     if label is not None and label >= num_classes:
         raise ValueError(f"--label {label} is outside 0..{num_classes - 1}")
-    labels = even_labels(num, num_classes) if label is None else torch.full((num,), label)
+    labels = labels_to_sample(generator, num) if label is None else torch.full((num,), label)
     with tqdm(total=num, desc="sample", unit="image") as bar:
         images = generate(generator, labels, seed=seed, batch_size=batch_size, progress=bar.update)
     write_samples(images, labels, out)
-    typer.echo(f"{num} images of {num_classes if label is None else 1} classes in {out}")
+    classes = f"of {num_classes if label is None else 1} classes" if generator.use_labels else "without labels"
+    typer.echo(f"{num} images {classes} in {out}")
 
 
 @app.command()
@@ -117,6 +123,25 @@ def evaluate(
         inception=inception,
     )
     typer.echo(summary(result))
+
+
+@app.command(
+    help="Run a series of runs that differ in one respect; a table and a plot of it go to the run's private/.\n\n"
+    + "\n\n".join(f"{ablation.name}: {ablation.shows}" for ablation in ABLATIONS.values())
+)
+def ablate(
+    name: Annotated[str, typer.Argument(help=", ".join(ABLATIONS))],
+    overrides: Overrides = None,
+    config: ConfigOption = None,
+    num: Annotated[int, typer.Option(help="Synthetic images to train the CNN on, in each cell.", min=10)] = 20_000,
+    seed: Annotated[int, typer.Option(help="Of samples, classifiers and draws.", min=0)] = 0,
+) -> None:
+    require_choice("ablation", name, tuple(ABLATIONS))
+
+    def read(changes: Sequence[str]) -> Config:
+        return read_config(config, [*(overrides or []), *changes])
+
+    typer.echo(run_ablation(ABLATIONS[name], read, num=num, seed=seed, say=tqdm.write))
 
 
 @app.command()

@@ -83,6 +83,17 @@ class Config:
     def __post_init__(self) -> None:
         require_choice("guarantee", self.guarantee, GUARANTEES)
         require_choice("precision", self.precision, PRECISIONS)
+        if self.data.pseudo_labels and self.guarantee != "published":
+            raise ValueError(
+                f"data.pseudo_labels={self.data.pseudo_labels} needs guarantee=published: clustering reads all records "
+                "without protection, so each label would tell of other records; use labelled data and "
+                "data.pseudo_labels=0"
+            )
+        if self.public_data.pseudo_labels:
+            raise ValueError(
+                f"public_data.pseudo_labels={self.public_data.pseudo_labels}: clusters are found among records only; "
+                "use labelled public images and public_data.pseudo_labels=0"
+            )
         if self.guarantee == "published":
             return
         where = f"a run with guarantee={self.guarantee}"

@@ -12,6 +12,7 @@ from torch import Tensor
 from dpsad import build
 from dpsad.checkpoint import load
 from dpsad.config import Config
+from dpsad.data.clusters import Clusters, majority_classes
 from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
 from dpsad.evaluation.classifiers import DEFAULT_KINDS, Kind
@@ -23,6 +24,7 @@ from dpsad.evaluation.inception import FILE_NAMES, STANDARD_NAME, InceptionFeatu
 from dpsad.evaluation.memorisation import Closeness, closeness, details, verdict
 from dpsad.release import load_student
 from dpsad.stages.generate import even_labels, generate
+from students.few_step import FewStepStudent
 from students.prototypes import Prototypes
 
 Judgement = Literal["kernel", "neighbours", "memorisation"]
@@ -57,26 +59,30 @@ def evaluate_run(
             the reference classifier's space where there are none. None takes the latter.
 
     Returns:
-        What `evaluate_samples` returns, the privacy statement under "privacy", and, where asked for, what may be told
-        of `closeness` under "memorisation".
+        What `evaluate_samples` returns, the privacy statement under "privacy", under "no_classifiers" why none was
+        trained, or None, and, where asked for, what may be told of `closeness` under "memorisation".
 
     Raises:
         ValueError: there is no release, no such data, or no such weights.
     """
     run, device = Path(config.run), build.device_of(config)
     student = load_student(run, device=device)
-    num_classes = len(student.class_names)
     train, test = load_images(config.data, "train"), load_images(config.data, "test")
-    labels = even_labels(num, num_classes)
+    no_classifiers = why_no_classifiers(student, train)
+    labels = even_labels(num, len(student.class_names))
     samples = generate(student, labels, seed=seed)
+    sketch = _sketch_images(config, labels, seed) if compare else None
+    if config.data.pseudo_labels:
+        train, labels = _clusters_as_classes(run, train, labels)
+    num_classes = train.num_classes
     space = _feature_space(run, train, inception, device, say)
     result = evaluate_samples(
         (samples, labels),
         train=(train.images, train.labels),
         test=(test.images, test.labels),
-        sketch=_sketch_images(config, labels, seed) if compare else None,
+        sketch=None if sketch is None else (sketch, labels),
         real=compare,
-        classifiers=classifiers,
+        classifiers=() if no_classifiers else classifiers,
         num_classes=num_classes,
         seed=seed,
         device=device,
@@ -88,6 +94,7 @@ def evaluate_run(
     if "memorisation" in metrics:
         result["memorisation"] = _memorisation(run, (samples, labels), train, test, space, seed, device)
         say(f"student: {_memorisation_line(result['memorisation'])}")
+    result["no_classifiers"] = no_classifiers
     result["privacy"] = json.loads((run / "release" / "privacy.json").read_text(encoding="utf-8"))
     (run / "private" / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
@@ -144,7 +151,34 @@ def _memorisation(
     return verdict(measured)
 
 
-def _sketch_images(config: Config, labels: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+def why_no_classifiers(student: FewStepStudent, train: ImageSet) -> str | None:
+    """Why no classifier can learn from the student's samples, or be tested; None where it can."""
+    if not student.use_labels:
+        return "the student was trained without labels (student.use_labels=false), so its samples have none"
+    if train.num_classes == 1:
+        return "the records have no labels of their own, or one class alone"
+    return None
+
+
+def _clusters_as_classes(run: Path, train: ImageSet, labels: Tensor) -> tuple[ImageSet, Tensor]:
+    """Records and labels of samples to measure by, where the student was taught by clusters.
+
+    A sample counts as what most training records of its cluster are. Where records have no labels, clusters stand in.
+
+    Args:
+        labels: [num] clusters of the samples.
+
+    Returns:
+        The training records, and [num] labels of the samples, both in the same classes.
+    """
+    clustered = Clusters(**load(run / "private" / "clusters.pt")).label(train)
+    if train.num_classes == 1:
+        return clustered, labels
+    majority = majority_classes(clustered.labels, train.labels, clustered.num_classes, train.num_classes)
+    return train, majority[labels]
+
+
+def _sketch_images(config: Config, labels: Tensor, seed: int) -> Tensor | None:
     """As many varied prototypes as there are samples, where the run has a sketch."""
     path = Path(config.run) / "private" / "sketch.pt"
     if not path.exists():
@@ -152,7 +186,7 @@ def _sketch_images(config: Config, labels: torch.Tensor, seed: int) -> tuple[tor
     prototypes = Prototypes(**load(path)["prototypes"])
     generator = torch.Generator().manual_seed(seed)
     drawn = [prototypes.draw(part, config.augmentation, generator) for part in labels.split(1000)]
-    return torch.cat(drawn), labels
+    return torch.cat(drawn)
 
 
 def summary(result: dict) -> str:
@@ -165,12 +199,14 @@ def summary(result: dict) -> str:
         accuracies = [result[name]["classifiers"][kind]["accuracy"] for kind in kinds]
         figures = "".join(f"{accuracy:12.4f}" for accuracy in accuracies)
         lines.append(f"{name:13}{figures}{result[name]['frechet']:12.1f}")
-    for name in names:
+    for name in names if kinds else ():
         outcome = result[name]["classifiers"][kinds[-1]]
         lines.append(f"{name:13}{kinds[-1]}: {_worst_class(outcome)}, calibration {outcome['calibration_error']:.3f}")
     lines += [f"{name:13}{_metrics_line(result[name]['metrics'])}" for name in names]
     if "memorisation" in result:
         lines.append(_memorisation_line(result["memorisation"]))
+    if result["no_classifiers"]:
+        lines.append(f"no classifier was trained: {result['no_classifiers']}")
     privacy = result["privacy"]
     if privacy["formal"]:
         lines.append(f"epsilon {privacy['epsilon']:.3f} at delta {privacy['delta']:g}, formal: {privacy['adjacency']}")

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from dpsad.config_files import load_config, save_config
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.networks.unet import NetworkConfig, UNet
-from dpsad.stages.generate import even_labels, generate, sample_grid
+from dpsad.stages.generate import generate, labels_to_sample, sample_grid
 from students.few_step import FewStepStudent, SamplerConfig
 
 SAMPLES_PER_CLASS = 10
@@ -24,6 +24,7 @@ class ReleaseConfig:
 
     image_shape: tuple[int, ...]
     class_names: tuple[str, ...]
+    use_labels: bool = True
     network: NetworkConfig = field(default_factory=NetworkConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
@@ -40,7 +41,11 @@ def export_release(release: Path, student: FewStepStudent, network: NetworkConfi
     `statement` says, and reads nothing else.
     """
     config = ReleaseConfig(
-        image_shape=student.image_shape, class_names=student.class_names, network=network, sampler=student.sampler
+        image_shape=student.image_shape,
+        class_names=student.class_names,
+        use_labels=student.use_labels,
+        network=network,
+        sampler=student.sampler,
     )
     draft = release.with_name(f".{release.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
@@ -50,7 +55,7 @@ def export_release(release: Path, student: FewStepStudent, network: NetworkConfi
     save_config(config, draft / "config.yaml")
     (draft / "privacy.json").write_text(json.dumps(statement, indent=2) + "\n", encoding="utf-8")
     num_classes = len(student.class_names)
-    labels = even_labels(SAMPLES_PER_CLASS * num_classes, num_classes)
+    labels = labels_to_sample(student, SAMPLES_PER_CLASS * num_classes)
     sample_grid(generate(student, labels, seed=0), columns=num_classes).save(draft / "samples.png")
     (draft / "README.md").write_text(model_card(config, statement), encoding="utf-8")
     shutil.rmtree(release, ignore_errors=True)
@@ -73,10 +78,11 @@ def load_student(folder: str | Path, *, device: torch.device | str = "cpu") -> F
             raise ValueError(f"{folder} is no release: it has no {name}; pass a run folder after `dpsad distill`")
     config = load_config(ReleaseConfig, base=folder / "config.yaml", overrides=())
     chan, height, width = config.image_shape
-    denoiser = Denoiser(UNet(config.network, image_channels=chan, num_classes=len(config.class_names)))
+    num_classes, use_labels = len(config.class_names), config.use_labels
+    denoiser = Denoiser(UNet(config.network, image_channels=chan, num_classes=num_classes, use_labels=use_labels))
     denoiser.load_state_dict(load_file(folder / "student.safetensors"))
     denoiser = denoiser.to(torch.device(device))
-    return FewStepStudent(denoiser, config.sampler, (chan, height, width), config.class_names)
+    return FewStepStudent(denoiser, config.sampler, (chan, height, width), config.class_names, use_labels=use_labels)
 
 
 def model_card(config: ReleaseConfig, statement: dict) -> str:
@@ -93,12 +99,16 @@ def model_card(config: ReleaseConfig, statement: dict) -> str:
         nominal = statement.get("nominal_epsilon")
         named = f" Its nominal epsilon, as published, is {nominal:.4g}." if nominal is not None else ""
         claim = f"**NOT formally private.**{named} It must not be shared as if it were:\n\n{lines}"
+    classes = f"{len(config.class_names)} classes ({', '.join(config.class_names)})"
+    if config.use_labels:
+        of_classes, columns = f"of {classes}", "has one class a column"
+    else:
+        of_classes, columns = f"of any of {classes}, without being told which,", "has samples of any class"
     uncovered = "\n".join(f"- {item}" for item in statement["not_covered"])
     return f"""# Image generator
 
-Makes {height}x{width} {"grey" if chan == 1 else "colour"} images of {len(config.class_names)} classes \
-({", ".join(config.class_names)}) in {config.sampler.steps} denoising steps. Trained by distillation with dpsad, \
-guarantee `{statement["guarantee"]}`.
+Makes {height}x{width} {"grey" if chan == 1 else "colour"} images {of_classes} \
+in {config.sampler.steps} denoising steps. Trained by distillation with dpsad, guarantee `{statement["guarantee"]}`.
 
 ## Use
 
@@ -110,7 +120,7 @@ student = load_student("release")
 images = student.sample(torch.tensor([0, 1, 2]), seeds=[1, 2, 3])  # [3, {chan}, {height}, {width}] in [-1, 1]
 ```
 
-or `dpsad sample release --num 1000 --out samples/`. The picture `samples.png` has one class a column.
+or `dpsad sample release --num 1000 --out samples/`. The picture `samples.png` {columns}.
 
 ## Privacy
 

@@ -11,6 +11,7 @@ from dpsad import build, build_sketch
 from dpsad.checkpoint import Checkpoint, load, save_atomic
 from dpsad.config import FIXED, Config
 from dpsad.config_files import flatten
+from dpsad.data.clusters import Clusters, find_clusters
 from dpsad.data.records import ImageSet
 from dpsad.data.shards import Shards
 from dpsad.data.sources import load_images
@@ -26,7 +27,7 @@ from dpsad.release import export_release
 from dpsad.runs import Log, Run, open_run
 from dpsad.stages.consult import consult
 from dpsad.stages.distill import distill
-from dpsad.stages.nominal import REASONS
+from dpsad.stages.nominal import reasons
 from dpsad.stages.refine import refine
 from dpsad.stages.shards import draw_from_shards
 from dpsad.stages.sketch import sketch
@@ -64,7 +65,7 @@ class Subject:
 
 
 def load_records(config: Config, say: Say) -> ImageSet:
-    """Reads the private records, and warns where delta is too large for them."""
+    """Reads the private records, by clusters where asked for, and warns where delta is too large for them."""
     records = load_images(config.data, "train")
     num_records = build.num_records_of(config, records)
     if config.privacy.delta >= 1 / num_records:
@@ -72,7 +73,33 @@ def load_records(config: Config, say: Say) -> ImageSet:
             f"warning: privacy.delta={config.privacy.delta:g} is not below 1/{num_records}; such a guarantee lets a "
             f"record be published whole now and then; use at most {0.1 / num_records:.0e}"
         )
-    return records
+    return label_by_clusters(config, records) if config.data.pseudo_labels else records
+
+
+def label_by_clusters(config: Config, records: ImageSet) -> ImageSet:
+    """The records under the pseudo-labels that the run's teacher goes by, which are kept in private/clusters.pt.
+
+    Raises:
+        ValueError: the teacher at `teacher.path` was taught without clusters, or with another number of them.
+    """
+    own, number = Path(config.run) / "private" / "clusters.pt", config.data.pseudo_labels
+    taught = own if config.teacher.path is None else Path(config.teacher.path).with_name("clusters.pt")
+    if not own.exists():
+        if taught.exists():
+            save_atomic(load(taught), own)
+        elif taught == own:
+            save_atomic(find_clusters(records, number).state_dict(), own)
+        else:
+            raise ValueError(
+                f"data.pseudo_labels={number}, but there is no {taught}: the teacher knows no clusters; teach one with "
+                "data.pseudo_labels, or pass data.pseudo_labels=0"
+            )
+    clusters = Clusters(**load(own))
+    if len(clusters.centres) != number:
+        raise ValueError(
+            f"data.pseudo_labels={number}, but the teacher knows {len(clusters.centres)} clusters; pass that number"
+        )
+    return clusters.label(records)
 
 
 @dataclass(frozen=True)
@@ -222,7 +249,10 @@ def run_distill(config: Config, say: Say) -> None:
             f"records are of shape {list(records.image_shape)} in {len(records.class_names)}; teach on such data"
         )
     critic = build.build_critic(config, subject.image_shape, len(subject.class_names))
-    student = build.build_denoiser(config, subject.image_shape, len(subject.class_names), "student")
+    use_labels = config.student.use_labels
+    student = build.build_denoiser(
+        config, subject.image_shape, len(subject.class_names), "student", use_labels=use_labels
+    )
     randomness = PrivateRandomness(device, seed=config.privacy.noise_seed)
     nominal = None
     if config.guarantee == "published":
@@ -253,10 +283,10 @@ def run_distill(config: Config, say: Say) -> None:
     if config.guarantee != "published" and config.refine.steps:
         assert records is not None
         student = _refine(config, run, student, records, ledger, randomness, say)
-    few_step = FewStepStudent(student, config.sampler, subject.image_shape, subject.class_names)
+    few_step = FewStepStudent(student, config.sampler, subject.image_shape, subject.class_names, use_labels=use_labels)
     public_size = config.privacy.num_records == 0 and records is not None
     if nominal is not None:
-        statement = nominal_statement(nominal, config.privacy.epsilon, config.privacy.delta, REASONS)
+        statement = nominal_statement(nominal, config.privacy.epsilon, config.privacy.delta, reasons(config.published))
     else:
         statement = formal_statement(ledger, guarantee=config.guarantee, size_is_public=public_size)
     export_release(run.release, few_step, config.network, statement)

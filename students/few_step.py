@@ -46,6 +46,7 @@ class FewStepStudent:
         sampler: how many steps, and of which kind.
         image_shape: (chan, height, width).
         class_names: by label.
+        use_labels: whether the denoiser heeds labels; without, it makes images of any class, and labels say nothing.
     """
 
     def __init__(
@@ -54,9 +55,11 @@ class FewStepStudent:
         sampler: SamplerConfig,
         image_shape: tuple[int, int, int],
         class_names: Sequence[str],
+        *,
+        use_labels: bool = True,
     ):
         self.denoiser, self.sampler = denoiser.eval().requires_grad_(False), sampler
-        self.image_shape, self.class_names = image_shape, tuple(class_names)
+        self.image_shape, self.class_names, self.use_labels = image_shape, tuple(class_names), use_labels
 
     @torch.no_grad()
     def sample(
@@ -70,7 +73,7 @@ class FewStepStudent:
         """Makes one image for each label and seed.
 
         Args:
-            labels: [num] classes.
+            labels: [num] classes; any number where the student heeds none.
             seeds: one per image, in [0, 2^128). The same seed and label give the same image, up to rounding, whatever
                 else is in the batch.
             batch_size: images at a time.

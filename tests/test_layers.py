@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [  # from low to high; rooms of one layer do not know each other
     {"dpsad.errors", "dpsad.privacy"},
     {"dpsad.diffusion", "dpsad.networks", "dpsad.data"},
-    {"dpsad.config_files", "dpsad.checkpoint"},
+    {"dpsad.config_files", "dpsad.checkpoint", "dpsad.ablations"},
     {"dpsad.runs"},
     {"teachers", "students", "discriminators"},
     {"dpsad.stages", "dpsad.evaluation", "dpsad.audit", "dpsad.report"},
@@ -19,6 +19,7 @@ LAYERS = [  # from low to high; rooms of one layer do not know each other
     {"dpsad.build"},
     {"dpsad.build_sketch"},
     {"dpsad.account", "dpsad.training", "dpsad.judging"},
+    {"dpsad.ablate"},
     {"dpsad.cli"},
 ]
 HEIGHT = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}

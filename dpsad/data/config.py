@@ -17,6 +17,8 @@ class DataConfig:
     num_classes: 0 takes it from the source; a source that disagrees is refused.
     limit: reads at most that many records of a split, classes in turn; 0 reads all. For trying out: with a limit,
         adding a record may displace another.
+    pseudo_labels: clusters to find among the records and to take for classes, also where they have labels; 0 goes by
+        their labels. Folders without class folders, and .npz files without labels, need it.
     """
 
     source: str = "digits"
@@ -28,8 +30,9 @@ class DataConfig:
     grey: bool = False
     num_classes: int = 0
     limit: int = 0
+    pseudo_labels: int = 0
 
     def __post_init__(self) -> None:
-        for key in ("image_size", "num_classes", "limit"):
+        for key in ("image_size", "num_classes", "limit", "pseudo_labels"):
             if getattr(self, key) < 0:
                 raise ValueError(f"data.{key}={getattr(self, key)} must not be negative; 0 is the default")

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from dpsad.data.config import DataConfig
 from dpsad.data.pixels import from_bytes
-from dpsad.data.records import ImageSet
+from dpsad.data.records import UNLABELLED, ImageSet
 from dpsad.data.splits import first_in_turn, held_out
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -31,7 +31,8 @@ def read_folder(config: DataConfig, split: str) -> ImageSet:
 
     The 80/20 split goes by a hash of the relative path, which is also the record's id, so adding a record moves no
     other. Files are .png, .jpg, .jpeg, .bmp or .webp; names that begin with a dot are skipped. Classes are sorted by
-    name, by number where all names are integers, over both sides.
+    name, by number where all names are integers, over both sides. With `pseudo_labels`, images may also lie where the
+    class folders would; they are of one class, "unlabelled".
 
     If any image of either side has colour, all become RGB. 16 bits are cut to 8 over their full range, transparency
     is laid over white, and photographs are turned upright. With `image_size`, images are resized as they are read,
@@ -45,7 +46,7 @@ def read_folder(config: DataConfig, split: str) -> ImageSet:
     root = Path(config.path).expanduser()
     if not root.is_dir():
         raise ValueError(f"no folder at data.path='{config.path}' (looked for {root.absolute()}); pass data.path=...")
-    class_names, entries = _list(root, config.path, split)
+    class_names, entries = _list(root, config.path, split, unlabelled=config.pseudo_labels > 0)
     colour = any(_has_colour(entry.path) for entry in entries)
 
     own = [entry for entry in entries if entry.split == split]
@@ -61,7 +62,7 @@ def read_folder(config: DataConfig, split: str) -> ImageSet:
     )
 
 
-def _list(root: Path, shown: str, split: str) -> tuple[tuple[str, ...], list[_Entry]]:
+def _list(root: Path, shown: str, split: str, *, unlabelled: bool) -> tuple[tuple[str, ...], list[_Entry]]:
     """Class names, and all files of both sides: train before test, by class, by name."""
     sides = ("train", "test") if (root / "train").is_dir() else ("",)
     if "train" in sides and not (root / split).is_dir():
@@ -70,19 +71,24 @@ def _list(root: Path, shown: str, split: str) -> tuple[tuple[str, ...], list[_En
             "or move the class folders out of train to have them split 80/20"
         )
     present = [side for side in sides if (root / side).is_dir()]
-    folders = [(side, folder) for side in present for folder in _visible(root / side) if folder.is_dir()]
-    class_names = _sorted_classes({folder.name for _, folder in folders})
+    folders = [(side, folder, folder.name) for side in present for folder in _visible(root / side) if folder.is_dir()]
+    if not folders and unlabelled:
+        folders = [(side, root / side, UNLABELLED) for side in present]
+    class_names = _sorted_classes({name for _, _, name in folders})
     order = {name: place for place, name in enumerate(class_names)}
     entries = []
-    for side, folder in sorted(folders, key=lambda found: (sides.index(found[0]), order[found[1].name])):
+    for side, folder, name in sorted(folders, key=lambda found: (sides.index(found[0]), order[found[2]])):
         for path in _visible(folder):
             if path.suffix.lower() in _SUFFIXES:
                 record_id = path.relative_to(root).as_posix()
                 own_side = side or ("test" if held_out(record_id) else "train")
-                entries.append(_Entry(path, record_id, folder.name, own_side))
+                entries.append(_Entry(path, record_id, name, own_side))
     if not entries:
         expected = root / sides[0] / "<class>"
-        raise ValueError(f"no images in data.path='{shown}'; expected {expected}/*.png (or {', '.join(_SUFFIXES[1:])})")
+        raise ValueError(
+            f"no images in data.path='{shown}'; expected {expected}/*.png (or {', '.join(_SUFFIXES[1:])}), or, without "
+            "classes, data.pseudo_labels=... (guarantee=published alone)"
+        )
     return class_names, entries
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dpsad.data.config import DataConfig
 from dpsad.data.pixels import channels_first, from_bytes
-from dpsad.data.records import ImageSet
+from dpsad.data.records import UNLABELLED, ImageSet
 from dpsad.data.splits import held_out
 
 
@@ -18,8 +18,8 @@ def read_npz(config: DataConfig, split: str) -> ImageSet:
     Keys are `train_images`, `train_labels`, `test_images`, `test_labels`; other keys are ignored. Plain `images` and
     `labels` are split 80/20 by a hash of the index. Images are [num, height, width] or [num, height, width, chan] with
     1 or 3 channels: uint8, or floats in [0, 1] or [-1, 1], told apart by whether this split has a negative pixel.
-    Labels are [num] or [num, 1] integers. Where `num_classes` is 0 it is the largest label plus one. Pickles are
-    never loaded.
+    Labels are [num] or [num, 1] integers; with `pseudo_labels` they may be missing, and all records are of one class,
+    "unlabelled". Where `num_classes` is 0 it is the largest label plus one. Pickles are never loaded.
 
     Raises:
         ValueError: no file, a broken file, missing keys, or arrays of another shape, type or range.
@@ -31,18 +31,24 @@ def read_npz(config: DataConfig, split: str) -> ImageSet:
         raise ValueError(f"no file at data.path='{config.path}' (looked for {path.absolute()}); pass data.path=...")
     where = f"data.path='{config.path}'"
     keys = _keys(path, where)
-    if {f"{side}_{what}" for side in ("train", "test") for what in ("images", "labels")} <= set(keys):
+    unlabelled = config.pseudo_labels > 0 and not any(key.endswith("labels") for key in keys)
+    needed = ("images",) if unlabelled else ("images", "labels")
+    if {f"{side}_{what}" for side in ("train", "test") for what in needed} <= set(keys):
         prefix, label_keys = f"{split}_", ["train_labels", "test_labels"]
-    elif {"images", "labels"} <= set(keys):
+    elif set(needed) <= set(keys):
         prefix, label_keys = "", ["labels"]
     else:
         raise ValueError(
             f"{where}: found keys {', '.join(keys) or 'none'}; expected train_images, train_labels, test_images and "
-            "test_labels, or images and labels"
+            "test_labels, or images and labels; without labels, pass data.pseudo_labels=... (guarantee=published alone)"
         )
-    labels = {key: _labels(_array(path, key, where), f"{where}: {key}") for key in label_keys}
     images = _images(_array(path, f"{prefix}images", where), f"{where}: {prefix}images")
-    own = labels[f"{prefix}labels"]
+    class_names: tuple[str, ...] = (UNLABELLED,)
+    own = torch.zeros(len(images), dtype=torch.int64)
+    if not unlabelled:
+        labels = {key: _labels(_array(path, key, where), f"{where}: {key}") for key in label_keys}
+        own = labels[f"{prefix}labels"]
+        class_names = tuple(str(label) for label in range(config.num_classes or _num_classes(labels)))
     if len(images) != len(own):
         raise ValueError(f"{where}: {len(images)} {prefix}images but {len(own)} {prefix}labels; make them equal")
 
@@ -50,7 +56,7 @@ def read_npz(config: DataConfig, split: str) -> ImageSet:
         images=images,
         labels=own,
         ids=tuple(f"{split}-{index:06d}" if prefix else f"{index:06d}" for index in range(len(own))),
-        class_names=tuple(str(label) for label in range(config.num_classes or _num_classes(labels))),
+        class_names=class_names,
     )
     if prefix:
         return records

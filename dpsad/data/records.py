@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+UNLABELLED = "unlabelled"  # the one class of records without labels
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageSet:

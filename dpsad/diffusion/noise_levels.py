@@ -55,3 +55,16 @@ def linear_schedule_levels(num: int) -> Tensor:
     betas = torch.linspace(1e-4 * scale, 0.02 * scale, num, dtype=torch.float64).clamp(max=0.999)
     kept = torch.cumprod(1 - betas, dim=0)
     return ((1 - kept) / kept).sqrt().float()
+
+
+def one_random_level(num_levels: int, num: int, generator: torch.Generator) -> Tensor:
+    """[1, num] which of `num_levels` levels each image meets: one, drawn evenly.
+
+    Source: Ho et al. 2020, Algorithm 1.
+    """
+    return torch.randint(num_levels, (1, num), generator=generator, device=generator.device)
+
+
+def every_level(num_levels: int, num: int, generator: torch.Generator) -> Tensor:
+    """[num_levels, num] all levels for every image, each in an order of its own, so that every row mixes levels."""
+    return torch.rand(num_levels, num, generator=generator, device=generator.device).argsort(dim=0)

@@ -91,11 +91,12 @@ class UNet(nn.Module):
         config: its shape.
         image_channels: channels of the image.
         num_classes: labels are 0..num_classes-1; `num_classes` itself means "no label", for guidance.
+        use_labels: False takes every label for "no label"; the weights have the same shapes.
     """
 
-    def __init__(self, config: NetworkConfig, *, image_channels: int, num_classes: int):
+    def __init__(self, config: NetworkConfig, *, image_channels: int, num_classes: int, use_labels: bool = True):
         super().__init__()
-        self.num_classes, self.patch = num_classes, config.patch
+        self.num_classes, self.use_labels, self.patch = num_classes, use_labels, config.patch
         channels, blocks, patch = config.channels, config.blocks, config.patch
         embedding_dim = 2 * channels
         widths = [channels * multiplier for multiplier in config.multipliers]
@@ -159,5 +160,6 @@ class UNet(nn.Module):
     def _embed(self, noise_embedding: Tensor, labels: Tensor) -> Tensor:
         angles = noise_embedding[:, None] * self.frequencies  # type: ignore[operator]
         noise = self.embed_noise(torch.cat([angles.cos(), angles.sin()], dim=1))
+        labels = labels if self.use_labels else torch.full_like(labels, self.num_classes)
         label = self.embed_label(F.one_hot(labels, self.num_classes + 1).to(noise.dtype))
         return F.silu(self.embed_out(F.silu(noise + label)))

@@ -1,7 +1,8 @@
-"""Student stage: one stochastic distillation loop, one random noise level per image, for every guarantee.
+"""Student stage: one stochastic distillation loop, for every guarantee.
 
 What differs between guarantees arrives as arguments: where the clean images come from, whether they are also targets,
-and what an output gradient must pass before it reaches the student's weights.
+at which noise levels an image is looked at, and what an output gradient must pass before it reaches the student's
+weights.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from dpsad.stages.teach import Draw, warm_cosine
 from students.base import Answers, Proposal, propose
 from teachers.base import Teacher
 
-Levels = Callable[[int, torch.Generator], Tensor]  # how many -> noise levels
+Levels = Callable[[int, torch.Generator], Tensor]  # how many images -> [per image, images] noise levels
 Sanitize = Callable[[Tensor], Tensor]  # [batch, ...] gradient per output -> what may leave
 
 
@@ -30,6 +31,7 @@ class StudentConfig:
     """How the student learns from its teacher.
 
     start: teacher (copies its weights where the networks are alike) or random.
+    use_labels: whether it is told the class; without, it makes images of any class.
     steps, batch_size, learning_rate, half_life: as for the teacher.
     teacher_weight: of the error against the teacher's answer.
     data_weight: of the error against the record itself; only `published` has it in this loop.
@@ -39,6 +41,7 @@ class StudentConfig:
     """
 
     start: str = "teacher"
+    use_labels: bool = True
     steps: int = 500
     batch_size: int = 128
     learning_rate: float = 3e-4
@@ -79,7 +82,9 @@ def distill(
         teacher: one shard; what it may have seen is checked by whoever builds the stage.
         critic: the discriminator, trained along; None without one.
         draw: clean images to noise, and their labels.
-        levels: one random noise level per image.
+        levels: the noise levels of a step, [per image, images]: usually one random level per image. An image's loss is
+            the mean over its levels. They are worked off one row at a time, so that memory holds one batch of images,
+            however many levels there are.
         sanitize: passes the gradient at the student's outputs; the identity where everything here is released.
         generator: model randomness.
         checkpoint, log: as in `teach`.
@@ -101,14 +106,19 @@ def distill(
         checkpoint.track(critic=critic, critic_optimizer=critic_optimizer)
     for step in progress(checkpoint, config.steps, "distill"):
         clean, labels = draw(config.batch_size, generator)
-        sigma = levels(len(clean), generator)
-        noise = torch.randn(clean.shape, generator=generator, device=device)
-        with autocast(device, precision):
-            proposal = propose(student, clean, sigma, noise, labels)
-            answer = teacher.denoise(proposal.inputs, sigma, labels)[0]
-            gradient = output_gradient(config, proposal, answer, clean, critic, student.sigma_data)
-        optimizer.zero_grad(set_to_none=True)
-        proposal.outputs.backward(sanitize(gradient) / len(clean))
+        sigmas = levels(len(clean), generator)
+        for sigma in sigmas:
+            noise = torch.randn(clean.shape, generator=generator, device=device)
+            with autocast(device, precision):
+                proposal = propose(student, clean, sigma, noise, labels)
+                answer = teacher.denoise(proposal.inputs, sigma, labels)[0]
+                gradient = output_gradient(config, proposal, answer, clean, critic, student.sigma_data)
+            proposal.outputs.backward(sanitize(gradient) / sigmas.numel())
+            if critic is not None:
+                with autocast(device, precision):
+                    real, fake = critic(answer, sigma, labels), critic(proposal.outputs.detach(), sigma, labels)
+                    loss = critic_loss(real.float(), fake.float())
+                (loss / len(sigmas)).backward()
         if answers is not None:
             replayed = answers.draw(max(1, config.batch_size // 4), generator)
             with autocast(device, precision):
@@ -116,15 +126,12 @@ def distill(
             error = weighted_error(outputs, replayed.targets, replayed.sigma, student.sigma_data)
             (clean[0].numel() * error.sum() / len(clean)).backward()
         optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         schedule.step()
         ema.update(student, len(clean))
         if critic is not None:
-            with autocast(device, precision):
-                real, fake = critic(answer, sigma, labels), critic(proposal.outputs.detach(), sigma, labels)
-                loss = critic_loss(real.float(), fake.float())
-            critic_optimizer.zero_grad(set_to_none=True)
-            loss.backward()
             critic_optimizer.step()
+            critic_optimizer.zero_grad(set_to_none=True)
         if (step + 1) % 50 == 0:
             values = {"teacher_error": (proposal.outputs.detach() - answer).square().mean().item()}
             log.private(step=step + 1, **values, **({} if critic is None else {"critic_loss": loss.item()}))

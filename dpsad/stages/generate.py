@@ -9,12 +9,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dpsad.data.records import UNLABELLED
 from students.few_step import FewStepStudent, image_seeds
+
+NO_LABEL = -1  # of samples whose class nobody knows
 
 
 def even_labels(num: int, num_classes: int) -> Tensor:
     """[num] labels 0, 1, ..., 0, 1, ...: every class equally often, up to one."""
     return torch.arange(num) % num_classes
+
+
+def labels_to_sample(student: FewStepStudent, num: int) -> Tensor:
+    """[num] labels that spread samples evenly over the classes; all -1 where the student heeds no label."""
+    return even_labels(num, len(student.class_names)) if student.use_labels else torch.full((num,), NO_LABEL)
 
 
 def to_bytes(images: Tensor) -> np.ndarray:
@@ -53,8 +61,9 @@ def write_samples(images: Tensor, labels: Tensor, out: Path) -> None:
 
     Args:
         images: [num, chan, height, width] in [-1, 1].
-        labels: [num].
-        out: `*.npz` takes `images` uint8 and `labels` int64; any other name is a folder of <label>/<index>.png.
+        labels: [num]; -1 is "unlabelled".
+        out: `*.npz` takes `images` uint8 and `labels` int64; any other name is a folder of <label>/<index>.png, or of
+            unlabelled/<index>.png.
 
     Raises:
         ValueError: as `check_destination`.
@@ -71,10 +80,11 @@ def write_samples(images: Tensor, labels: Tensor, out: Path) -> None:
         finally:
             temporary.unlink(missing_ok=True)
         return
-    for label in np.unique(classes):
-        (out / str(label)).mkdir(parents=True, exist_ok=True)
+    folders = {label: out / (UNLABELLED if label == NO_LABEL else str(label)) for label in np.unique(classes)}
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
     for index, (image, label) in enumerate(zip(pixels, classes, strict=True)):
-        Image.fromarray(image).save(out / str(label) / f"{index:06d}.png")
+        Image.fromarray(image).save(folders[label] / f"{index:06d}.png")
 
 
 def sample_grid(images: Tensor, columns: int) -> Image.Image:

@@ -61,7 +61,7 @@ def test_wrong_settings_are_named_with_a_mend():
     refuses("split 'val'", split="val")
     refuses("data.limit=4 leaves classes", limit=4)
     refuses("data.num_classes=7 but it has 10", num_classes=7)
-    for key in ("image_size", "num_classes", "limit"):
+    for key in ("image_size", "num_classes", "limit", "pseudo_labels"):
         with pytest.raises(ValueError, match=rf"data\.{key}=-1 must not be negative"):
             DataConfig(**{key: -1})
 
@@ -237,6 +237,26 @@ def test_folder_reads_only_images_and_only_as_many_as_asked(tmp_path):
     assert few.ids == ("train/cat/000.png", "train/cat/001.png", "train/dog/000.png")
 
 
+@pytest.mark.parametrize("sides", [("train", "test"), ("",)])
+def test_images_without_class_folders_are_of_one_class_for_pseudo_labels_alone(tmp_path, sides):
+    for side in sides:
+        for index in range(30):
+            save(tmp_path / side / f"{index:02d}.png", random_bytes(4, 4))
+    settings = {"source": "folder", "path": str(tmp_path)}
+    refuses(r"no images in .*data\.pseudo_labels=", **settings)
+    train, test = (load(side, pseudo_labels=3, **settings) for side in ("train", "test"))
+    assert train.class_names == test.class_names == ("unlabelled",)
+    assert len(train) + len(test) == 30 * len(sides)
+    assert not train.labels.any()
+    assert not set(train.ids) & set(test.ids)
+
+
+def test_class_folders_count_even_where_pseudo_labels_are_asked_for(tmp_path):
+    make_classes(tmp_path, side="train")
+    settings = {"source": "folder", "path": str(tmp_path)}
+    assert load(pseudo_labels=5, **settings).class_names == load(**settings).class_names
+
+
 def test_missing_folders_are_named(tmp_path):
     refuses("data.path is not set", source="folder")
     refuses("no folder at data.path=.*nowhere.*looked for", source="folder", path=str(tmp_path / "nowhere"))
@@ -315,6 +335,17 @@ def test_npz_arrays_of_the_wrong_kind_are_named(npz):
         ("cannot read 'train_images'", {"train_images": np.array([{}] * 6, dtype=object)}),
     ):
         refuses(match, **npz(**medmnist(4, 4, **changed)))
+
+
+@pytest.mark.parametrize("sides", [("train_", "test_"), ("",)])
+def test_npz_without_labels_is_of_one_class_for_pseudo_labels_alone(npz, sides):
+    settings = npz(**{f"{side}images": random_bytes(40, 4, 4) for side in sides})
+    refuses(r"found keys .*data\.pseudo_labels=", **settings)
+    train, test = (load(side, pseudo_labels=3, **settings) for side in ("train", "test"))
+    assert train.class_names == test.class_names == ("unlabelled",)
+    assert len(train) + len(test) == 40 * len(sides)
+    labelled = npz(**medmnist(4, 4))
+    assert load(pseudo_labels=7, **labelled).class_names == ("0", "1", "2")
 
 
 def test_npz_takes_the_number_of_classes_from_the_config(npz):

@@ -1,8 +1,15 @@
 import math
 
 import pytest
+import torch
 
-from dpsad.diffusion.noise_levels import linear_schedule_levels, lognormal_levels, sampling_levels
+from dpsad.diffusion.noise_levels import (
+    every_level,
+    linear_schedule_levels,
+    lognormal_levels,
+    one_random_level,
+    sampling_levels,
+)
 
 
 def test_training_levels_are_lognormal(generator, has_scale):
@@ -43,3 +50,18 @@ def test_chain_levels_are_those_of_the_chain_multiplied_out(num):
     assert levels.tolist() == pytest.approx(expected, rel=1e-4)
     assert (levels.diff() > 0).all()
     assert levels.isfinite().all()
+
+
+def test_one_random_level_is_drawn_evenly(generator):
+    """Two-sided at 5 standard errors for each of 4 levels; false alarm below 3e-6."""
+    picked = one_random_level(4, 10_000, generator)
+    assert picked.shape == (1, 10_000)
+    shares = picked.flatten().bincount(minlength=4) / 10_000
+    assert (shares - 0.25).abs().max() < 5 * (0.25 * 0.75 / 10_000) ** 0.5
+
+
+def test_every_image_meets_every_level_once_in_an_order_of_its_own(generator):
+    picked = every_level(20, 50, generator)
+    assert torch.equal(picked.sort(dim=0).values, torch.arange(20)[:, None].expand(20, 50))
+    assert len({tuple(column) for column in picked.T.tolist()}) == 50
+    assert picked.float().mean(dim=1).std() < 3, "a row holds low and high levels alike"

@@ -70,3 +70,17 @@ def test_it_starts_at_zero():
 def test_a_shape_that_cannot_be_built_is_refused_by_key(wrong, key):
     with pytest.raises(ValueError, match=rf"network\.{key}"):
         NetworkConfig(**wrong)
+
+
+def test_a_network_without_labels_takes_every_label_for_none(generator):
+    """Same weights, same names; the answer is the one that the network with labels gives to "no label"."""
+    config = NetworkConfig(channels=8)
+    told, untold = (UNet(config, image_channels=1, num_classes=3, use_labels=use) for use in (True, False))
+    weights = {name: torch.randn(w.shape, generator=generator) * 0.1 for name, w in told.state_dict().items()}
+    told.load_state_dict(weights)
+    untold.load_state_dict(weights)
+    x, level, labels = inputs(generator, 4, 1, 8, 8)
+    answer = untold(x, level, labels)
+    assert torch.equal(answer, told(x, level, torch.full_like(labels, 3)))
+    assert torch.equal(answer, untold(x, level, torch.full_like(labels, -1)))
+    assert not torch.allclose(answer, told(x, level, labels))
