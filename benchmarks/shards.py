@@ -64,7 +64,7 @@ def measure(config: Config, train: ImageSet, test: ImageSet, num_simulated: int)
         teachers = ClosedFormTeachers(train.images, train.labels, shards)
         prototypes, _ = consult(
             config.shards,
-            config.sketch,
+            count_share=config.sketch.count_share,
             pulls=build_sketch.pulls_of_teachers(config, train, teachers, randomness),
             plan=simulated(build_sketch.plan_of_consulting(config, train.num_classes)),
             start=prototypes,

@@ -156,7 +156,7 @@ def run_sketch(config: Config, say: Say) -> Sketched:
         teachers = _shard_teachers(config, run, records, shards)
         prototypes, answers = consult(
             config.shards,
-            config.sketch,
+            count_share=config.sketch.count_share,
             pulls=build_sketch.pulls_of_teachers(config, records, teachers, randomness),
             plan=build_sketch.plan_of_consulting(config, records.num_classes),
             start=prototypes,

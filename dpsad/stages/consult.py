@@ -8,15 +8,15 @@ from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.stages.shards import ShardsConfig
-from dpsad.stages.sketch import NamedPlan, Pulls, SketchConfig, moved
+from dpsad.stages.sketch import NamedPlan, Pulls, moved
 from students.base import Answers, Proposal
 from students.prototypes import Prototypes
 
 
 def consult(
     config: ShardsConfig,
-    sketch: SketchConfig,
     *,
+    count_share: float,
     pulls: Pulls,
     plan: NamedPlan,
     start: Prototypes,
@@ -31,6 +31,7 @@ def consult(
     with an ensemble behind the sanitizer as the model.
 
     Args:
+        count_share: of the rows that `pulls` gives.
         pulls: gives each shard's row for what is proposed.
         plan: one release a level.
         start: released prototypes; `config.queries` images of each class are drawn from them.
@@ -51,13 +52,15 @@ def consult(
     outputs = start.images[start.choose(labels, generator)]
     x = outputs + config.levels[0] * torch.randn(outputs.shape, generator=generator, device=images.device)
     bound = config.max_pull * math.sqrt(size)
+    min_count = config.num_shards * config.sampling_prob / 2  # nearly all shards that are asked have an answer
     purpose, releases = plan
     sanitizer = Sanitizer(releases, ledger, purpose, randomness)
     asked = []
     for level, next_level in zip(config.levels, [*config.levels[1:], 0.0], strict=True):
         proposal = Proposal(x, torch.full((len(x),), level, device=x.device), labels, outputs)
         released = sanitizer.release(pulls(proposal, bound), (len(x), size + 1))
-        outputs, counts = moved(outputs, released, releases.noise_multiplier * releases.max_norm, bound, sketch)
+        noise = releases.noise_multiplier * releases.max_norm
+        outputs, counts = moved(outputs, released, noise, bound, count_share, min_count)
         asked.append(Answers(x, proposal.sigma, labels, outputs))
         x = outputs + next_level / level * (x - outputs)
     # shards answer every question, so counts say nothing of how common a sample is

@@ -132,7 +132,9 @@ def sketch(
             proposal = propose_prototypes(centres)
             released = sanitizer.release(pulls(proposal, bound), (num_classes * number, size + 1))
             noise = plan.noise_multiplier * plan.max_norm
-            moved_to, released_counts = moved(proposal.outputs, released, noise, bound, config)
+            moved_to, released_counts = moved(
+                proposal.outputs, released, noise, bound, config.count_share, config.min_count
+            )
             centres, counts = moved_to.reshape(centres.shape), released_counts.reshape(centres.shape[:2])
     labels = torch.arange(num_classes, device=device).repeat_interleave(centres.shape[1])
     return Prototypes(centres.flatten(0, 1), labels, counts.flatten(), config.min_count)
@@ -145,20 +147,24 @@ def propose_prototypes(centres: Tensor) -> Proposal:
     return Proposal(outputs, torch.zeros(len(outputs), device=outputs.device), labels, outputs)
 
 
-def moved(outputs: Tensor, released: Tensor, noise: float, bound: float, config: SketchConfig) -> tuple[Tensor, Tensor]:
+def moved(
+    outputs: Tensor, released: Tensor, noise: float, bound: float, count_share: float, min_count: float
+) -> tuple[Tensor, Tensor]:
     """Moves proposed images by the released mean pull on each, less what is likely noise.
 
     Args:
         outputs: [num, chan, height, width].
         released: [num, pixels + 1] noisy sums of rows.
         noise: standard deviation of the noise on these sums.
+        bound, count_share: of the pulls in the rows.
+        min_count: sums of fewer than this are divided by this, since their counts are mostly noise.
 
     Returns:
         Images likewise, in [-1, 1], and released counts [num].
     """
-    counts = released[:, -1] / math.sqrt(config.count_share)
-    divisor = counts.clamp(min=config.min_count)
-    unit = bound / math.sqrt(1 - config.count_share)
+    counts = released[:, -1] / math.sqrt(count_share)
+    divisor = counts.clamp(min=min_count)
+    unit = bound / math.sqrt(1 - count_share)
     pulls = released[:, :-1] * (unit / divisor[:, None])
     noise_variance = (noise * unit / divisor) ** 2
     return (outputs + wiener_shrink(pulls.reshape(outputs.shape), noise_variance)).clamp(-1, 1), counts
