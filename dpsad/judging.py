@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -42,14 +43,17 @@ def evaluate_run(
         compare: whether to measure real images and the sketch by the same rule, which takes three times as long.
 
     Returns:
-        What `evaluate_samples` returns, and the privacy statement under "privacy".
+        What `evaluate_samples` returns, the student's speed under "sampling_images_per_second" and "hardware", and the
+        privacy statement under "privacy".
     """
     run, device = Path(config.run), build.device_of(config)
     student = load_student(run, device=device)
     num_classes = len(student.class_names)
     train, test = load_images(config.data, "train"), load_images(config.data, "test")
     labels = even_labels(num, num_classes)
+    start = time.perf_counter()
     samples = generate(student, labels, seed=seed)
+    images_per_second = num / (time.perf_counter() - start)
     reference_path = run / "private" / "reference.safetensors"
     if not reference_path.exists():
         epochs = max(3, math.ceil(REFERENCE_BATCHES * BATCH_SIZE / len(train)))
@@ -69,6 +73,8 @@ def evaluate_run(
         reference=load_reference(reference_path, device=device),
         log=say,
     )
+    result["sampling_images_per_second"] = images_per_second
+    result["hardware"] = build.hardware_of(device)
     result["privacy"] = json.loads((run / "release" / "privacy.json").read_text(encoding="utf-8"))
     (run / "private" / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result

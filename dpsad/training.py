@@ -1,6 +1,5 @@
 """What each training command does: open the run, build its objects, call the stage, keep the result."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,23 +75,23 @@ def run_sketch(config: Config, say: Say) -> tuple[Prototypes, Subject, Ledger]:
         ledger.load_state_dict(saved["ledger"])
         return Prototypes(**saved["prototypes"]).to(device), Subject.from_dict(saved["subject"]), ledger
     records = load_records(config, say)
-    start = time.perf_counter()
-    prototypes = sketch(
-        config.sketch,
-        records=records,
-        device=device,
-        mu=build.sketch_mu(config),
-        ledger=ledger,
-        randomness=PrivateRandomness(device, seed=config.privacy.noise_seed),
-        generator=build.generator_of(config, "sketch", device),
-    )
-    seconds = time.perf_counter() - start
+    log = Log(run, "sketch", config.log)
+    with log.timed(build.hardware_of(device)) as seconds:
+        prototypes = sketch(
+            config.sketch,
+            records=records,
+            device=device,
+            mu=build.sketch_mu(config),
+            ledger=ledger,
+            randomness=PrivateRandomness(device, seed=config.privacy.noise_seed),
+            generator=build.generator_of(config, "sketch", device),
+        )
     subject = Subject.of(records)
     save_atomic(
         {"prototypes": prototypes.state_dict(), "subject": subject.to_dict(), "ledger": ledger.state_dict()}, path
     )
-    Log(run, "sketch").public(prototypes=len(prototypes.labels), epsilon=ledger.spent(), seconds=seconds)
-    say(f"sketch: {len(prototypes.labels)} prototypes in {seconds:.1f} s, epsilon {ledger.spent():.3f} so far")
+    log.public(prototypes=len(prototypes.labels), epsilon=ledger.spent())
+    say(f"sketch: {len(prototypes.labels)} prototypes in {seconds():.1f} s, epsilon {ledger.spent():.3f} so far")
     return prototypes, subject, ledger
 
 
@@ -114,17 +113,18 @@ def run_teach(config: Config, say: Say) -> None:
         images = load_records(config, say) if private else load_images(config.public_data, "train")
         provenance, subject = (Provenance.PRIVATE if private else Provenance.PUBLIC), Subject.of(images)
         draw = build.draw_from_images(images, config.augmentation, device)
-    start = time.perf_counter()
-    denoiser = teach(
-        config.teacher,
-        denoiser=build.build_denoiser(config, subject.image_shape, len(subject.class_names), "teach"),
-        num_classes=len(subject.class_names),
-        draw=draw,
-        generator=build.generator_of(config, "teach", device),
-        checkpoint=Checkpoint(run.private / "teach.checkpoint"),
-        log=Log(run, "teach"),
-        precision=config.precision,
-    )
+    log = Log(run, "teach", config.log)
+    with log.timed(build.hardware_of(device)) as seconds:
+        denoiser = teach(
+            config.teacher,
+            denoiser=build.build_denoiser(config, subject.image_shape, len(subject.class_names), "teach"),
+            num_classes=len(subject.class_names),
+            draw=draw,
+            generator=build.generator_of(config, "teach", device),
+            checkpoint=Checkpoint(run.private / "teach.checkpoint"),
+            log=log,
+            precision=config.precision,
+        )
     product = {
         "model": denoiser.state_dict(),
         "provenance": provenance.value,
@@ -134,7 +134,7 @@ def run_teach(config: Config, say: Say) -> None:
         "prototypes": prototypes.state_dict() if prototypes is not None else None,
     }
     save_atomic(product, path)
-    say(f"teach: {config.teacher.steps} steps in {time.perf_counter() - start:.0f} s, provenance {provenance.value}")
+    say(f"teach: {config.teacher.steps} steps in {seconds():.0f} s, provenance {provenance.value}")
 
 
 def run_distill(config: Config, say: Say) -> None:
@@ -166,21 +166,22 @@ def run_distill(config: Config, say: Say) -> None:
         draw = build.draw_from_prototypes(prototypes, config.augmentation, len(subject.class_names))
     else:
         draw = build.draw_from_images(load_images(config.public_data, "train"), config.augmentation, device)
-    start = time.perf_counter()
-    student = distill(
-        config.student,
-        student=build.student_start(config, student, teacher.denoiser),
-        teacher=teacher,
-        critic=critic,
-        draw=draw,
-        levels=build.distillation_levels(config, device),
-        sanitize=build.output_sanitizer(config, nominal.noise_multiplier if nominal else 0.0, randomness),
-        generator=build.generator_of(config, "distill", device),
-        checkpoint=Checkpoint(run.private / "distill.checkpoint"),
-        log=Log(run, "distill"),
-        precision=config.precision,
-    )
-    say(f"distill: {config.student.steps} steps in {time.perf_counter() - start:.0f} s")
+    log = Log(run, "distill", config.log)
+    with log.timed(build.hardware_of(device)) as seconds:
+        student = distill(
+            config.student,
+            student=build.student_start(config, student, teacher.denoiser),
+            teacher=teacher,
+            critic=critic,
+            draw=draw,
+            levels=build.distillation_levels(config, device),
+            sanitize=build.output_sanitizer(config, nominal.noise_multiplier if nominal else 0.0, randomness),
+            generator=build.generator_of(config, "distill", device),
+            checkpoint=Checkpoint(run.private / "distill.checkpoint"),
+            log=log,
+            precision=config.precision,
+        )
+    say(f"distill: {config.student.steps} steps in {seconds():.0f} s")
     if config.guarantee == "records" and config.refine.steps:
         assert records is not None
         student = _refine(config, run, student, records, ledger, randomness, say)
@@ -205,21 +206,22 @@ def _refine(
 ) -> Denoiser:
     num_records = build.num_records_of(config, records)
     plan = build.refine_plan(config, num_records, ledger.entries)
-    start = time.perf_counter()
-    refined = refine(
-        config.refine,
-        student=student.requires_grad_(True),
-        records=records,
-        sanitizer=Sanitizer(plan, ledger, build.REFINE, randomness),
-        expected_batch_size=plan.sampling_prob * num_records,
-        randomness=randomness,
-        checkpoint=Checkpoint(run.private / "refine.checkpoint", every_seconds=0),
-        log=Log(run, "refine"),
-        precision=config.precision,
-    )
+    log = Log(run, "refine", config.log)
+    with log.timed(build.hardware_of(randomness.device)) as seconds:
+        refined = refine(
+            config.refine,
+            student=student.requires_grad_(True),
+            records=records,
+            sanitizer=Sanitizer(plan, ledger, build.REFINE, randomness),
+            expected_batch_size=plan.sampling_prob * num_records,
+            randomness=randomness,
+            checkpoint=Checkpoint(run.private / "refine.checkpoint", every_seconds=0),
+            log=log,
+            precision=config.precision,
+        )
     say(
         f"refine: {config.refine.steps} steps of {config.refine.batch_size} records, noise multiplier "
-        f"{plan.noise_multiplier:.3f}, in {time.perf_counter() - start:.0f} s; epsilon {ledger.spent():.3f}"
+        f"{plan.noise_multiplier:.3f}, in {seconds():.0f} s; epsilon {ledger.spent():.3f}"
     )
     return refined
 
