@@ -53,7 +53,9 @@ def device_of(config: Config) -> torch.device:
 
 def hardware_of(device: torch.device) -> str:
     """What a device is called beside a time: a GPU's name, or "2 CPU threads", those that torch works with."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    threads = torch.get_num_threads()
+    cpu = f"{threads} CPU thread{'s' if threads > 1 else ''}"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
 
 
 def generator_of(config: Config, stage: str, device: torch.device) -> torch.Generator:

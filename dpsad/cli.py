@@ -17,6 +17,7 @@ from dpsad.errors import require_choice
 from dpsad.evaluation.classifiers import KINDS
 from dpsad.judging import evaluate_run, summary
 from dpsad.release import load_student
+from dpsad.report.comparison import write_comparison
 from dpsad.stages.generate import check_destination, even_labels, generate, write_samples
 from dpsad.training import run_distill, run_sketch, run_teach
 
@@ -98,6 +99,18 @@ def evaluate(
     kinds = [kind for kind in KINDS if not classifier or kind in classifier]
     config = read_config(None, [f"run={run}"])
     typer.echo(summary(evaluate_run(config, num=num, seed=seed, say=tqdm.write, classifiers=kinds, compare=compare)))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, such as runs/*.")],
+    out: Annotated[Path, typer.Option(help="A folder for report.html and the tables; private.")] = Path(
+        "runs/comparison"
+    ),
+) -> None:
+    """Put finished runs side by side: table, privacy-utility curves and samples, on one page."""
+    typer.echo(write_comparison(runs, out))
+    typer.echo(f"page: {out / 'report.html'}")
 
 
 @app.command()
