@@ -139,6 +139,8 @@ def read_mapping(path: Path) -> Mapping[str, Any]:
         raise ValueError(f"{path}, line {line}: {error.problem}") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is no YAML: {error}") from None
+    except OmegaConfBaseException as error:  # an interpolation that is none
+        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
 
 
 def _pairs(mapping: Mapping[str, Any], keys: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

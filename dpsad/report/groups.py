@@ -41,7 +41,7 @@ def group_by_data(results: Sequence[Result]) -> list[Group]:
     """Groups runs that learned from the same images and are tested on the same images."""
 
     def place(result: Result) -> tuple[bool, str, float]:
-        return (not result.formal, result.method, epsilon_of(result) or 0.0)
+        return (not result.formal, result.title, epsilon_of(result) or 0.0)
 
     groups = []
     for data in dict.fromkeys(result.data for result in results):

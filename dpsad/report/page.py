@@ -110,9 +110,9 @@ def _table(number: int, group: Group) -> str:
         warning = "NOT formal: the epsilon of these runs is nominal, and nothing is guaranteed"
         heading = f'<tr class="heading"><th scope="rowgroup" colspan="{len(shown)}"><span>{warning}</span></th></tr>'
         bodies += f'\n<tbody class="not-formal">{heading}{others}</tbody>'
-    return f"""<div class="wide" role="region" aria-labelledby="table-{number}" tabindex="0">
-<table class="results">
-<caption id="table-{number}">Runs on {escape(group.data)}; the headings sort</caption>
+    return f"""<p class="hint" id="table-{number}">Runs on {escape(group.data)}; the headings sort.</p>
+<div class="wide" role="region" aria-labelledby="table-{number}" tabindex="0">
+<table class="results" aria-labelledby="table-{number}">
 <thead><tr>{heads}</tr></thead>
 {bodies}
 </table>

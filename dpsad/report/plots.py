@@ -78,7 +78,7 @@ def _series(group: Group, *, apart_by_space: bool = False) -> dict[str, list[Res
 
     def name(result: Result) -> str:
         parts = [
-            result.method,
+            result.title,
             f"delta {result.delta:g}" if several_deltas else "",
             result.adjacency if several_adjacencies else "",
             f"space {result.evaluation.feature_space[1][:8]}" if apart_by_space and result.evaluation else "",
@@ -104,7 +104,7 @@ def _curve(title: str, series: Mapping[str, Sequence[Result]], measure: Measure)
     measured = [measure(result.evaluation) for results in series.values() for result in results if result.evaluation]
     floors = [real for _, real in measured if real is not None]
     with rc_context(STYLE):
-        figure = Figure(figsize=(4.4, 3.4), layout="constrained")
+        figure = Figure(figsize=(4.4, 2.6 + 0.21 * len(lines)), layout="constrained")
         axes = figure.add_subplot()
         handles = []
         for number, (name, points) in enumerate(lines.items()):

@@ -38,7 +38,7 @@ class Result:
     """One run in a comparison.
 
     name: what it is called there.
-    method: its guarantee, or the baseline that it is.
+    method, guarantee: what made it, such as distillation, and the guarantee that it was made under.
     data: what it learned from and is tested on; runs of different data do not compare.
     epsilon: of a formal guarantee, else None.
     nominal_epsilon: a number of that name, or one that does not hold; else None.
@@ -52,6 +52,7 @@ class Result:
     run: Run
     name: str
     method: str
+    guarantee: str
     data: str
     formal: bool
     epsilon: float | None
@@ -67,6 +68,11 @@ class Result:
     stage_seconds: Mapping[str, float]
     hardware: str
     notes: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """What kind of run it is, such as "distillation, records"."""
+        return f"{self.method}, {self.guarantee}"
 
     @property
     def training_minutes(self) -> float | None:
@@ -125,7 +131,8 @@ def read_run(folder: Path, name: str) -> Result:
         return Result(
             run=run,
             name=name,
-            method=str(config.get("method") or statement["guarantee"]),
+            method=str(config.get("method") or "distillation"),  # the only one there was before configs named it
+            guarantee=str(statement["guarantee"]),
             data=_data_name(config["data"]),
             formal=formal,
             epsilon=epsilon if formal else None,

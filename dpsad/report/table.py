@@ -45,11 +45,10 @@ def columns(group: Group) -> list[Column]:
     spaces = {result.evaluation.feature_space[0] for result in group.results if result.evaluation}
     return [
         Column("run", lambda result: result.name, lambda result: result.name),
-        Column("method", lambda result: result.method, lambda result: result.method),
+        Column("method, guarantee", lambda result: result.title, lambda result: result.title),
         Column("formal", lambda result: claim(result), claim),
         Column("epsilon", epsilon_of, epsilon_text),
         Column("delta", lambda result: result.delta, lambda result: f"{result.delta:g}"),
-        Column("adjacency", lambda result: result.adjacency, lambda result: result.adjacency),
         *(accuracy_of(kind) for kind in group.kinds),
         Column(
             f"Frechet distance ({', '.join(sorted(spaces)) or 'not measured'})",
@@ -65,6 +64,7 @@ def columns(group: Group) -> list[Column]:
             "training minutes", lambda result: result.training_minutes, lambda result: f"{result.training_minutes:.1f}"
         ),
         Column("hardware", lambda result: result.hardware or None, lambda result: result.hardware),
+        Column("adjacency", lambda result: result.adjacency, lambda result: result.adjacency),
     ]
 
 
@@ -167,6 +167,7 @@ def _flat(result: Result) -> dict[str, Any]:
         "run": result.name,
         "data": result.data,
         "method": result.method,
+        "guarantee": result.guarantee,
         "formal": result.formal,
         "epsilon": result.epsilon,
         "nominal_epsilon": result.nominal_epsilon,
