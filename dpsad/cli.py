@@ -139,7 +139,10 @@ def quickstart(overrides: Overrides = None) -> None:
     out = Path(config.run) / "samples"
     if not out.exists():
         sample(Path(config.run), num=500, out=out, seed=0, label=None, batch_size=250, device=config.device)
+    report = Path(config.run) / "private" / "report"
+    write_comparison([Path(config.run)], report)
     typer.echo(summary(result))
+    typer.echo(f"report, private: {report / 'report.html'}")
     typer.echo(f"release: {Path(config.run) / 'release'} (start with README.md and samples.png)")
 
 
