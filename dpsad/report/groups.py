@@ -28,8 +28,16 @@ class Group:
     @property
     def kinds(self) -> list[str]:
         """Classifiers that any of the runs was measured with, in the order in which they come up."""
-        evaluations = [result.evaluation for result in self.results if result.evaluation]
-        return list(dict.fromkeys(kind for evaluation in evaluations for kind in evaluation.accuracy))
+        return list(dict.fromkeys(kind for evaluation in self.evaluations for kind in evaluation.accuracy))
+
+    @property
+    def metrics(self) -> list[str]:
+        """What any of the runs was measured with beyond accuracy and Frechet distance."""
+        return list(dict.fromkeys(name for evaluation in self.evaluations for name in evaluation.metrics))
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        return [result.evaluation for result in self.results if result.evaluation]
 
 
 def epsilon_of(result: Result) -> float | None:

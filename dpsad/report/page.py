@@ -137,10 +137,11 @@ def _samples(number: int, group: Group, sample_bytes: int) -> str:
     pictures, complaints = bands(group, sample_bytes)
     names = list(dict.fromkeys(name for by_class in pictures.values() for name in by_class))
     heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
-    formal = {result.name: result.formal for result in group.results}
+    by_name = {result.name: result for result in group.results}
     rows = []
     for run, by_class in pictures.items():
-        mark = "" if formal[run] else ' <span class="badge">NOT formal</span>'
+        mark = "" if by_name[run].formal else ' <span class="badge">NOT formal</span>'
+        mark += "" if by_name[run].labelled else " (made without labels: a column is no class)"
         rows.append(
             f'<tr class="run"><th scope="rowgroup" colspan="{len(names)}"><span>{escape(run)}{mark}</span></th></tr>'
         )

@@ -57,7 +57,7 @@ def curves(group: Group) -> list[Curve]:
     def accuracy_of(kind: str) -> Measure:
         return lambda evaluation: (evaluation.accuracy.get(kind), evaluation.real_accuracy.get(kind))
 
-    spaces = {result.evaluation.feature_space for result in group.results if result.evaluation}
+    spaces = {evaluation.feature_space for evaluation in group.evaluations}
     names = ", ".join(sorted({name for name, _ in spaces}))
     drawn = [
         _curve(f"Accuracy of {kind}, higher is better", _series(group), accuracy_of(kind)) for kind in group.kinds

@@ -20,6 +20,7 @@ class Evaluation:
     accuracy, real_accuracy: by classifier, trained on the student's samples and on real images; the latter may be
         empty.
     frechet, real_frechet: distance of samples and of real test images; the latter may be None.
+    metrics: what else was measured in the feature space, by name; may be empty.
     feature_space: name of the space that distances are in, and its fingerprint.
     num_images, num_frechet_images: that accuracy and distance come from.
     """
@@ -28,6 +29,7 @@ class Evaluation:
     real_accuracy: Mapping[str, float]
     frechet: float
     real_frechet: float | None
+    metrics: Mapping[str, float]
     feature_space: tuple[str, str]
     num_images: int
     num_frechet_images: int
@@ -44,8 +46,9 @@ class Result:
     nominal_epsilon: a number of that name, or one that does not hold; else None.
     reasons: why the guarantee is not formal, if so.
     class_names, image_shape: of its images.
+    labelled: whether an image is made for a class; without, columns of its picture are none.
     stage_seconds: wall time of every stage that wrote it down.
-    hardware: what it was trained on; where that is not recorded, what it was evaluated on; else "".
+    hardware: what it was trained on, and evaluated on where that differs; "" where neither is recorded.
     notes: what is missing, and how to get it.
     """
 
@@ -63,6 +66,7 @@ class Result:
     reasons: tuple[str, ...]
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
+    labelled: bool
     evaluation: Evaluation | None
     images_per_second: float | None
     stage_seconds: Mapping[str, float]
@@ -120,6 +124,8 @@ def read_run(folder: Path, name: str) -> Result:
             notes.append(f"not evaluated: `dpsad evaluate {folder}` is missing")
         elif measured.get("privacy") != statement:
             notes.append(f"evaluated before its release was made anew; run `dpsad evaluate {folder}` again")
+        if measured and measured.get("no_classifiers"):
+            notes.append(f"no classifier was trained: {measured['no_classifiers']}")
         if (config.get("teacher") or {}).get("path"):
             notes.append("its teacher comes from another run, whose minutes are not counted")
         epsilon, nominal = _number(statement, "epsilon"), _number(statement, "nominal_epsilon")
@@ -127,7 +133,6 @@ def read_run(folder: Path, name: str) -> Result:
         if formal and epsilon is None:
             raise ValueError("a formal statement without an epsilon")
         chan, height, width = map(int, recipe["image_shape"])
-        hardware = [line["hardware"] for line in timings if "hardware" in line]
         return Result(
             run=run,
             name=name,
@@ -143,10 +148,11 @@ def read_run(folder: Path, name: str) -> Result:
             reasons=tuple(map(str, statement["reasons"])),
             class_names=tuple(map(str, recipe["class_names"])),
             image_shape=(chan, height, width),
+            labelled=recipe.get("use_labels") is not False,
             evaluation=_evaluation(measured) if measured is not None else None,
             images_per_second=_number(measured or {}, "sampling_images_per_second"),
             stage_seconds=_seconds_by_stage(timings),
-            hardware=str((hardware or [(measured or {}).get("hardware", "")])[-1]),
+            hardware=_hardware(timings, measured or {}),
             notes=tuple(notes),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -190,6 +196,12 @@ def _seconds_by_stage(timings: Sequence[dict[str, Any]]) -> dict[str, float]:
     return total
 
 
+def _hardware(timings: Sequence[dict[str, Any]], measured: dict[str, Any]) -> str:
+    trained = ", ".join(dict.fromkeys(str(line["hardware"]) for line in timings if "hardware" in line))
+    sampled = str(measured.get("hardware", ""))
+    return f"{trained}; sampled on {sampled}" if trained and sampled not in ("", trained) else trained or sampled
+
+
 def _evaluation(measured: dict[str, Any]) -> Evaluation:
     student, real, features = measured["student"], measured.get("real") or {}, measured["features"]
     return Evaluation(
@@ -197,6 +209,11 @@ def _evaluation(measured: dict[str, Any]) -> Evaluation:
         real_accuracy=_accuracies(real) if real else {},
         frechet=float(student["frechet"]),
         real_frechet=_number(real, "frechet"),
+        metrics={
+            str(name): float(value)
+            for name, value in (student.get("metrics") or {}).items()
+            if not name.endswith("_deviation")
+        },
         feature_space=(str(features["name"]), str(features["fingerprint"])),
         num_images=int(student["num_images"]),
         num_frechet_images=int(student["num_frechet_images"]),

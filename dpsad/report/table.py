@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpsad.report.groups import Group, epsilon_of
-from dpsad.report.reading import Result
+from dpsad.report.reading import Evaluation, Result
 
 PRIVATE = (
     "Accuracy and distances were measured on private records and are not covered by the guarantee: "
@@ -36,13 +36,19 @@ class Column:
 def columns(group: Group) -> list[Column]:
     """The columns of a group's table; its data set is said above it."""
 
-    def accuracy_of(kind: str) -> Column:
+    def measured(title: str, get: Callable[[Evaluation], float | None], form: str) -> Column:
         def value(result: Result) -> float | None:
-            return result.evaluation.accuracy.get(kind) if result.evaluation else None
+            return get(result.evaluation) if result.evaluation else None
 
-        return Column(f"accuracy, {kind}", value, lambda result: f"{value(result):.4f}")
+        return Column(title, value, lambda result: format(value(result), form))
 
-    spaces = {result.evaluation.feature_space[0] for result in group.results if result.evaluation}
+    def accuracy_of(kind: str) -> Column:
+        return measured(f"accuracy, {kind}", lambda evaluation: evaluation.accuracy.get(kind), ".4f")
+
+    def metric_of(name: str) -> Column:
+        return measured(name.replace("_", " "), lambda evaluation: evaluation.metrics.get(name), ".4g")
+
+    spaces = ", ".join(sorted({evaluation.feature_space[0] for evaluation in group.evaluations}))
     return [
         Column("run", lambda result: result.name, lambda result: result.name),
         Column("method, guarantee", lambda result: result.title, lambda result: result.title),
@@ -50,11 +56,8 @@ def columns(group: Group) -> list[Column]:
         Column("epsilon", epsilon_of, epsilon_text),
         Column("delta", lambda result: result.delta, lambda result: f"{result.delta:g}"),
         *(accuracy_of(kind) for kind in group.kinds),
-        Column(
-            f"Frechet distance ({', '.join(sorted(spaces)) or 'not measured'})",
-            lambda result: result.evaluation.frechet if result.evaluation else None,
-            lambda result: f"{result.evaluation.frechet:.4g}" if result.evaluation else "",
-        ),
+        measured(f"Frechet distance ({spaces or 'not measured'})", lambda evaluation: evaluation.frechet, ".4g"),
+        *(metric_of(name) for name in group.metrics),
         Column(
             "images per second",
             lambda result: result.images_per_second,
@@ -162,7 +165,6 @@ def _cells(group: Group) -> list[list[str]]:
 def _flat(result: Result) -> dict[str, Any]:
     """A run by stable keys. `epsilon` is of a formal guarantee alone, so that no script takes a nominal one for it."""
     evaluation = result.evaluation
-    accuracies = evaluation.accuracy if evaluation else {}
     return {
         "run": result.name,
         "data": result.data,
@@ -173,8 +175,9 @@ def _flat(result: Result) -> dict[str, Any]:
         "nominal_epsilon": result.nominal_epsilon,
         "delta": result.delta,
         "adjacency": result.adjacency,
-        **{f"accuracy_{kind}": accuracy for kind, accuracy in accuracies.items()},
+        **{f"accuracy_{kind}": accuracy for kind, accuracy in (evaluation.accuracy if evaluation else {}).items()},
         "frechet": evaluation.frechet if evaluation else None,
+        **(evaluation.metrics if evaluation else {}),
         "feature_space": evaluation.feature_space[0] if evaluation else None,
         "images_per_second": result.images_per_second,
         "training_minutes": result.training_minutes,

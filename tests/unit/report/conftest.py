@@ -27,7 +27,8 @@ def write(path, content):
 def make_run(tmp_path, noise_images):
     """(name, **what differs) -> a run folder such as dpsad writes, without training anything.
 
-    `accuracy=None` leaves it without an evaluation; `statement`, `data` and `measured` update what is written.
+    `accuracy=None` leaves it without an evaluation; `statement`, `data`, `config`, `release` and `measured` update what
+    is written.
     """
 
     def make(
@@ -44,6 +45,7 @@ def make_run(tmp_path, noise_images):
         data=(),
         measured=(),
         config=(),
+        release=(),
         seconds=(("sketch", 1.0), ("teach", 60.0), ("distill", 30.0)),
     ) -> Path:
         folder = tmp_path / "runs" / name
@@ -66,7 +68,7 @@ def make_run(tmp_path, noise_images):
             ),
         )
         write(folder / "release" / "privacy.json", claim)
-        recipe = {"image_shape": list(image_shape), "class_names": list(class_names)}
+        recipe = {"image_shape": list(image_shape), "class_names": list(class_names), **dict(release)}
         write(folder / "release" / "config.yaml", yaml.safe_dump(recipe))
         grid = sample_grid(noise_images(len(class_names), image_shape), columns=len(class_names))
         grid.save(folder / "release" / "samples.png")

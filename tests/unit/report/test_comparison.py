@@ -48,6 +48,29 @@ def test_every_number_arrives(make_run, compared):
         assert shown in printed
 
 
+def test_what_else_was_measured_is_there_for_those_that_have_it(make_run, compared):
+    one = {"num_images": 2000, "num_frechet_images": 1000, "frechet": 1.0, "classifiers": {}}
+    metrics = {"precision": 0.625, "kernel_distance": 0.0123, "kernel_distance_deviation": 0.5}
+    measured = {"student": {**one, "metrics": metrics}, "no_classifiers": "there are no labels"}
+    printed, out = compared(make_run("a"), make_run("b", measured=measured))
+    rows = rows_of(out)
+    assert [rows[name]["precision"] for name in "ab"] == ["", "0.625"]
+    assert [rows[name]["accuracy_cnn"] for name in "ab"] == ["0.9", ""]
+    assert "kernel distance" in printed
+    assert "deviation" not in printed
+    assert "b: no classifier was trained: there are no labels" in printed
+
+
+def test_hardware_is_named_for_training_and_for_sampling_where_they_differ(make_run, compared):
+    other = {"hardware": "an H200"}
+    _, out = compared(make_run("a"), make_run("b", measured=other), make_run("c", measured=other, seconds=()))
+    assert [rows_of(out)[name]["hardware"] for name in "abc"] == [
+        "1 CPU thread",
+        "1 CPU thread; sampled on an H200",
+        "an H200",
+    ]
+
+
 def test_a_run_without_evaluation_has_empty_cells_and_a_line(make_run, compared):
     folder = make_run("b", accuracy=None)
     printed, out = compared(make_run("a"), folder)

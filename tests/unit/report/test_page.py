@@ -79,6 +79,12 @@ def test_runs_that_are_not_formal_stand_apart_in_words(make_run):
     assert "NOT formal" not in head
 
 
+def test_a_student_without_labels_is_not_shown_as_if_it_had_classes(make_run):
+    html = page_of(make_run("a"), make_run("b", release={"use_labels": False}))
+    assert html.count("a column is no class") == 1
+    assert "b (made without labels" in html
+
+
 def test_ten_runs_of_large_images_fit_in_five_megabytes(make_run):
     names = tuple(map(str, range(10)))
     folders = [make_run(f"r{number}", class_names=names, image_shape=(3, 64, 64)) for number in range(10)]
