@@ -102,25 +102,27 @@ def _curve(title: str, series: Mapping[str, Sequence[Result]], measure: Measure)
     if not lines:
         return None
     measured = [measure(result.evaluation) for results in series.values() for result in results if result.evaluation]
-    floors = [real for _, real in measured if real is not None]
+    reals = [real for _, real in measured if real is not None]
     with rc_context(STYLE):
         figure = Figure(figsize=(4.4, 2.6 + 0.21 * len(lines)), layout="constrained")
         axes = figure.add_subplot()
         handles = []
-        for number, (name, points) in enumerate(lines.items()):
-            colour, formal = COLOURS[number % len(COLOURS)], series[name][0].formal
+        for number, (name, results) in enumerate(series.items()):
+            if name not in lines:
+                continue  # a series has one colour in all pictures
+            colour, formal = COLOURS[number % len(COLOURS)], results[0].formal
             handles += axes.plot(
-                *zip(*points, strict=True),
+                *zip(*lines[name], strict=True),
                 color=colour,
                 marker=MARKERS[number % len(MARKERS)],
                 linestyle="-" if formal else (0, (4, 3)),
                 markerfacecolor=colour if formal else "none",
                 markersize=7,
             )
-        if floors:
-            handles.append(axes.axhline(sum(floors) / len(floors), color=INK, linewidth=0.8, linestyle=":"))
+        if reals:
+            handles.append(axes.axhline(sum(reals) / len(reals), color=INK, linewidth=0.8, linestyle=":"))
         _label(axes, [epsilon for points in lines.values() for epsilon, _ in points])
-        _name(figure, handles, [*lines, *(["real images"] if floors else [])])
+        _name(figure, handles, [*lines, *(["real images"] if reals else [])])
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     said = (
@@ -141,10 +143,14 @@ def _points(results: Sequence[Result], measure: Measure) -> list[tuple[float, fl
 
 def _label(axes: Axes, epsilons: Sequence[float]) -> None:
     axes.set_xscale("log")
-    low, high = min(epsilons), max(epsilons)
-    axes.set_xlim(low / 1.3, high * 1.3)
-    marks = [unit * 10.0**power for power in range(-6, 7) for unit in (1, 2, 5)]
-    inside = [mark for mark in marks if low / 1.3 <= mark <= high * 1.3]
+    low, high = min(epsilons) / 1.3, max(epsilons) * 1.3
+    axes.set_xlim(low, high)
+
+    def marks(units: Sequence[float]) -> list[float]:
+        return [mark for power in range(-6, 7) for unit in units if low <= (mark := unit * 10.0**power) <= high]
+
+    coarse = marks((1, 2, 5))
+    inside = coarse if len(coarse) > 1 else marks((1, 1.5, 2, 3, 4, 5, 7))
     axes.set_xticks(inside, [f"{mark:g}" for mark in inside])
     axes.minorticks_off()
     axes.set_xlabel("epsilon (logarithmic)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -193,6 +194,8 @@ def _seconds_by_stage(timings: Sequence[dict[str, Any]]) -> dict[str, float]:
     for line in timings:
         stage = str(line["stage"])
         total[stage] = total.get(stage, 0.0) + float(line["seconds"])
+        if not math.isfinite(total[stage]):
+            raise ValueError(f"seconds of {stage} are no number")
     return total
 
 

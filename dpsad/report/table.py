@@ -52,7 +52,7 @@ def columns(group: Group) -> list[Column]:
     return [
         Column("run", lambda result: result.name, lambda result: result.name),
         Column("method, guarantee", lambda result: result.title, lambda result: result.title),
-        Column("formal", lambda result: claim(result), claim),
+        Column("formal", claim, claim),
         Column("epsilon", epsilon_of, epsilon_text),
         Column("delta", lambda result: result.delta, lambda result: f"{result.delta:g}"),
         *(accuracy_of(kind) for kind in group.kinds),

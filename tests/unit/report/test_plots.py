@@ -1,6 +1,8 @@
 import re
 from xml.etree import ElementTree
 
+import pytest
+
 from dpsad.report.groups import group_by_data
 from dpsad.report.plots import INK, curves
 from dpsad.report.reading import read_runs
@@ -43,6 +45,14 @@ def test_an_epsilon_that_has_no_place_on_the_axis_is_left_out(make_run):
     folders = [make_run("a", epsilon=0.0), make_run("b", epsilon=float("inf"))]
     assert curves_of(*folders) == {}
     assert "at epsilon 2" in curves_of(*folders, make_run("c", epsilon=2.0)).popitem()[1].alt
+
+
+@pytest.mark.parametrize("epsilons", [[3.0], [0.3, 10.0], [9.99, 10.0]])
+def test_the_axis_has_numbers_however_near_the_runs_are(make_run, epsilons):
+    svg = curves_of(*(make_run(f"a{epsilon}", epsilon=epsilon) for epsilon in epsilons)).popitem()[1].svg
+    ticks = [float(number) for number in re.findall(r'id="xtick_\d+">.*?<text[^>]*>([^<]*)</text>', svg, re.DOTALL)]
+    assert 1 <= len(ticks) <= 8
+    assert min(epsilons) / 1.3 <= min(ticks) <= max(ticks) <= max(epsilons) * 1.3
 
 
 def test_nothing_measured_draws_nothing(make_run):

@@ -61,6 +61,7 @@ def test_an_evaluation_of_an_earlier_release_is_noted(make_run):
         ("private/evaluation.json", '{"student": {}}'),
         ("private/evaluation.json", "null"),
         ("private/metrics.jsonl", '{"stage": "teach", "seconds": "long"}'),
+        ("private/metrics.jsonl", '{"stage": "teach", "seconds": NaN}'),
     ],
 )
 def test_a_damaged_run_is_named_and_holds_up_no_other(make_run, path, content):
