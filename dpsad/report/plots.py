@@ -150,7 +150,7 @@ def _label(axes: Axes, epsilons: Sequence[float]) -> None:
         return [mark for power in range(-6, 7) for unit in units if low <= (mark := unit * 10.0**power) <= high]
 
     coarse = marks((1, 2, 5))
-    inside = coarse if len(coarse) > 1 else marks((1, 1.5, 2, 3, 4, 5, 7))
+    inside = coarse if len(coarse) > 2 else marks((1, 1.5, 2, 3, 4, 5, 7))
     axes.set_xticks(inside, [f"{mark:g}" for mark in inside])
     axes.minorticks_off()
     axes.set_xlabel("epsilon (logarithmic)")

@@ -70,15 +70,16 @@ def bands(group: Group, budget: int) -> tuple[dict[str, dict[str, Image.Image]],
 def _size(result: Result) -> int:
     """Bytes of one image as it is shown."""
     chan, height, width = result.image_shape
-    return chan * min(height, LARGEST_SIDE) * min(width, LARGEST_SIDE)
+    return chan * (min(height, LARGEST_SIDE) + 1) * min(width, LARGEST_SIDE)
 
 
 def _stack(images: list[Image.Image]) -> Image.Image:
+    """Images below one another, a grey line between them."""
     shrunk = [image.copy() for image in images]
     for image in shrunk:
         image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
     width, height = shrunk[0].size
-    stack = Image.new(shrunk[0].mode, (width, height * len(shrunk)))
+    stack = Image.new(shrunk[0].mode, (width, (height + 1) * len(shrunk) - 1), "grey")
     for place, image in enumerate(shrunk):
-        stack.paste(image, (0, place * height))
+        stack.paste(image, (0, place * (height + 1)))
     return stack
