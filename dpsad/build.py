@@ -50,6 +50,13 @@ def device_of(config: Config) -> torch.device:
     return device_named(config.device)
 
 
+def hardware_of(device: torch.device) -> str:
+    """What a device is called beside a time: a GPU's name, or "2 CPU threads", those that torch works with."""
+    threads = torch.get_num_threads()
+    cpu = f"{threads} CPU thread{'s' if threads > 1 else ''}"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
+
+
 def generator_of(config: Config, stage: str, device: torch.device) -> torch.Generator:
     """The model stream of a stage: a function of the run's seed and the stage's name."""
     # hashed to 32 bits, which is all of a seed that torch takes on CPUs

@@ -20,8 +20,10 @@ from dpsad.errors import require_choice
 from dpsad.evaluation.classifiers import DEFAULT_KINDS, KINDS
 from dpsad.judging import JUDGEMENTS, evaluate_run, summary
 from dpsad.release import load_student
+from dpsad.report.comparison import write_comparison
+from dpsad.sketching import run_sketch
 from dpsad.stages.generate import check_destination, generate, labels_to_sample, write_samples
-from dpsad.training import run_distill, run_sketch, run_teach
+from dpsad.training import run_distill, run_teach
 
 app = typer.Typer(
     help="Trains private image generators by distillation.",
@@ -145,6 +147,18 @@ def ablate(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, such as runs/*.")],
+    out: Annotated[Path, typer.Option(help="A folder for report.html and the tables; private.")] = Path(
+        "runs/comparison"
+    ),
+) -> None:
+    """Put finished runs side by side: table, privacy-utility curves and samples, on one page."""
+    typer.echo(write_comparison(runs, out))
+    typer.echo(f"page: {out / 'report.html'}")
+
+
+@app.command()
 def account(overrides: Overrides = None, config: ConfigOption = None) -> None:
     """Print everything that a run will release and what it will cost, before a record is read."""
     typer.echo(budget_table(read_config(config, overrides)))
@@ -170,7 +184,10 @@ def quickstart(overrides: Overrides = None) -> None:
     out = Path(config.run) / "samples"
     if not out.exists():
         sample(Path(config.run), num=500, out=out, seed=0, label=None, batch_size=250, device=config.device)
+    report = Path(config.run) / "private" / "report"
+    write_comparison([Path(config.run)], report)
     typer.echo(summary(result))
+    typer.echo(f"report, private: {report / 'report.html'}")
     typer.echo(f"release: {Path(config.run) / 'release'} (start with README.md and samples.png)")
 
 

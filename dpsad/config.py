@@ -9,6 +9,7 @@ from dpsad.errors import require_choice, require_positive
 from dpsad.networks.precision import PRECISIONS
 from dpsad.networks.unet import NetworkConfig
 from dpsad.privacy.provenance import Provenance, require_released
+from dpsad.runs import LogConfig
 from dpsad.stages.distill import StudentConfig
 from dpsad.stages.nominal import PublishedConfig
 from dpsad.stages.refine import RefineConfig
@@ -79,6 +80,7 @@ class Config:
     published: PublishedConfig = field(default_factory=PublishedConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
         require_choice("guarantee", self.guarantee, GUARANTEES)

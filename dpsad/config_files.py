@@ -36,7 +36,7 @@ def load_config(schema: type[T], *, base: Path | None, overrides: Sequence[str])
     config = OmegaConf.structured(schema)
     for section in ("", *(key for key, hint in keys.items() if is_dataclass(hint))):
         OmegaConf.set_readonly(OmegaConf.select(config, section) if section else config, False)
-    for key, value in _pairs(_read_mapping(base), keys) if base else ():
+    for key, value in _pairs(read_mapping(base), keys) if base else ():
         _require_known(key, keys, str(base))
         try:
             _assign(config, key, value, keys, shown=value)
@@ -123,7 +123,12 @@ def _keys(schema: Any, prefix: str = "") -> dict[str, Any]:
     return keys
 
 
-def _read_mapping(path: Path) -> Mapping[str, Any]:
+def read_mapping(path: Path) -> Mapping[str, Any]:
+    """A YAML file as it stands, checked against no schema.
+
+    Raises:
+        ValueError: it is no YAML, or no mapping.
+    """
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
         if node is not None and not isinstance(node, yaml.MappingNode):
@@ -134,6 +139,8 @@ def _read_mapping(path: Path) -> Mapping[str, Any]:
         raise ValueError(f"{path}, line {line}: {error.problem}") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is no YAML: {error}") from None
+    except OmegaConfBaseException as error:  # an interpolation that is none
+        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
 
 
 def _pairs(mapping: Mapping[str, Any], keys: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -59,8 +60,9 @@ def evaluate_run(
             the reference classifier's space where there are none. None takes the latter.
 
     Returns:
-        What `evaluate_samples` returns, the privacy statement under "privacy", under "no_classifiers" why none was
-        trained, or None, and, where asked for, what may be told of `closeness` under "memorisation".
+        What `evaluate_samples` returns, the student's speed under "sampling_images_per_second" and "hardware", the
+        privacy statement under "privacy", under "no_classifiers" why none was trained, or None, and, where asked for,
+        what may be told of `closeness` under "memorisation".
 
     Raises:
         ValueError: there is no release, no such data, or no such weights.
@@ -70,7 +72,9 @@ def evaluate_run(
     train, test = load_images(config.data, "train"), load_images(config.data, "test")
     no_classifiers = why_no_classifiers(student, train)
     labels = even_labels(num, len(student.class_names))
+    start = time.perf_counter()
     samples = generate(student, labels, seed=seed)
+    images_per_second = num / (time.perf_counter() - start)
     sketch = _sketch_images(config, labels, seed) if compare else None
     if config.data.pseudo_labels:
         train, labels = _clusters_as_classes(run, train, labels)
@@ -95,6 +99,8 @@ def evaluate_run(
         result["memorisation"] = _memorisation(run, (samples, labels), train, test, space, seed, device)
         say(f"student: {_memorisation_line(result['memorisation'])}")
     result["no_classifiers"] = no_classifiers
+    result["sampling_images_per_second"] = images_per_second
+    result["hardware"] = build.hardware_of(device)
     result["privacy"] = json.loads((run / "release" / "privacy.json").read_text(encoding="utf-8"))
     (run / "private" / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result

@@ -18,6 +18,7 @@ LAYERS = [  # from low to high; rooms of one layer do not know each other
     {"dpsad.release", "dpsad.config"},
     {"dpsad.build"},
     {"dpsad.build_sketch"},
+    {"dpsad.sketching"},
     {"dpsad.account", "dpsad.training", "dpsad.judging"},
     {"dpsad.ablate"},
     {"dpsad.cli"},

@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 import math
 import stat
+import sys
+import time
 from dataclasses import dataclass, field, replace
 
 import pytest
 
 from dpsad.config_files import load_config
-from dpsad.runs import Log, open_run
+from dpsad.runs import Log, LogConfig, open_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,3 +82,47 @@ def test_private_numbers_stay_out_of_the_public_file(tmp_path):
     assert all(0 <= line["time"] < 60 for line in public)
     assert [line["teacher_loss"] for line in private] == [0.25]
     assert "teacher_loss" not in (run.path / "metrics.jsonl").read_text()
+
+
+def test_a_stage_that_was_stopped_has_its_seconds_under_private(tmp_path):
+    run = open_run(tmp_path / "m", Config(), FIXED)
+
+    def stopped_stage():
+        with Log(run, "teach").timed("2 CPU threads") as seconds:
+            time.sleep(0.02)
+            assert 0.02 <= seconds() < 10
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped_stage()
+    (line,) = [json.loads(line) for line in (run.private / "metrics.jsonl").read_text().splitlines()]
+    assert (line["stage"], line["hardware"]) == ("teach", "2 CPU threads")
+    assert 0.02 <= line["seconds"] < 10
+    assert not (run.path / "metrics.jsonl").exists()
+
+
+def scalars(folder):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no tensorboard here")
+    accumulator = events.EventAccumulator(str(folder))
+    accumulator.Reload()
+    return {tag: [(e.step, e.value) for e in accumulator.Scalars(tag)] for tag in accumulator.Tags()["scalars"]}
+
+
+def test_tensorboard_gets_the_same_numbers_and_keeps_private_ones_apart(tmp_path):
+    pytest.importorskip("tensorboard", reason="no tensorboard here")
+    run = open_run(tmp_path / "m", Config(), FIXED)
+    log = Log(run, "refine", LogConfig(tensorboard=True))
+    log.public(step=1, released_norm=0.5)
+    log.public(step=2, released_norm=0.25, skipped=math.nan)
+    log.private(step=2, teacher_loss=4.0, hardware="a GPU")
+    assert scalars(run.path / "tensorboard" / "refine") == {"released_norm": [(1, 0.5), (2, 0.25)]}
+    assert scalars(run.private / "tensorboard" / "refine") == {"teacher_loss": [(2, 4.0)]}
+
+
+def test_without_tensorboard_it_says_what_to_install_and_nothing_else_needs_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    run = open_run(tmp_path / "m", Config(), FIXED)
+    with pytest.raises(ValueError, match=r"pip install 'dpsad\[tensorboard\]'"):
+        Log(run, "teach", LogConfig(tensorboard=True))
+    Log(run, "teach", LogConfig()).public(step=1)
+    assert not (run.path / "tensorboard").exists()

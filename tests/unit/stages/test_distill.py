@@ -62,7 +62,7 @@ def one_step(config, models, tmp_path, *, levels=LEVELS, sanitize=lambda gradien
 @pytest.mark.parametrize("weighting", ["edm", "flat"])
 def test_all_levels_in_chunks_are_the_mean_over_every_image_and_level(models, tmp_path, weighting):
     """Against autograd through the paper's loss, written out, on one batch of all images at all levels."""
-    config = StudentConfig(steps=1, batch_size=3, data_weight=0.5, adversarial_weight=0.3, weighting=weighting)
+    config = StudentConfig(steps=1, batch_size=3, data_weight=0.5, adversarial_weight=30.0, weighting=weighting)
     seen = one_step(config, models, tmp_path)
 
     student, teacher, critic = models
@@ -74,10 +74,10 @@ def test_all_levels_in_chunks_are_the_mean_over_every_image_and_level(models, tm
     answer = teacher.denoise(proposal.inputs, sigma, labels)[0]
     weight = loss_weight(sigma, 0.5) if weighting == "edm" else torch.ones(12)
     errors = (proposal.outputs - answer).square() + 0.5 * (proposal.outputs - clean).square()
-    loss = weight * errors.mean((1, 2, 3)) + 0.3 * saturating_loss(critic(proposal.outputs, sigma, labels))
+    loss = weight * errors.sum((1, 2, 3)) + 30.0 * saturating_loss(critic(proposal.outputs, sigma, labels))
     gradients = torch.autograd.grad(loss.mean(), list(student.parameters()), retain_graph=True)
     for number, gradient in enumerate(gradients):
-        torch.testing.assert_close(seen["student", number], gradient, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(seen["student", number], gradient, rtol=1e-3, atol=1e-4)
     logits = critic(answer, sigma, labels), critic(proposal.outputs.detach(), sigma, labels)
     for number, gradient in enumerate(torch.autograd.grad(critic_loss(*logits), list(critic.parameters()))):
         torch.testing.assert_close(seen["critic", number], gradient, rtol=1e-3, atol=1e-6)

@@ -1,0 +1,245 @@
+"""What a finished run has recorded about itself, read from its folder. Trains nothing and measures nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpsad.config_files import read_mapping
+from dpsad.runs import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Numbers of private/evaluation.json, which are private.
+
+    accuracy, real_accuracy: by classifier, trained on the student's samples and on real images; the latter may be
+        empty.
+    frechet, real_frechet: distance of samples and of real test images; the latter may be None.
+    metrics: what else was measured in the feature space, by name; may be empty.
+    feature_space: name of the space that distances are in, and its fingerprint.
+    num_images, num_frechet_images: that accuracy and distance come from.
+    """
+
+    accuracy: Mapping[str, float]
+    real_accuracy: Mapping[str, float]
+    frechet: float
+    real_frechet: float | None
+    metrics: Mapping[str, float]
+    feature_space: tuple[str, str]
+    num_images: int
+    num_frechet_images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One run in a comparison.
+
+    name: what it is called there.
+    method, guarantee: what made it, such as distillation, and the guarantee that it was made under.
+    data: what it learned from and is tested on; runs of different data do not compare.
+    epsilon: of a formal guarantee, else None.
+    nominal_epsilon: a number of that name, or one that does not hold; else None.
+    reasons: why the guarantee is not formal, if so.
+    class_names, image_shape: of its images.
+    labelled: whether an image is made for a class; without, columns of its picture are none.
+    stage_seconds: wall time of every stage that wrote it down.
+    hardware: what it was trained on, and evaluated on where that differs; "" where neither is recorded.
+    notes: what is missing, and how to get it.
+    """
+
+    run: Run
+    name: str
+    method: str
+    guarantee: str
+    data: str
+    formal: bool
+    epsilon: float | None
+    nominal_epsilon: float | None
+    delta: float
+    adjacency: str
+    unit: tuple[str, ...]
+    reasons: tuple[str, ...]
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    labelled: bool
+    evaluation: Evaluation | None
+    images_per_second: float | None
+    stage_seconds: Mapping[str, float]
+    hardware: str
+    notes: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """What kind of run it is, such as "distillation, records"."""
+        return f"{self.method}, {self.guarantee}"
+
+    @property
+    def training_minutes(self) -> float | None:
+        """Of all stages; None where only the sketch, or nothing, was timed."""
+        timed = set(self.stage_seconds) - {"sketch"}
+        return sum(self.stage_seconds.values()) / 60 if timed else None
+
+
+def read_runs(folders: Sequence[Path]) -> tuple[list[Result], list[str]]:
+    """Reads every run that can be read.
+
+    Returns:
+        The runs, in the order given and each once, and a line for each folder that was left out.
+    """
+    folders = list({folder.resolve(): folder for folder in folders}.values())
+    parent = Path(os.path.commonpath([folder.resolve().parent for folder in folders])) if folders else Path()
+    results, left_out = [], []
+    for folder in folders:
+        try:
+            results.append(read_run(folder, folder.resolve().relative_to(parent).as_posix()))
+        except (ValueError, OSError) as error:
+            left_out.append(str(error))
+    return results, left_out
+
+
+def read_run(folder: Path, name: str) -> Result:
+    """Reads one run.
+
+    Raises:
+        ValueError: it is no run, has no release, or a file of it is damaged; names the file.
+    """
+    run = Run(folder)
+    if not (folder / "config.yaml").is_file():
+        raise ValueError(f"{folder} is no run: it has no config.yaml")
+    config = read_mapping(folder / "config.yaml")
+    if not (run.release / "privacy.json").is_file():
+        raise ValueError(f"{folder} has no release/privacy.json; finish it with `dpsad distill run={folder}`")
+    statement = _read_json(run.release / "privacy.json")
+    recipe = read_mapping(run.release / "config.yaml")
+    measured = _read_json(run.private / "evaluation.json") if (run.private / "evaluation.json").is_file() else None
+    timings = _timings(run)
+    try:
+        notes = []
+        if measured is None:
+            notes.append(f"not evaluated: `dpsad evaluate {folder}` is missing")
+        elif measured.get("privacy") != statement:
+            notes.append(f"evaluated before its release was made anew; run `dpsad evaluate {folder}` again")
+        if measured and measured.get("no_classifiers"):
+            notes.append(f"no classifier was trained: {measured['no_classifiers']}")
+        if (config.get("teacher") or {}).get("path"):
+            notes.append("its teacher comes from another run, whose minutes are not counted")
+        epsilon, nominal = _number(statement, "epsilon"), _number(statement, "nominal_epsilon")
+        formal = statement["formal"] is True
+        if formal and epsilon is None:
+            raise ValueError("a formal statement without an epsilon")
+        chan, height, width = map(int, recipe["image_shape"])
+        return Result(
+            run=run,
+            name=name,
+            method=str(config.get("method") or "distillation"),  # the only one there was before configs named it
+            guarantee=str(statement["guarantee"]),
+            data=_data_name(config["data"]),
+            formal=formal,
+            epsilon=epsilon if formal else None,
+            nominal_epsilon=None if formal else nominal if nominal is not None else epsilon,
+            delta=float(statement["delta"]),
+            adjacency=str(statement["adjacency"]),
+            unit=tuple(map(str, statement["unit"])),
+            reasons=tuple(map(str, statement["reasons"])),
+            class_names=tuple(map(str, recipe["class_names"])),
+            image_shape=(chan, height, width),
+            labelled=recipe.get("use_labels") is not False,
+            evaluation=_evaluation(measured) if measured is not None else None,
+            images_per_second=_number(measured or {}, "sampling_images_per_second"),
+            stage_seconds=_seconds_by_stage(timings),
+            hardware=_hardware(timings, measured or {}),
+            notes=tuple(notes),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{folder} cannot be read: its config.yaml, release/ or private/evaluation.json is not as dpsad writes it "
+            f"({type(error).__name__}: {error})"
+        ) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; restore it, or make it anew") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it holds no JSON object; restore it, or make it anew")
+    return content
+
+
+def _timings(run: Run) -> list[dict[str, Any]]:
+    """Lines with seconds of the run's metrics, public and private. A line that a crash cut short is passed over."""
+    timings = []
+    for folder in (run.path, run.private):
+        path = folder / "metrics.jsonl"
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+            try:
+                values = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(values, dict) and "seconds" in values:
+                timings.append(values)
+    return timings
+
+
+def _seconds_by_stage(timings: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """A stage that was stopped and went on has several lines, which add up."""
+    total: dict[str, float] = {}
+    for line in timings:
+        stage = str(line["stage"])
+        total[stage] = total.get(stage, 0.0) + float(line["seconds"])
+        if not math.isfinite(total[stage]):
+            raise ValueError(f"seconds of {stage} are no number")
+    return total
+
+
+def _hardware(timings: Sequence[dict[str, Any]], measured: dict[str, Any]) -> str:
+    trained = ", ".join(dict.fromkeys(str(line["hardware"]) for line in timings if "hardware" in line))
+    sampled = str(measured.get("hardware", ""))
+    return f"{trained}; sampled on {sampled}" if trained and sampled not in ("", trained) else trained or sampled
+
+
+def _evaluation(measured: dict[str, Any]) -> Evaluation:
+    student, real, features = measured["student"], measured.get("real") or {}, measured["features"]
+    return Evaluation(
+        accuracy=_accuracies(student),
+        real_accuracy=_accuracies(real) if real else {},
+        frechet=float(student["frechet"]),
+        real_frechet=_number(real, "frechet"),
+        metrics={
+            str(name): float(value)
+            for name, value in (student.get("metrics") or {}).items()
+            if not name.endswith("_deviation")
+        },
+        feature_space=(str(features["name"]), str(features["fingerprint"])),
+        num_images=int(student["num_images"]),
+        num_frechet_images=int(student["num_frechet_images"]),
+    )
+
+
+def _accuracies(of: dict[str, Any]) -> dict[str, float]:
+    return {str(kind): float(outcome["accuracy"]) for kind, outcome in of["classifiers"].items()}
+
+
+def _number(values: Mapping[str, Any], key: str) -> float | None:
+    return None if values.get(key) is None else float(values[key])
+
+
+def _data_name(data: Mapping[str, Any]) -> str:
+    """Everything that decides which images a run has, but not where this machine keeps a named set."""
+    source = str(data["source"])
+    subject = {"torchvision": data.get("name"), "folder": data.get("path"), "npz": data.get("path")}.get(source, source)
+    size, limit = data.get("image_size"), data.get("limit")
+    parts = [
+        str(subject),
+        f"{size}x{size}" if size else "",
+        "grey" if data.get("grey") else "",
+        f"at most {limit} records" if limit else "",
+    ]
+    return ", ".join(part for part in parts if part)
