@@ -1,7 +1,7 @@
 """The whole budget plan as text, before a record is read."""
 
 from dpsad import build
-from dpsad.config import Config
+from dpsad.config import DISTILLATION, Config
 from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY
 from dpsad.privacy.plan import ReleasePlan
 
@@ -24,10 +24,11 @@ def budget_table(config: Config) -> str:
                 f"{plan.noise_multiplier:.3f}, and the teacher is trained without any.",
             ]
         )
-    needs_records = bool(config.refine.steps)
+    needs_records = config.method != DISTILLATION or bool(config.refine.steps)
     plans = build.budget_plan(config, build.num_records_of(config) if needs_records else 1)
     lines = [
-        f"guarantee={config.guarantee}, budget epsilon {privacy.epsilon:g} at delta {privacy.delta:g}, {ADJACENCY}"
+        f"guarantee={config.guarantee}, method={config.method}, budget epsilon {privacy.epsilon:g} at delta "
+        f"{privacy.delta:g}, {ADJACENCY}"
     ]
     totals = build.epsilon_after(plans, privacy.delta)
     lines += [_line(purpose, plan, total) for (purpose, plan), total in zip(plans, totals, strict=True)]

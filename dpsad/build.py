@@ -1,25 +1,30 @@
 """From a config to objects. The only place that asks which guarantee or which kind a run has."""
 
 import hashlib
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from discriminators.convolutional import ConvolutionalCritic
-from dpsad.config import Config
+from dpsad.config import DISTILLATION, Config, PrivacyConfig
 from dpsad.data.augmentation import AugmentationConfig, augment
 from dpsad.data.records import ImageSet
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.noise_levels import linear_schedule_levels, lognormal_levels
+from dpsad.diffusion.parameterisations import PARAMETERISATIONS, lognormal_quantiles
 from dpsad.networks.unet import UNet
 from dpsad.privacy.accounting import epsilon_of, gaussian_mu
 from dpsad.privacy.calibration import calibrate_noise_multiplier
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.provenance import require_released
 from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.stages import dp_sgd
+from dpsad.stages.baseline import BaselineConfig
 from dpsad.stages.distill import Levels, Sanitize
 from dpsad.stages.nominal import nominal_plan, published_noise
+from dpsad.stages.refine import RefineConfig
 from dpsad.stages.sketch import sketch_plans, sketch_purpose
 from dpsad.stages.teach import Draw
 from students.prototypes import Prototypes
@@ -58,13 +63,15 @@ def generator_of(config: Config, stage: str, device: torch.device) -> torch.Gene
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:4], "big"))
 
 
-def build_denoiser(config: Config, image_shape: tuple[int, int, int], num_classes: int, stage: str) -> Denoiser:
+def build_denoiser(
+    config: Config, image_shape: tuple[int, int, int], num_classes: int, stage: str, parameterisation: str = "edm"
+) -> Denoiser:
     """A new denoiser, the same for the same seed and stage, on the run's device."""
     device = device_of(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator_of(config, stage, torch.device("cpu")).initial_seed())
         network = UNet(config.network, image_channels=image_shape[0], num_classes=num_classes)
-    return on_device(Denoiser(network), device)
+    return on_device(Denoiser(network, parameterisation=parameterisation), device)
 
 
 def on_device(model: Model, device: torch.device) -> Model:
@@ -122,23 +129,36 @@ def sketch_mu(config: Config) -> float:
 
 def refine_plan(config: Config, num_records: int, spent: list[NamedPlan]) -> ReleasePlan:
     """The refinement's releases, with the noise that the rest of the budget asks for."""
-    refine = config.refine
-    if refine.batch_size > num_records:
+    return _gradient_plan("refine", config.refine, config.privacy, num_records, spent)
+
+
+def baseline_plan(config: Config, num_records: int) -> ReleasePlan:
+    """A baseline's releases, with the noise that the whole budget asks for."""
+    return _gradient_plan("baseline", config.baseline, config.privacy, num_records, [])
+
+
+def _gradient_plan(
+    section: str,
+    settings: RefineConfig | BaselineConfig,
+    privacy: PrivacyConfig,
+    num_records: int,
+    spent: list[NamedPlan],
+) -> ReleasePlan:
+    if settings.batch_size > num_records:
         raise ValueError(
-            f"refine.batch_size={refine.batch_size} is more than the {num_records} records there are; lower it"
+            f"{section}.batch_size={settings.batch_size} is more than the {num_records} records there are; lower it"
         )
 
     def plan(noise_multiplier: float) -> ReleasePlan:
         return ReleasePlan(
             unit=Unit.RECORD,
-            max_norm=refine.max_norm,
+            max_norm=settings.max_norm,
             noise_multiplier=noise_multiplier,
-            sampling_prob=refine.batch_size / num_records,
-            num_releases=refine.steps,
+            sampling_prob=settings.batch_size / num_records,
+            num_releases=settings.steps,
         )
 
     events = [spent_plan.event() for _, spent_plan in spent]
-    privacy = config.privacy
     return plan(
         calibrate_noise_multiplier(
             lambda multiplier: plan(multiplier).event(), epsilon=privacy.epsilon, delta=privacy.delta, spent=events
@@ -163,6 +183,8 @@ def nominal_plan_of(config: Config, num_records: int) -> ReleasePlan:
 
 def budget_plan(config: Config, num_records: int) -> list[NamedPlan]:
     """Every release that a `records` run will make, in order, before a record is read."""
+    if config.method != DISTILLATION:
+        return [(baseline_purpose(config), baseline_plan(config, num_records))]
     plans: list[NamedPlan] = []
     if config.teacher.data == "sketch":
         for number, plan in zip(config.sketch.prototypes, sketch_plans(config.sketch, sketch_mu(config)), strict=True):
@@ -170,6 +192,19 @@ def budget_plan(config: Config, num_records: int) -> list[NamedPlan]:
     if config.refine.steps:
         plans.append((REFINE, refine_plan(config, num_records, plans)))
     return plans
+
+
+def baseline_purpose(config: Config) -> str:
+    """How the ledger names a baseline's releases."""
+    return f"{config.method}, gradient rows"
+
+
+def baseline_levels(config: Config) -> dp_sgd.Levels:
+    """Which noise levels a baseline is trained on: its parameterisation's own, which edm lets one move."""
+    settings = config.baseline
+    if settings.parameterisation == "edm":
+        return partial(lognormal_quantiles, mean=settings.sigma_mean, std=settings.sigma_std)
+    return PARAMETERISATIONS[settings.parameterisation].levels
 
 
 def epsilon_after(plans: list[NamedPlan], delta: float) -> list[float]:

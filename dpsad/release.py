@@ -24,23 +24,31 @@ class ReleaseConfig:
 
     image_shape: tuple[int, ...]
     class_names: tuple[str, ...]
+    parameterisation: str = "edm"
     network: NetworkConfig = field(default_factory=NetworkConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
 
-def export_release(release: Path, student: FewStepStudent, network: NetworkConfig, statement: dict) -> None:
+def export_release(
+    release: Path, student: FewStepStudent, network: NetworkConfig, statement: dict, *, parameterisation: str = "edm"
+) -> None:
     """Writes a release folder, whole or not at all.
 
     Args:
         release: the folder; replaced if it is there.
         student: whose denoiser wraps a `UNet` of shape `network`.
         statement: becomes privacy.json.
+        parameterisation: of the denoiser.
 
     Formal guarantee: the folder holds the student's weights, samples of it and public numbers; it is as private as
     `statement` says, and reads nothing else.
     """
     config = ReleaseConfig(
-        image_shape=student.image_shape, class_names=student.class_names, network=network, sampler=student.sampler
+        image_shape=student.image_shape,
+        class_names=student.class_names,
+        parameterisation=parameterisation,
+        network=network,
+        sampler=student.sampler,
     )
     draft = release.with_name(f".{release.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
@@ -73,7 +81,8 @@ def load_student(folder: str | Path, *, device: torch.device | str = "cpu") -> F
             raise ValueError(f"{folder} is no release: it has no {name}; pass a run folder after `dpsad distill`")
     config = load_config(ReleaseConfig, base=folder / "config.yaml", overrides=())
     chan, height, width = config.image_shape
-    denoiser = Denoiser(UNet(config.network, image_channels=chan, num_classes=len(config.class_names)))
+    network = UNet(config.network, image_channels=chan, num_classes=len(config.class_names))
+    denoiser = Denoiser(network, parameterisation=config.parameterisation)
     denoiser.load_state_dict(load_file(folder / "student.safetensors"))
     denoiser = denoiser.to(torch.device(device))
     return FewStepStudent(denoiser, config.sampler, (chan, height, width), config.class_names)
@@ -97,8 +106,8 @@ def model_card(config: ReleaseConfig, statement: dict) -> str:
     return f"""# Image generator
 
 Makes {height}x{width} {"grey" if chan == 1 else "colour"} images of {len(config.class_names)} classes \
-({", ".join(config.class_names)}) in {config.sampler.steps} denoising steps. Trained by distillation with dpsad, \
-guarantee `{statement["guarantee"]}`.
+({", ".join(config.class_names)}) in {config.sampler.steps} denoising steps. Trained with dpsad, \
+method `{statement["method"]}`, guarantee `{statement["guarantee"]}`.
 
 ## Use
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dpsad import build
 from dpsad.checkpoint import Checkpoint, load, save_atomic
-from dpsad.config import FIXED, Config
+from dpsad.config import BASELINES, DISTILLATION, FIXED, Config
 from dpsad.config_files import flatten
 from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
@@ -20,6 +20,7 @@ from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.privacy.statement import nominal_statement, records_statement
 from dpsad.release import export_release
 from dpsad.runs import Log, Run, open_run
+from dpsad.stages.baseline import baseline
 from dpsad.stages.distill import distill
 from dpsad.stages.nominal import REASONS
 from dpsad.stages.refine import refine
@@ -67,6 +68,7 @@ def load_records(config: Config, say: Say) -> ImageSet:
 
 def run_sketch(config: Config, say: Say) -> tuple[Prototypes, Subject, Ledger]:
     """Releases the run's prototypes, or takes up those that it has released."""
+    _require_distillation(config)
     run = open_run(config.run, config, FIXED)
     path = run.private / "sketch.pt"
     ledger = Ledger(config.privacy.epsilon, config.privacy.delta)
@@ -98,6 +100,7 @@ def run_sketch(config: Config, say: Say) -> tuple[Prototypes, Subject, Ledger]:
 
 def run_teach(config: Config, say: Say) -> None:
     """Trains the run's teacher, or goes on where it stopped; the sketch comes first where it is learned from."""
+    _require_distillation(config)
     run = open_run(config.run, config, FIXED)
     path = run.private / "teacher.pt"
     if path.exists():
@@ -139,6 +142,7 @@ def run_teach(config: Config, say: Say) -> None:
 
 def run_distill(config: Config, say: Say) -> None:
     """Distils the run's student, refines it with records where planned, and exports the release."""
+    _require_distillation(config)
     teacher, prototypes, subject, ledger = read_teacher(config)
     build.check_teacher(config, teacher)
     begun = (Path(config.run) / "private" / "distill.checkpoint").exists()
@@ -190,8 +194,62 @@ def run_distill(config: Config, say: Say) -> None:
         statement = nominal_statement(nominal, config.privacy.epsilon, config.privacy.delta, REASONS)
     else:
         statement = records_statement(ledger, size_is_public=public_size)
-    export_release(run.release, few_step, config.network, statement)
+    export_release(run.release, few_step, config.network, {**statement, "method": config.method})
     say(f"release: {run.release}")
+
+
+def run_baseline(config: Config, say: Say) -> None:
+    """Trains the run's baseline on records, or goes on where it stopped, and exports the release."""
+    if config.method == DISTILLATION:
+        raise ValueError(f"method={config.method} is no baseline; pass method={' or '.join(BASELINES)}")
+    begun = (Path(config.run) / "private" / "baseline.checkpoint").exists()
+    run = open_run(config.run, config, (*FIXED, "baseline") if begun else FIXED)
+    if (run.release / "privacy.json").exists():
+        say(f"baseline: {run.release} is there already")
+        return
+    records = load_records(config, say)
+    subject, num_records = Subject.of(records), build.num_records_of(config, records)
+    plan = build.baseline_plan(config, num_records)
+    ledger = Ledger(config.privacy.epsilon, config.privacy.delta)
+    randomness = PrivateRandomness(build.device_of(config), seed=config.privacy.noise_seed)
+    parameterisation = config.baseline.parameterisation
+    start = time.perf_counter()
+    denoiser = baseline(
+        config.baseline,
+        denoiser=build.build_denoiser(
+            config, subject.image_shape, len(subject.class_names), "baseline", parameterisation
+        ),
+        levels=build.baseline_levels(config),
+        records=records,
+        sanitizer=Sanitizer(plan, ledger, build.baseline_purpose(config), randomness),
+        expected_batch_size=plan.sampling_prob * num_records,
+        randomness=randomness,
+        checkpoint=Checkpoint(run.private / "baseline.checkpoint", every_seconds=0),
+        log=Log(run, "baseline"),
+        precision=config.precision,
+    )
+    say(
+        f"{config.method}: {plan.num_releases} steps of {config.baseline.batch_size} records, noise multiplier "
+        f"{plan.noise_multiplier:.3f}, in {time.perf_counter() - start:.0f} s; epsilon {ledger.spent():.3f}"
+    )
+    few_step = FewStepStudent(denoiser, config.sampler, subject.image_shape, subject.class_names)
+    statement = records_statement(ledger, size_is_public=config.privacy.num_records == 0)
+    export_release(
+        run.release,
+        few_step,
+        config.network,
+        {**statement, "method": config.method},
+        parameterisation=parameterisation,
+    )
+    say(f"release: {run.release}")
+
+
+def _require_distillation(config: Config) -> None:
+    if config.method != DISTILLATION:
+        raise ValueError(
+            f"method={config.method} is trained by `dpsad baseline run={config.run}`; pass method={DISTILLATION} and "
+            "another run=... to distil"
+        )
 
 
 def _refine(

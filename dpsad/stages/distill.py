@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from discriminators.losses import critic_loss, non_saturating_loss, saturating_loss
 from dpsad.checkpoint import Checkpoint, progress
-from dpsad.diffusion.denoiser import Denoiser, loss_weight
+from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.ema import ExponentialMovingAverage
+from dpsad.diffusion.parameterisations import edm_loss_weight
 from dpsad.errors import require_choice, require_positive
 from dpsad.networks.precision import autocast
 from dpsad.runs import Log
@@ -150,7 +151,7 @@ def output_gradient(
     pulls = config.teacher_weight * (outputs - answer) + config.data_weight * (outputs - clean)
     gradient = 2 / outputs[0].numel() * pulls
     if config.weighting == "edm":
-        gradient = gradient * loss_weight(proposal.sigma, sigma_data)[:, None, None, None]
+        gradient = gradient * edm_loss_weight(proposal.sigma, sigma_data)[:, None, None, None]
     if critic is not None:
         adversarial_loss = saturating_loss if config.adversarial_loss == "saturating" else non_saturating_loss
         outputs.requires_grad_()
