@@ -7,15 +7,16 @@ knows the draws' norms only, and so has no entry. Prints medians as ratios to th
 the memory in use at its peak, each in a process of its own.
 """
 
+import math
 import multiprocessing
 import platform
-import resource
 import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -31,7 +32,8 @@ from dpsad.privacy.per_example import per_example_gradients, set_gradients, trai
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.rows import PartedRows, clip_scale, sum_clipped
 
-RECORDS, IMAGES_AT_ONCE, ROUNDS, MAX_NORM = 32, 64, 5, 1.0
+RECORDS, IMAGES_AT_ONCE, MAX_NORM = 16, 64, 1.0
+ROUNDS = {1: 7, 4: 5, 32: 2}  # for each number of noise draws
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]  # images, sigma, noise, labels: one draw of all records, then the next
 AddClipped = Callable[[nn.Module, Batch, int, Tensor], None]  # model, chunk, its records, total [num_parameters]
@@ -163,17 +165,21 @@ def _measure_memory(name: str, records: int, draws: int, answer: "multiprocessin
     step = make_step(name, records, draws)
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        before, peak = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated
-        unit = 1.0
+        before = torch.cuda.memory_allocated()
+        step()
+        answer.put((torch.cuda.max_memory_allocated() - before) / 2**20)
+    elif sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is in use
+        before = _peak_kibibytes()
+        step()
+        answer.put((_peak_kibibytes() - before) / 2**10)
     else:
-        before, unit = 0, 1024.0  # Linux counts in KiB
-        before, peak = _peak_rss(), _peak_rss
-    step()
-    answer.put((peak() - before) * unit / 2**20)
+        answer.put(math.nan)
 
 
-def _peak_rss() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def _peak_kibibytes() -> int:
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0])
 
 
 def memory_of(name: str, records: int, draws: int) -> float:
@@ -187,10 +193,10 @@ def memory_of(name: str, records: int, draws: int) -> float:
     return megabytes
 
 
-def time_in_turn(steps: dict[str, Callable[[], Tensor]]) -> dict[str, float]:
+def time_in_turn(steps: dict[str, Callable[[], Tensor]], rounds: int) -> dict[str, float]:
     """Median seconds of each step, all in turn, after one warm-up round."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(ROUNDS + 1):
+    for _ in range(rounds + 1):
         for name, step in steps.items():
             start = time.perf_counter()
             step()
@@ -204,7 +210,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     records = int(sys.argv[1]) if len(sys.argv) > 1 else RECORDS
     print(f"{platform.processor() or platform.machine()}, {DEVICE}, {torch.get_num_threads()} threads, float32")
-    for draws in (1, 4, 32):
+    for draws, rounds in ROUNDS.items():
         steps: dict[str, Callable[[], Tensor]] = {}
         failed = {}
         for name, contender in CONTENDERS.items():
@@ -220,7 +226,7 @@ def main() -> None:
                     expected = total
                 elif contender.private:
                     assert (total - expected).norm() < 1e-3 * expected.norm(), f"{name} computes something else"
-        seconds = time_in_turn(steps)
+        seconds = time_in_turn(steps, rounds)
         print(f"\n{records} records, {draws} draws      {'ms':>9} {'to plain':>9} {'to hooks':>9} {'peak MiB':>9}")
         for name, taken in seconds.items():
             ratios = f"{taken / seconds['plain']:9.2f} {taken / seconds['Opacus, hooks']:9.2f}"
