@@ -1,7 +1,7 @@
 """The whole budget plan as text, before a record is read."""
 
 from dpsad import build, build_sketch
-from dpsad.config import Config
+from dpsad.config import DISTILLATION, Config
 from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY, epsilon_of
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.stages.nominal import actual_multiplier
@@ -26,10 +26,11 @@ def budget_table(config: Config) -> str:
                 f"{plan.noise_multiplier:.3f}, and the teacher is trained without any.",
             ]
         )
-    needs_records = bool(config.refine.steps) or config.guarantee == "shards"
+    needs_records = config.method != DISTILLATION or bool(config.refine.steps) or config.guarantee == "shards"
     plans = budget_plan(config, build.num_records_of(config) if needs_records else 1)
     lines = [
-        f"guarantee={config.guarantee}, budget epsilon {privacy.epsilon:g} at delta {privacy.delta:g}, {ADJACENCY}"
+        f"guarantee={config.guarantee}, method={config.method}, budget epsilon {privacy.epsilon:g} at delta "
+        f"{privacy.delta:g}, {ADJACENCY}"
     ]
     totals = [
         epsilon_of([plan.event() for _, plan in plans[: index + 1]], privacy.delta) for index in range(len(plans))
@@ -42,6 +43,8 @@ def budget_table(config: Config) -> str:
 
 def budget_plan(config: Config, num_records: int) -> list[NamedPlan]:
     """Every release that a formal run will make, in order, before a record is read."""
+    if config.method != DISTILLATION:
+        return [(build.baseline_purpose(config), build.baseline_plan(config, num_records))]
     plans: list[NamedPlan] = []
     if config.teacher.data == "sketch":
         plans += build_sketch.plans_of_sketch(config, num_records)

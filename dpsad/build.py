@@ -2,24 +2,29 @@
 
 import hashlib
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from discriminators.convolutional import ConvolutionalCritic
-from dpsad.config import Config
+from dpsad.config import Config, PrivacyConfig
 from dpsad.data.augmentation import AugmentationConfig, augment
 from dpsad.data.records import ImageSet
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.noise_levels import every_level, linear_schedule_levels, lognormal_levels, one_random_level
+from dpsad.diffusion.parameterisations import PARAMETERISATIONS, lognormal_quantiles
 from dpsad.networks.unet import UNet
 from dpsad.privacy.calibration import calibrate_noise_multiplier
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.provenance import require_released
 from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.stages import dp_sgd
+from dpsad.stages.baseline import BaselineConfig
 from dpsad.stages.distill import Levels, Sanitize
 from dpsad.stages.nominal import nominal_plan, published_noise
+from dpsad.stages.refine import RefineConfig
 from dpsad.stages.sketch import NamedPlan
 from dpsad.stages.teach import Draw
 from students.prototypes import Prototypes
@@ -65,14 +70,20 @@ def generator_of(config: Config, stage: str, device: torch.device) -> torch.Gene
 
 
 def build_denoiser(
-    config: Config, image_shape: tuple[int, int, int], num_classes: int, stage: str, *, use_labels: bool = True
+    config: Config,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    stage: str,
+    *,
+    use_labels: bool = True,
+    parameterisation: str = "edm",
 ) -> Denoiser:
     """A new denoiser, the same for the same seed and stage, on the run's device."""
     device = device_of(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator_of(config, stage, torch.device("cpu")).initial_seed())
         network = UNet(config.network, image_channels=image_shape[0], num_classes=num_classes, use_labels=use_labels)
-    return on_device(Denoiser(network), device)
+    return on_device(Denoiser(network, parameterisation=parameterisation), device)
 
 
 def on_device(model: Model, device: torch.device) -> Model:
@@ -124,23 +135,36 @@ def num_records_of(config: Config, records: ImageSet | None = None) -> int:
 
 def refine_plan(config: Config, num_records: int, spent: list[NamedPlan]) -> ReleasePlan:
     """The refinement's releases, with the noise that the rest of the budget asks for."""
-    refine = config.refine
-    if refine.batch_size > num_records:
+    return _gradient_plan("refine", config.refine, config.privacy, num_records, spent)
+
+
+def baseline_plan(config: Config, num_records: int) -> ReleasePlan:
+    """A baseline's releases, with the noise that the whole budget asks for."""
+    return _gradient_plan("baseline", config.baseline, config.privacy, num_records, [])
+
+
+def _gradient_plan(
+    section: str,
+    settings: RefineConfig | BaselineConfig,
+    privacy: PrivacyConfig,
+    num_records: int,
+    spent: list[NamedPlan],
+) -> ReleasePlan:
+    if settings.batch_size > num_records:
         raise ValueError(
-            f"refine.batch_size={refine.batch_size} is more than the {num_records} records there are; lower it"
+            f"{section}.batch_size={settings.batch_size} is more than the {num_records} records there are; lower it"
         )
 
     def plan(noise_multiplier: float) -> ReleasePlan:
         return ReleasePlan(
             unit=Unit.RECORD,
-            max_norm=refine.max_norm,
+            max_norm=settings.max_norm,
             noise_multiplier=noise_multiplier,
-            sampling_prob=refine.batch_size / num_records,
-            num_releases=refine.steps,
+            sampling_prob=settings.batch_size / num_records,
+            num_releases=settings.steps,
         )
 
     events = [spent_plan.event() for _, spent_plan in spent]
-    privacy = config.privacy
     return plan(
         calibrate_noise_multiplier(
             lambda multiplier: plan(multiplier).event(), epsilon=privacy.epsilon, delta=privacy.delta, spent=events
@@ -161,6 +185,19 @@ def nominal_plan_of(config: Config, num_records: int) -> ReleasePlan:
             lambda multiplier: plan(multiplier).event(), epsilon=privacy.epsilon, delta=privacy.delta
         )
     )
+
+
+def baseline_purpose(config: Config) -> str:
+    """How the ledger names a baseline's releases."""
+    return f"{config.method}, gradient rows"
+
+
+def baseline_levels(config: Config) -> dp_sgd.Levels:
+    """Which noise levels a baseline is trained on: its parameterisation's own, which edm lets one move."""
+    settings = config.baseline
+    if settings.parameterisation == "edm":
+        return partial(lognormal_quantiles, mean=settings.sigma_mean, std=settings.sigma_std)
+    return PARAMETERISATIONS[settings.parameterisation].levels
 
 
 def student_start(config: Config, student: Denoiser, teacher: Denoiser) -> Denoiser:

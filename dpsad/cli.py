@@ -14,7 +14,7 @@ from dpsad.ablations import ABLATIONS
 from dpsad.account import budget_table
 from dpsad.build import device_named
 from dpsad.checkpoint import CheckpointError
-from dpsad.config import Config
+from dpsad.config import BASELINES, Config
 from dpsad.config_files import PRESETS, find_config, load_config
 from dpsad.errors import require_choice
 from dpsad.evaluation.classifiers import DEFAULT_KINDS, KINDS
@@ -23,7 +23,7 @@ from dpsad.release import load_student
 from dpsad.report.comparison import write_comparison
 from dpsad.sketching import run_sketch
 from dpsad.stages.generate import check_destination, generate, labels_to_sample, write_samples
-from dpsad.training import run_distill, run_teach
+from dpsad.training import run_baseline, run_distill, run_teach
 
 app = typer.Typer(
     help="Trains private image generators by distillation.",
@@ -64,6 +64,12 @@ def teach(overrides: Overrides = None, config: ConfigOption = None) -> None:
 def distill(overrides: Overrides = None, config: ConfigOption = None) -> None:
     """Distil the student from the teacher, refine it with records, and write the release folder."""
     run_distill(read_config(config, overrides), tqdm.write)
+
+
+@app.command(epilog="\n\n".join(f"method={name}: {text}" for name, text in BASELINES.items()))
+def baseline(overrides: Overrides = None, config: ConfigOption = None) -> None:
+    """Train another method on the same records and budget, to compare with; writes the same release folder."""
+    run_baseline(read_config(config, overrides), tqdm.write)
 
 
 @app.command()

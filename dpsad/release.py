@@ -25,17 +25,21 @@ class ReleaseConfig:
     image_shape: tuple[int, ...]
     class_names: tuple[str, ...]
     use_labels: bool = True
+    parameterisation: str = "edm"
     network: NetworkConfig = field(default_factory=NetworkConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
 
-def export_release(release: Path, student: FewStepStudent, network: NetworkConfig, statement: dict) -> None:
+def export_release(
+    release: Path, student: FewStepStudent, network: NetworkConfig, statement: dict, *, parameterisation: str = "edm"
+) -> None:
     """Writes a release folder, whole or not at all.
 
     Args:
         release: the folder; replaced if it is there.
         student: whose denoiser wraps a `UNet` of shape `network`.
         statement: becomes privacy.json.
+        parameterisation: of the denoiser.
 
     Formal guarantee: the folder holds the student's weights, samples of it and public numbers; it is as private as
     `statement` says, and reads nothing else.
@@ -44,6 +48,7 @@ def export_release(release: Path, student: FewStepStudent, network: NetworkConfi
         image_shape=student.image_shape,
         class_names=student.class_names,
         use_labels=student.use_labels,
+        parameterisation=parameterisation,
         network=network,
         sampler=student.sampler,
     )
@@ -79,7 +84,8 @@ def load_student(folder: str | Path, *, device: torch.device | str = "cpu") -> F
     config = load_config(ReleaseConfig, base=folder / "config.yaml", overrides=())
     chan, height, width = config.image_shape
     num_classes, use_labels = len(config.class_names), config.use_labels
-    denoiser = Denoiser(UNet(config.network, image_channels=chan, num_classes=num_classes, use_labels=use_labels))
+    network = UNet(config.network, image_channels=chan, num_classes=num_classes, use_labels=use_labels)
+    denoiser = Denoiser(network, parameterisation=config.parameterisation)
     denoiser.load_state_dict(load_file(folder / "student.safetensors"))
     denoiser = denoiser.to(torch.device(device))
     return FewStepStudent(denoiser, config.sampler, (chan, height, width), config.class_names, use_labels=use_labels)
@@ -108,7 +114,8 @@ def model_card(config: ReleaseConfig, statement: dict) -> str:
     return f"""# Image generator
 
 Makes {height}x{width} {"grey" if chan == 1 else "colour"} images {of_classes} \
-in {config.sampler.steps} denoising steps. Trained by distillation with dpsad, guarantee `{statement["guarantee"]}`.
+in {config.sampler.steps} denoising steps. Trained with dpsad, method `{statement["method"]}`, \
+guarantee `{statement["guarantee"]}`.
 
 ## Use
 

@@ -8,7 +8,7 @@ import torch
 
 from dpsad import build, build_sketch
 from dpsad.checkpoint import Checkpoint, load, save_atomic
-from dpsad.config import FIXED, Config
+from dpsad.config import DISTILLATION, FIXED, Config
 from dpsad.data.clusters import Clusters, find_clusters
 from dpsad.data.records import ImageSet
 from dpsad.data.shards import Shards
@@ -90,6 +90,15 @@ def label_by_clusters(config: Config, records: ImageSet) -> ImageSet:
     return clusters.label(records)
 
 
+def require_distillation(config: Config) -> None:
+    """Refuses to distil in the run of a baseline."""
+    if config.method != DISTILLATION:
+        raise ValueError(
+            f"method={config.method} is trained by `dpsad baseline run={config.run}`; pass method={DISTILLATION} and "
+            "another run=... to distil"
+        )
+
+
 @dataclass(frozen=True)
 class Sketched:
     """What the sketch has released, and what it has cost."""
@@ -114,6 +123,7 @@ class Sketched:
 
 def run_sketch(config: Config, say: Say) -> Sketched:
     """Releases the run's prototypes, or takes up those that it has released."""
+    require_distillation(config)
     run = open_run(config.run, config, FIXED)
     path = run.private / "sketch.pt"
     ledger = Ledger(config.privacy.epsilon, config.privacy.delta)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dpsad import build
 from dpsad.checkpoint import Checkpoint, load, save_atomic
-from dpsad.config import FIXED, Config
+from dpsad.config import BASELINES, DISTILLATION, FIXED, Config
 from dpsad.config_files import flatten
 from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
@@ -16,7 +16,8 @@ from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.privacy.statement import formal_statement, nominal_statement
 from dpsad.release import export_release
 from dpsad.runs import Log, Run, open_run
-from dpsad.sketching import Say, Sketched, Subject, load_records, run_sketch
+from dpsad.sketching import Say, Sketched, Subject, load_records, require_distillation, run_sketch
+from dpsad.stages.baseline import baseline
 from dpsad.stages.distill import distill
 from dpsad.stages.nominal import reasons
 from dpsad.stages.refine import refine
@@ -29,6 +30,7 @@ STUDENT_KEYS = ("student", "discriminator", "published", "refine")
 
 def run_teach(config: Config, say: Say) -> None:
     """Trains the run's teacher, or goes on where it stopped; the sketch comes first where it is learned from."""
+    require_distillation(config)
     run = open_run(config.run, config, FIXED)
     path = run.private / "teacher.pt"
     if path.exists():
@@ -70,6 +72,7 @@ def run_teach(config: Config, say: Say) -> None:
 
 def run_distill(config: Config, say: Say) -> None:
     """Distils the run's student, refines it with records where planned, and exports the release."""
+    require_distillation(config)
     teacher, subject, sketched = read_teacher(config)
     ledger = sketched.ledger if sketched is not None else Ledger(config.privacy.epsilon, config.privacy.delta)
     build.check_teacher(config, teacher)
@@ -127,7 +130,56 @@ def run_distill(config: Config, say: Say) -> None:
         statement = nominal_statement(nominal, config.privacy.epsilon, config.privacy.delta, reasons(config.published))
     else:
         statement = formal_statement(ledger, guarantee=config.guarantee, size_is_public=public_size)
-    export_release(run.release, few_step, config.network, statement)
+    export_release(run.release, few_step, config.network, {**statement, "method": config.method})
+    say(f"release: {run.release}")
+
+
+def run_baseline(config: Config, say: Say) -> None:
+    """Trains the run's baseline on records, or goes on where it stopped, and exports the release."""
+    if config.method == DISTILLATION:
+        raise ValueError(f"method={config.method} is no baseline; pass method={' or '.join(BASELINES)}")
+    begun = (Path(config.run) / "private" / "baseline.checkpoint").exists()
+    run = open_run(config.run, config, (*FIXED, "baseline") if begun else FIXED)
+    if (run.release / "privacy.json").exists():
+        say(f"baseline: {run.release} is there already")
+        return
+    records = load_records(config, say)
+    subject, num_records = Subject.of(records), build.num_records_of(config, records)
+    plan = build.baseline_plan(config, num_records)
+    ledger = Ledger(config.privacy.epsilon, config.privacy.delta)
+    randomness = PrivateRandomness(build.device_of(config), seed=config.privacy.noise_seed)
+    parameterisation = config.baseline.parameterisation
+    num_classes = len(subject.class_names)
+    log = Log(run, "baseline", config.log)
+    with log.timed(build.hardware_of(build.device_of(config))) as seconds:
+        denoiser = baseline(
+            config.baseline,
+            denoiser=build.build_denoiser(
+                config, subject.image_shape, num_classes, "baseline", parameterisation=parameterisation
+            ),
+            levels=build.baseline_levels(config),
+            records=records,
+            sanitizer=Sanitizer(plan, ledger, build.baseline_purpose(config), randomness),
+            expected_batch_size=plan.sampling_prob * num_records,
+            randomness=randomness,
+            checkpoint=Checkpoint(run.private / "baseline.checkpoint", every_seconds=0),
+            log=log,
+            precision=config.precision,
+        )
+    say(
+        f"{config.method}: {plan.num_releases} steps of {config.baseline.batch_size} records, noise multiplier "
+        f"{plan.noise_multiplier:.3f}, in {seconds():.0f} s; epsilon {ledger.spent():.3f}"
+    )
+    few_step = FewStepStudent(denoiser, config.sampler, subject.image_shape, subject.class_names)
+    public_size = config.privacy.num_records == 0
+    statement = formal_statement(ledger, guarantee=config.guarantee, size_is_public=public_size)
+    export_release(
+        run.release,
+        few_step,
+        config.network,
+        {**statement, "method": config.method},
+        parameterisation=parameterisation,
+    )
     say(f"release: {run.release}")
 
 

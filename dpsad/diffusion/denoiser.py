@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from dpsad.diffusion.parameterisations import PARAMETERISATIONS
+
 
 class Denoiser(nn.Module):
     """Wraps a network so that it predicts clean images well at every noise level.
@@ -12,13 +14,15 @@ class Denoiser(nn.Module):
     Args:
         network: called as `network(scaled_image, noise_embedding, labels)`, returns the image's shape.
         sigma_data: standard deviation of clean pixels, > 0.
+        parameterisation: what the network predicts; a key of `PARAMETERISATIONS`.
 
-    Source: Karras et al. 2022, equation 7 and Table 1, column "Ours".
+    Source: Karras et al. 2022, equation 7.
     """
 
-    def __init__(self, network: Callable[..., Tensor], *, sigma_data: float = 0.5):
+    def __init__(self, network: Callable[..., Tensor], *, sigma_data: float = 0.5, parameterisation: str = "edm"):
         super().__init__()
         self.network, self.sigma_data = network, sigma_data
+        self.parameterisation = PARAMETERISATIONS[parameterisation]
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor) -> Tensor:
         """Predicts the clean image.
@@ -31,36 +35,9 @@ class Denoiser(nn.Module):
         Returns:
             [batch, chan, height, width] float32.
         """
-        sigma_data = self.sigma_data
-        sigma = sigma.float()[:, None, None, None]
-        c_skip = sigma_data**2 / (sigma**2 + sigma_data**2)
-        c_out = sigma * sigma_data / (sigma**2 + sigma_data**2).sqrt()
-        c_in = 1 / (sigma**2 + sigma_data**2).sqrt()
-        c_noise = sigma.log().flatten() / 4
+        c_skip, c_out, c_in, c_noise = self.parameterisation.coefficients(sigma.float(), self.sigma_data)
+        c_skip, c_out, c_in = (c[:, None, None, None] for c in (c_skip, c_out, c_in))
         return c_skip * x + c_out * self.network(c_in * x, c_noise, labels).float()
-
-
-def loss_weight(sigma: Tensor, sigma_data: float) -> Tensor:
-    """Weight that gives every noise level the same expected loss at the start of training.
-
-    Source: Karras et al. 2022, Table 1, row "Loss weighting".
-    """
-    return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
-
-
-def weighted_error(denoised: Tensor, target: Tensor, sigma: Tensor, sigma_data: float) -> Tensor:
-    """Squared error of clean-image predictions, averaged over pixels and weighted by noise level.
-
-    Args:
-        denoised: [batch, chan, height, width] predictions.
-        target: [batch, chan, height, width] what they should be.
-        sigma: [batch] noise level of each prediction's input.
-        sigma_data: standard deviation of clean pixels.
-
-    Returns:
-        [batch] one non-negative number per image.
-    """
-    return loss_weight(sigma, sigma_data) * (denoised - target).square().mean(dim=(1, 2, 3))
 
 
 def denoising_loss(denoiser: Denoiser, x0: Tensor, sigma: Tensor, noise: Tensor, labels: Tensor) -> Tensor:
@@ -74,12 +51,13 @@ def denoising_loss(denoiser: Denoiser, x0: Tensor, sigma: Tensor, noise: Tensor,
         labels: [batch] class of each image.
 
     Returns:
-        [batch] weighted squared error per image.
+        [batch] squared error per image, averaged over pixels and weighted by noise level.
 
     Source: Karras et al. 2022, equation 2.
     """
     noisy = x0 + sigma[:, None, None, None] * noise
-    return weighted_error(denoiser(noisy, sigma, labels), x0, sigma, denoiser.sigma_data)
+    error = (denoiser(noisy, sigma, labels) - x0).square().mean(dim=(1, 2, 3))
+    return denoiser.parameterisation.loss_weight(sigma, denoiser.sigma_data) * error
 
 
 def drop_labels(labels: Tensor, no_label: int, prob: float, generator: torch.Generator) -> Tensor:

@@ -73,14 +73,14 @@ def sum_clipped(rows: Tensor | BlockRows | PartedRows, max_norm: float, total: T
         entries = rows if rows.unit is None else _one_entry_a_block(rows, len(total))
         total.index_add_(0, entries.block, _clip_entries(entries, max_norm))
         return
-    parts = rows.parts if isinstance(rows, PartedRows) else [rows]
-    parts = [part.flatten(1).float() for part in parts]
-    scale = clip_scale(torch.stack([part.norm(dim=1) for part in parts]).norm(dim=0), max_norm)
+    parts = [part.flatten(1) for part in (rows.parts if isinstance(rows, PartedRows) else [rows])]
+    norms = [torch.linalg.vector_norm(part, dim=1, dtype=torch.float32) for part in parts]
+    scale = clip_scale(torch.stack(norms).norm(dim=0), max_norm)
     all_finite = bool(scale.all())
     for part, into in zip(parts, total.view(-1).split([part.shape[1] for part in parts]), strict=True):
         # 0 times NaN would be NaN
         with torch.autocast(total.device.type, enabled=False):
-            into += scale @ (part if all_finite else part.nan_to_num(0, 0, 0))
+            into += scale @ (part if all_finite else part.nan_to_num(0, 0, 0)).float()
 
 
 def _one_entry_a_block(rows: BlockRows, num_blocks: int) -> BlockRows:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from discriminators.losses import critic_loss, non_saturating_loss, saturating_loss
 from dpsad.checkpoint import Checkpoint, progress
-from dpsad.diffusion.denoiser import Denoiser, loss_weight, weighted_error
+from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.ema import ExponentialMovingAverage
+from dpsad.diffusion.parameterisations import edm_loss_weight
 from dpsad.errors import require_choice, require_positive
 from dpsad.networks.precision import autocast
 from dpsad.runs import Log
@@ -123,8 +124,9 @@ def distill(
             replayed = answers.draw(max(1, config.batch_size // 4), generator)
             with autocast(device, precision):
                 outputs = student(replayed.inputs, replayed.sigma, replayed.labels)
-            error = weighted_error(outputs, replayed.targets, replayed.sigma, student.sigma_data)
-            (clean[0].numel() * error.sum() / len(clean)).backward()
+            weight = edm_loss_weight(replayed.sigma, student.sigma_data)
+            error = (outputs - replayed.targets).square().sum(dim=(1, 2, 3))
+            ((weight * error).sum() / len(clean)).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         schedule.step()
@@ -169,7 +171,7 @@ def output_gradient(
     pulls = config.teacher_weight * (outputs - answer) + config.data_weight * (outputs - clean)
     gradient = 2 * pulls
     if config.weighting == "edm":
-        gradient = gradient * loss_weight(proposal.sigma, sigma_data)[:, None, None, None]
+        gradient = gradient * edm_loss_weight(proposal.sigma, sigma_data)[:, None, None, None]
     if critic is not None:
         adversarial_loss = saturating_loss if config.adversarial_loss == "saturating" else non_saturating_loss
         outputs.requires_grad_()

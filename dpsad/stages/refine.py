@@ -1,22 +1,17 @@
-"""Refinement: the student's data term, from records through per-example gradient rows (DP-SGD)."""
+"""Refinement: the student's data term, from records through per-example gradient rows."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
-import torch
-from torch import Tensor
-
-from dpsad.checkpoint import Checkpoint, progress
+from dpsad.checkpoint import Checkpoint
 from dpsad.data.records import ImageSet
-from dpsad.diffusion.denoiser import Denoiser, denoising_loss
-from dpsad.diffusion.ema import ExponentialMovingAverage
+from dpsad.diffusion.denoiser import Denoiser
+from dpsad.diffusion.parameterisations import lognormal_quantiles
 from dpsad.errors import require_positive
-from dpsad.networks.precision import autocast
-from dpsad.privacy.per_example import per_example_gradients, set_gradients, trainable_parameters
-from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
-from dpsad.privacy.rows import PartedRows
+from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runs import Log
+from dpsad.stages.dp_sgd import denoising_rows, dp_sgd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,67 +59,34 @@ def refine(
 
     Args:
         student: provenance released or public; is trained in place.
-        records: the private records.
-        sanitizer: holds the plan: one row per record that joins a step.
-        expected_batch_size: public number that the noisy sum is divided by.
-        randomness: secret, on the device; draws who joins, and the noise inside rows. Were those draws known, one
-            record more would shift the draws of others, and so their rows.
-        checkpoint: tracks ledger, student and optimizer in one file.
-        log: the norm of the released gradient is public.
+        records, sanitizer, expected_batch_size, checkpoint, log: as in `dp_sgd`.
+        randomness: secret, on the device; draws who joins, and the noise inside rows.
 
     Returns:
         The averaged student.
 
     Formal guarantee: all of it is post-processing of `sanitizer`'s releases.
-    Edge cases: an empty batch is released as noise.
-
-    Source: Abadi et al. 2016, Algorithm 1; Dockhorn et al. 2023, equation 6 for several draws.
     """
-    device = randomness.device
-    ema = ExponentialMovingAverage(student, half_life=config.half_life, warmup=1.0)
-    optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
-    checkpoint.track(student=student, ema=ema, optimizer=optimizer, sanitizer=sanitizer)
-    sanitizer.charge()
-    size = sum(parameter.numel() for parameter in trainable_parameters(student))
-
-    def rows(images: Tensor, labels: Tensor) -> Iterator[PartedRows]:
-        for chunk, chunk_labels in zip(images.split(config.chunk_size), labels.split(config.chunk_size), strict=True):
-            yield record_rows(config, student, chunk.to(device), chunk_labels.to(device), randomness, precision)
-
-    for step in progress(checkpoint, config.steps, "refine"):
-        joined = poisson_sample(len(records), sanitizer.plan.sampling_prob, randomness)
-        released = sanitizer.release(rows(records.images[joined], records.labels[joined]), (size,))
-        set_gradients(student, released / expected_batch_size)
-        optimizer.step()
-        ema.update(student, 1)
-        log.public(step=step + 1, released_norm=released.norm().item() / expected_batch_size)
-    return ema.model
-
-
-def record_rows(
-    config: RefineConfig,
-    student: Denoiser,
-    images: Tensor,
-    labels: Tensor,
-    randomness: PrivateRandomness,
-    precision: str = "auto",
-) -> PartedRows:
-    """Gradient of each record's own denoising loss, averaged over noise draws.
-
-    Args:
-        images: [records, chan, height, width].
-        labels: [records].
-
-    Returns:
-        [records, num_parameters] rows, not clipped; each is a function of one record, its own draws and the student.
-    """
-    num, draws = len(images), config.draws
-    images, labels = images.repeat(draws, 1, 1, 1), labels.repeat(draws)
-    sigma = (config.sigma_mean + config.sigma_std * randomness.normal((num * draws,))).exp()
-    noise = randomness.normal(tuple(images.shape))
-
-    def losses() -> Tensor:
-        with autocast(images.device, precision):
-            return denoising_loss(student, images, sigma, noise, labels) / draws
-
-    return per_example_gradients(student, losses, num)
+    rows = denoising_rows(
+        student,
+        draws=config.draws,
+        levels=partial(lognormal_quantiles, mean=config.sigma_mean, std=config.sigma_std),
+        label_dropout=0.0,
+        no_label=records.num_classes,
+        randomness=randomness,
+        precision=precision,
+    )
+    return dp_sgd(
+        "refine",
+        model=student,
+        rows=rows,
+        records=records,
+        sanitizer=sanitizer,
+        expected_batch_size=expected_batch_size,
+        learning_rate=config.learning_rate,
+        half_life=config.half_life,
+        chunk_size=config.chunk_size,
+        randomness=randomness,
+        checkpoint=checkpoint,
+        log=log,
+    )

@@ -16,7 +16,7 @@ from PIL import Image
 
 from dpsad import load_student
 from dpsad.checkpoint import load, save_atomic
-from dpsad.stages import refine as refine_stage
+from dpsad.stages import dp_sgd as dp_sgd_stage
 
 
 def test_the_release_holds_what_is_safe_to_share_and_no_more(finished):
@@ -254,7 +254,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tiny, tmp_path):
 def test_a_refinement_that_was_stopped_goes_on_without_a_second_charge(finished, command, tiny, tmp_path, monkeypatch):
     run, teacher = tmp_path / "r", f"teacher.path={finished / 'private' / 'teacher.pt'}"
     words = ("distill", "--config", "digits", f"run={run}", *tiny, teacher)
-    rows = refine_stage.record_rows
+    rows = dp_sgd_stage.per_example_gradients
 
     def interrupted_rows(*args):
         if not (run / "stopped").exists():
@@ -262,7 +262,7 @@ def test_a_refinement_that_was_stopped_goes_on_without_a_second_charge(finished,
             os.kill(os.getpid(), signal.SIGINT)
         return rows(*args)
 
-    monkeypatch.setattr(refine_stage, "record_rows", interrupted_rows)
+    monkeypatch.setattr(dp_sgd_stage, "per_example_gradients", interrupted_rows)
     code, printed = command(*words)
     assert (code, "stopped after 1 steps" in printed) == (130, True)
     sanitizer = load(run / "private" / "refine.checkpoint")["parts"]["sanitizer"]

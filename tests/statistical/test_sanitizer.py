@@ -7,13 +7,14 @@ import weakref
 import pytest
 import torch
 
+from dpsad.diffusion.parameterisations import lognormal_quantiles
 from dpsad.privacy.ledger import BudgetExceeded, Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.rows import BlockRows, PartedRows
 from dpsad.privacy.sanitizer import Sanitizer
+from dpsad.stages.dp_sgd import denoising_rows
 from dpsad.stages.pulls import record_pulls
-from dpsad.stages.refine import RefineConfig, record_rows
 from dpsad.stages.sketch import propose_prototypes
 
 DIM = 300
@@ -103,14 +104,21 @@ def test_one_record_moves_refinement_by_its_clipped_gradient_and_no_further(
     make_denoiser, generator, pixel, bound_to_norm
 ):
     """Each record has its own draws, so that a neighbour's draws are the same without it."""
-    config, student = RefineConfig(draws=2), make_denoiser(channels=4, multipliers=(1,))
+    student = make_denoiser(channels=4, multipliers=(1,))
     images = torch.rand(4, 1, 4, 4, generator=generator) * 2 - 1
     images[3] = pixel
 
     def rows(index):
-        own = PrivateRandomness(seed=index)
-        label = torch.tensor([index % 3])
-        return record_rows(config, student, images[index : index + 1], label, own, "float32")
+        rows_of = denoising_rows(
+            student,
+            draws=2,
+            levels=lognormal_quantiles,
+            label_dropout=0.5,
+            no_label=3,
+            randomness=PrivateRandomness(seed=index),
+            precision="float32",
+        )
+        return rows_of(images[index : index + 1], torch.tensor([index % 3]))
 
     chunks = [rows(index) for index in range(4)]
     size = sum(part.shape[1] for part in chunks[0].parts)

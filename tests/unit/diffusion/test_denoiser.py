@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dpsad.diffusion.denoiser import Denoiser, denoising_loss, drop_labels, loss_weight, weighted_error
+from dpsad.diffusion.denoiser import Denoiser, denoising_loss, drop_labels
 
 
 class Recorder(nn.Module):
@@ -71,13 +71,6 @@ def test_a_silent_network_has_the_same_expected_loss_at_every_level(generator):
     for sigma in (0.01, 0.5, 20.0):
         losses = denoising_loss(denoiser, images, torch.full((40,), sigma), noise, torch.zeros(40).long())
         assert losses.mean().item() == pytest.approx(1, abs=5 * (2 / images.numel()) ** 0.5)
-
-
-def test_error_is_a_mean_over_pixels_with_the_level_s_weight():
-    sigma = torch.tensor([0.5, 2.0])
-    error = weighted_error(torch.full((2, 3, 4, 4), 1.5), torch.ones(2, 3, 4, 4), sigma, 0.5)
-    torch.testing.assert_close(error, 0.25 * loss_weight(sigma, 0.5))
-    torch.testing.assert_close(loss_weight(sigma, 0.5), torch.tensor([8.0, 4.25]))
 
 
 def test_labels_are_dropped_with_the_given_probability(generator):

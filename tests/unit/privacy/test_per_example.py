@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call, grad, vmap
 
 from dpsad.diffusion.denoiser import denoising_loss
 from dpsad.privacy.per_example import per_example_gradients, set_gradients, trainable_parameters
@@ -55,6 +56,49 @@ def test_unet_rows_agree_with_a_loop_over_examples(make_denoiser, batch, shape):
     denoiser = make_denoiser(**shape)
     expected = loop(denoiser, lambda i: denoising_loss(denoiser, *(part[i::4] for part in batch)).sum(), 4)
     assert_same(unet_rows(denoiser, batch), expected)
+
+
+class Functional(nn.Module):
+    """Puts a denoiser's loss where `functional_call` wants it."""
+
+    def __init__(self, denoiser):
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, *batch):
+        return denoising_loss(self.denoiser, *batch).mean()
+
+
+@pytest.mark.parametrize("shape", [{"attention": True}, {"patch": 2, "blocks": 2}])
+def test_unet_rows_agree_with_vmapped_gradients(make_denoiser, batch, shape, monkeypatch):
+    """Golden: torch.func, on the mean over the three views of each example."""
+    # torch's own asks for the largest label, which vmap cannot answer
+    monkeypatch.setattr(torch.nn.functional, "one_hot", lambda labels, num: (labels[:, None] == torch.arange(num)) * 1)
+    denoiser = make_denoiser(**shape)
+    model = Functional(denoiser)
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+    def loss(parameters, *views):
+        return functional_call(model, parameters, views)
+
+    by_example = [part.unflatten(0, (3, 4)).transpose(0, 1) for part in batch]
+    gradients = vmap(grad(loss), in_dims=(None, 0, 0, 0, 0))(parameters, *by_example)
+    rows = per_example_gradients(denoiser, lambda: denoising_loss(denoiser, *batch) / 3, 4)
+    assert_same(rows, torch.cat([gradients[name].flatten(1) for name in parameters], dim=1))
+
+
+def test_rows_in_bfloat16_are_near_those_in_float32(make_denoiser, batch):
+    """Within 10 % of each row's norm, where a wrong view order or a lost layer is off by more than half of it."""
+    denoiser = make_denoiser(patch=2)
+
+    def in_bfloat16():
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return denoising_loss(denoiser, *batch)
+
+    exact = torch.cat(unet_rows(denoiser, batch).parts, dim=1)
+    rows = torch.cat([part.float() for part in per_example_gradients(denoiser, in_bfloat16, 4).parts], dim=1)
+    assert ((rows - exact).norm(dim=1) < 0.1 * exact.norm(dim=1)).all()
+    assert ((rows.roll(1, 0) - exact).norm(dim=1) > 0.5 * exact.norm(dim=1)).all()
 
 
 def test_layers_used_twice_strided_and_dilated_agree_with_a_loop(generator):

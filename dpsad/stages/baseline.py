@@ -1,0 +1,111 @@
+"""Baseline stage: a denoiser trained on records by DP-SGD alone, with no teacher and no sketch (DPDM)."""
+
+from dataclasses import dataclass
+
+from dpsad.checkpoint import Checkpoint
+from dpsad.data.records import ImageSet
+from dpsad.diffusion.denoiser import Denoiser
+from dpsad.diffusion.parameterisations import PARAMETERISATIONS
+from dpsad.errors import require_choice, require_positive
+from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.privacy.sanitizer import Sanitizer
+from dpsad.runs import Log
+from dpsad.stages.dp_sgd import Levels, denoising_rows, dp_sgd
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineConfig:
+    """How a baseline is trained.
+
+    steps: noisy gradient steps.
+    batch_size: expected records in a step; each joins independently.
+    draws: noise draws per record, averaged inside its loss before the clip (noise multiplicity).
+    max_norm: bound on a record's gradient.
+    learning_rate: of Adam, constant.
+    half_life: of the weight average, in steps; 693 is a decay of 0.999.
+    label_dropout: fraction of records trained without their label, for guidance.
+    parameterisation: what the network predicts: edm, v, vp or ve, each with its own noise levels and loss weight.
+    sigma_mean, sigma_std: of the logarithm of noise levels; edm only.
+    chunk_size: records whose rows are held at once; times draws, the images that pass the network together.
+    """
+
+    steps: int = 300
+    batch_size: int = 1024
+    draws: int = 4
+    max_norm: float = 1.0
+    learning_rate: float = 3e-4
+    half_life: float = 693.0
+    label_dropout: float = 0.1
+    parameterisation: str = "edm"
+    sigma_mean: float = -1.2
+    sigma_std: float = 1.2
+    chunk_size: int = 16
+
+    def __post_init__(self) -> None:
+        for key in (
+            "steps",
+            "batch_size",
+            "draws",
+            "max_norm",
+            "learning_rate",
+            "half_life",
+            "sigma_std",
+            "chunk_size",
+        ):
+            require_positive(f"baseline.{key}", getattr(self, key))
+        if not 0 <= self.label_dropout < 1:
+            raise ValueError(f"baseline.label_dropout={self.label_dropout} must be in [0, 1)")
+        require_choice("baseline.parameterisation", self.parameterisation, tuple(PARAMETERISATIONS))
+
+
+def baseline(
+    config: BaselineConfig,
+    *,
+    denoiser: Denoiser,
+    levels: Levels,
+    records: ImageSet,
+    sanitizer: Sanitizer,
+    expected_batch_size: float,
+    randomness: PrivateRandomness,
+    checkpoint: Checkpoint,
+    log: Log,
+    precision: str = "auto",
+) -> Denoiser:
+    """Trains a denoiser on records by DP-SGD.
+
+    Args:
+        denoiser: provenance released or public; is trained in place.
+        levels: which noise levels are drawn.
+        records, sanitizer, expected_batch_size, checkpoint, log: as in `dp_sgd`.
+        randomness: secret, on the device; draws who joins, and the noise and dropped labels inside rows.
+
+    Returns:
+        The averaged denoiser.
+
+    Formal guarantee: all of it is post-processing of `sanitizer`'s releases.
+
+    Source: Dockhorn et al. 2023, Algorithm 1.
+    """
+    rows = denoising_rows(
+        denoiser,
+        draws=config.draws,
+        levels=levels,
+        label_dropout=config.label_dropout,
+        no_label=records.num_classes,
+        randomness=randomness,
+        precision=precision,
+    )
+    return dp_sgd(
+        "baseline",
+        model=denoiser,
+        rows=rows,
+        records=records,
+        sanitizer=sanitizer,
+        expected_batch_size=expected_batch_size,
+        learning_rate=config.learning_rate,
+        half_life=config.half_life,
+        chunk_size=config.chunk_size,
+        randomness=randomness,
+        checkpoint=checkpoint,
+        log=log,
+    )
