@@ -6,7 +6,7 @@ import torch
 from discriminators.convolutional import ConvolutionalCritic, CriticConfig
 from discriminators.losses import critic_loss, saturating_loss
 from dpsad.checkpoint import Checkpoint
-from dpsad.diffusion.denoiser import loss_weight
+from dpsad.diffusion.parameterisations import edm_loss_weight
 from dpsad.privacy.provenance import Provenance
 from dpsad.stages.distill import StudentConfig, distill
 from students import base
@@ -72,7 +72,7 @@ def test_all_levels_in_chunks_are_the_mean_over_every_image_and_level(models, tm
     clean, labels, sigma = clean.repeat(4, 1, 1, 1), LABELS.repeat(4), LEVELS.flatten()
     proposal = base.propose(student, clean, sigma, noise, labels)
     answer = teacher.denoise(proposal.inputs, sigma, labels)[0]
-    weight = loss_weight(sigma, 0.5) if weighting == "edm" else torch.ones(12)
+    weight = edm_loss_weight(sigma, 0.5) if weighting == "edm" else torch.ones(12)
     errors = (proposal.outputs - answer).square() + 0.5 * (proposal.outputs - clean).square()
     loss = weight * errors.sum((1, 2, 3)) + 30.0 * saturating_loss(critic(proposal.outputs, sigma, labels))
     gradients = torch.autograd.grad(loss.mean(), list(student.parameters()), retain_graph=True)
