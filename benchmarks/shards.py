@@ -45,6 +45,7 @@ def measure(config: Config, train: ImageSet, test: ImageSet, num_simulated: int)
     randomness = PrivateRandomness(device)
     start = time.perf_counter()
     shards = build_sketch.split_records(config, train).to(device)
+    plans = build_sketch.plans_of_sketch(config, len(train))
     ledger, clean = Ledger(float("inf"), config.privacy.delta), len(train) / num_simulated
 
     def simulated(plan: NamedPlan) -> NamedPlan:
@@ -53,7 +54,7 @@ def measure(config: Config, train: ImageSet, test: ImageSet, num_simulated: int)
     prototypes = sketch(
         config.sketch,
         pulls=build_sketch.pulls_of_shards(config, train, shards, randomness),
-        plans=[simulated(plan) for plan in build_sketch.plans_of_sketch(config, len(train))],
+        plans=[simulated(plan) for plan in plans],
         num_classes=train.num_classes,
         image_shape=train.image_shape,
         ledger=ledger,
@@ -66,7 +67,7 @@ def measure(config: Config, train: ImageSet, test: ImageSet, num_simulated: int)
             config.shards,
             count_share=config.sketch.count_share,
             pulls=build_sketch.pulls_of_teachers(config, train, teachers, randomness),
-            plan=simulated(build_sketch.plan_of_consulting(config, train.num_classes)),
+            plan=simulated(build_sketch.plan_of_consulting(config, train.num_classes, plans)),
             start=prototypes,
             ledger=ledger,
             randomness=randomness,

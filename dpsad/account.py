@@ -50,7 +50,7 @@ def budget_plan(config: Config, num_records: int) -> list[NamedPlan]:
         plans += build_sketch.plans_of_sketch(config, num_records)
         if config.guarantee == "shards" and config.shards.teacher != "none":
             # the bound on a row depends on the number of classes; what it costs does not
-            plans.append(build_sketch.plan_of_consulting(config, max(1, config.data.num_classes)))
+            plans.append(build_sketch.plan_of_consulting(config, max(1, config.data.num_classes), plans))
     if config.refine.steps:
         plans.append((build.REFINE, build.refine_plan(config, num_records, plans)))
     return plans

@@ -41,11 +41,15 @@ def plans_of_sketch(config: Config, num_records: int) -> list[NamedPlan]:
     mu = sketch_mu(config) * (1.0 if shards.teacher == "none" else (1 - shards.teacher_share) ** 0.5)
     # a row is made of as many pulls as a shard has records, by public numbers
     max_norm = shards.max_norm * max(1.0, num_records / shards.num_shards) ** 0.5
-    return _sampled(config, sketch_plans(config.sketch, mu, unit=Unit.SHARD, max_norm=max_norm), mu)
+    return _sampled(config, sketch_plans(config.sketch, mu, unit=Unit.SHARD, max_norm=max_norm), mu, [])
 
 
-def plan_of_consulting(config: Config, num_classes: int) -> NamedPlan:
-    """The release of the answers of shards' teachers, one at each level."""
+def plan_of_consulting(config: Config, num_classes: int, spent: list[NamedPlan]) -> NamedPlan:
+    """The release of the answers of shards' teachers, one at each level.
+
+    Args:
+        spent: the sketch's plans, which share the budget.
+    """
     shards = config.shards
     mu = sketch_mu(config) * shards.teacher_share**0.5
     plan = ReleasePlan(
@@ -55,11 +59,11 @@ def plan_of_consulting(config: Config, num_classes: int) -> NamedPlan:
         noise_multiplier=2 * len(shards.levels) ** 0.5 / mu,
         num_releases=len(shards.levels),
     )
-    return _sampled(config, [("answers of the shards' teachers", plan)], mu)[0]
+    return _sampled(config, [("answers of the shards' teachers", plan)], sketch_mu(config), spent)[0]
 
 
-def _sampled(config: Config, plans: list[NamedPlan], mu: float) -> list[NamedPlan]:
-    """The same releases by sampled shards, all noises scaled so that they cost what `mu` does."""
+def _sampled(config: Config, plans: list[NamedPlan], mu: float, spent: list[NamedPlan]) -> list[NamedPlan]:
+    """The same releases by sampled shards, all noises scaled so that, with `spent`, they cost what `mu` does."""
     if config.shards.sampling_prob == 1:
         return plans
 
@@ -70,6 +74,7 @@ def _sampled(config: Config, plans: list[NamedPlan], mu: float) -> list[NamedPla
         lambda factor: ComposedDpEvent([scaled(plan, factor).event() for _, plan in plans]),
         epsilon=gaussian_epsilon(mu, config.privacy.delta),
         delta=config.privacy.delta,
+        spent=[plan.event() for _, plan in spent],
     )
     return [(purpose, scaled(plan, factor)) for purpose, plan in plans]
 

@@ -136,6 +136,7 @@ def run_sketch(config: Config, say: Say) -> Sketched:
     randomness = PrivateRandomness(device, seed=config.privacy.noise_seed)
     generator = build.generator_of(config, "sketch", device)
     shards = build_sketch.split_records(config, records).to(device) if config.guarantee == "shards" else None
+    plans = build_sketch.plans_of_sketch(config, num_records)
     log, answers = Log(run, "sketch", config.log), None
     with log.timed(build.hardware_of(device)) as seconds:
         prototypes = sketch(
@@ -143,7 +144,7 @@ def run_sketch(config: Config, say: Say) -> Sketched:
             pulls=build_sketch.pulls_of_records(config, records)
             if shards is None
             else build_sketch.pulls_of_shards(config, records, shards, randomness),
-            plans=build_sketch.plans_of_sketch(config, num_records),
+            plans=plans,
             num_classes=records.num_classes,
             image_shape=records.image_shape,
             ledger=ledger,
@@ -156,7 +157,7 @@ def run_sketch(config: Config, say: Say) -> Sketched:
                 config.shards,
                 count_share=config.sketch.count_share,
                 pulls=build_sketch.pulls_of_teachers(config, records, teachers, randomness),
-                plan=build_sketch.plan_of_consulting(config, records.num_classes),
+                plan=build_sketch.plan_of_consulting(config, records.num_classes, plans),
                 start=prototypes,
                 ledger=ledger,
                 randomness=randomness,

@@ -6,18 +6,18 @@ from types import SimpleNamespace
 import pytest
 
 from dpsad import build
+from dpsad.account import budget_plan
 from dpsad.config import Config
 from dpsad.config_files import load_config
+from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.provenance import Provenance
 
 CHOICES = {
     "guarantee": ("records", "shards", "published"),
     "teacher.data": ("sketch", "private", "public"),
     "student.data_weight": (0.0, 1.0),
-    "student.start": ("teacher", "random"),
     "refine.steps": (0, 5),
     "shards.teacher": ("none", "closed_form", "denoisers"),
-    "shards.adversarial_weight": (0.0, 1.0),
 }
 COMBINATIONS = [dict(zip(CHOICES, values, strict=True)) for values in product(*CHOICES.values())]
 
@@ -52,3 +52,20 @@ def test_whatever_is_refused_says_why():
 def test_private_teachers_are_at_home_where_nothing_is_promised():
     config = accepted({"guarantee": "published", "teacher.data": "private", "student.data_weight": 1.0})
     build.check_teacher(config, SimpleNamespace(provenance=Provenance.PRIVATE))
+
+
+@pytest.mark.parametrize("sampling_prob", [1.0, 0.3])
+@pytest.mark.parametrize("refine_steps", [0, 4])
+def test_sketch_answers_and_refinement_of_shards_fit_one_budget(sampling_prob, refine_steps):
+    """Nothing is refused half way, after a part was spent; and hardly anything is left over."""
+    config = load_config(
+        Config, base=None, overrides=[
+            "guarantee=shards", "privacy.num_records=1000", "refine.batch_size=100", f"refine.steps={refine_steps}",
+            f"shards.sampling_prob={sampling_prob}", "shards.num_shards=50", "privacy.epsilon=3",
+        ],
+    )  # fmt: skip
+    ledger = Ledger(3.0, 1e-5)
+    for purpose, plan in budget_plan(config, 1000):
+        ledger.charge(purpose, plan)
+    assert len(ledger.entries) == 5 + (refine_steps > 0)
+    assert 2.95 < ledger.spent() <= 3
