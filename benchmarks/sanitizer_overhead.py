@@ -12,15 +12,12 @@ from statistics import median
 import torch
 
 from discriminators.convolutional import ConvolutionalCritic, CriticConfig
-from dpsad.diffusion.denoiser import Denoiser, denoising_loss
+from dpsad.diffusion.denoiser import Denoiser
 from dpsad.networks.precision import autocast
 from dpsad.networks.unet import NetworkConfig, UNet
-from dpsad.privacy.per_example import set_gradients, trainable_parameters
 from dpsad.privacy.randomness import PrivateRandomness
-from dpsad.privacy.rows import sum_clipped
 from dpsad.stages.distill import StudentConfig, output_gradient
 from dpsad.stages.nominal import PublishedConfig, published_noise
-from dpsad.stages.refine import RefineConfig, record_rows
 from students.base import propose
 
 ROUNDS = 15
@@ -60,34 +57,12 @@ def main() -> None:
         proposal.outputs.backward(sanitize(gradient) / len(images))
         optimizer.step()
 
-    refine = RefineConfig(draws=2)
-    size = sum(parameter.numel() for parameter in trainable_parameters(student))
-
-    def rows_step() -> None:
-        total = torch.zeros(size, device=device)
-        for chunk, chunk_labels in zip(images.split(refine.chunk_size), labels.split(refine.chunk_size), strict=True):
-            sum_clipped(record_rows(refine, student, chunk, chunk_labels, randomness), refine.max_norm, total)
-        total += randomness.normal((size,))
-        set_gradients(student, total / len(images))
-        optimizer.step()
-
-    def plain_step() -> None:
-        with autocast(device):
-            doubled = images.repeat(2, 1, 1, 1), sigma.repeat(2), noise.repeat(2, 1, 1, 1), labels.repeat(2)
-            loss = denoising_loss(student, *doubled).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
+    size = sum(parameter.numel() for parameter in student.parameters())
     print(f"{platform.processor() or platform.machine()}, {device}, {torch.get_num_threads()} threads, {size} weights")
     print(f"{'step':34} {'private ms':>11} {'plain ms':>9} {'ratio':>6}")
-    pairs = {
-        "student, output gradients, B=128": (lambda: student_step(clip_and_noise), lambda: student_step(lambda g: g)),
-        "refine, per-example rows, B=128x2": (rows_step, plain_step),
-    }
-    for name, (private, plain) in pairs.items():
-        with_noise, without = time_in_turn(private, plain)
-        print(f"{name:34} {with_noise * 1e3:11.1f} {without * 1e3:9.1f} {with_noise / without:6.2f}")
+    with_noise, without = time_in_turn(lambda: student_step(clip_and_noise), lambda: student_step(lambda g: g))
+    name = "student, output gradients, B=128"
+    print(f"{name:34} {with_noise * 1e3:11.1f} {without * 1e3:9.1f} {with_noise / without:6.2f}")
 
 
 if __name__ == "__main__":
