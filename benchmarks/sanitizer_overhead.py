@@ -1,7 +1,7 @@
 """What clipping and noise cost a student step: python benchmarks/sanitizer_overhead.py
 
-Prints ratios of medians, the two kinds of step measured in turn in one run: DP-SAD's step (output gradients, clipped
-and noised, beside the same step without), and a refinement step (per-example rows, beside plain gradients).
+Prints the ratio of medians of DP-SAD's step (output gradients, clipped and noised) and of the same step without, in one
+run. What per-example rows cost is in per_example_gradients.py.
 """
 
 import platform
