@@ -74,7 +74,8 @@ class LogConfig:
 class Log:
     """Appends what a stage measures to the run folder, one JSON line a call.
 
-    Every line has the stage and the seconds since the log was opened. NaN and infinities become null.
+    Every line has the stage; private ones also have the seconds since the log was opened, which tell how many records
+    joined a step. NaN and infinities become null.
 
     Raises:
         ValueError: TensorBoard is asked for and not installed.
@@ -86,12 +87,12 @@ class Log:
         self._boards: dict[Path, Any] = {}
 
     def public(self, **values: float | int | str) -> None:
-        """For numbers that the guarantee covers: public ones, and those computed from releases."""
-        self._append(self.run.path, values)
+        """For numbers that the guarantee covers: public ones, and those computed from releases. Without any time."""
+        self._append(self.run.path, values, walltime=0.0)
 
     def private(self, **values: float | int | str) -> None:
         """For numbers that saw records without protection, such as a teacher's loss."""
-        self._append(self.run.private, values)
+        self._append(self.run.private, {"time": round(time.monotonic() - self.started, 3), **values}, walltime=None)
 
     @contextmanager
     def timed(self, hardware: str) -> Iterator[Callable[[], float]]:
@@ -105,21 +106,23 @@ class Log:
         finally:
             self.private(seconds=round(time.perf_counter() - start, 3), hardware=hardware)
 
-    def _append(self, folder: Path, values: dict[str, float | int | str]) -> None:
-        line = {"stage": self.stage, "time": round(time.monotonic() - self.started, 3), **values}
+    def _append(self, folder: Path, values: dict[str, float | int | str], *, walltime: float | None) -> None:
+        line = {"stage": self.stage, **values}
         finite = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in line.items()}
         with open(folder / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(finite) + "\n")
         if self._new_board:
-            self._draw(self._new_board, folder, finite)
+            self._draw(self._new_board, folder, finite, walltime)
 
-    def _draw(self, new_board: Callable[[str], Any], folder: Path, line: dict[str, Any]) -> None:
-        """A line's numbers as scalars, private ones under private/ as in metrics.jsonl."""
+    def _draw(
+        self, new_board: Callable[[str], Any], folder: Path, line: dict[str, Any], walltime: float | None
+    ) -> None:
+        """A line's numbers as scalars, private ones under private/ as in metrics.jsonl; walltime None is the clock."""
         if folder not in self._boards:
             self._boards[folder] = new_board(str(folder / "tensorboard" / self.stage))
         for key, value in line.items():
             if isinstance(value, float | int) and key not in ("step", "time"):
-                self._boards[folder].add_scalar(key, value, line.get("step", 0))
+                self._boards[folder].add_scalar(key, value, line.get("step", 0), walltime=walltime)
         self._boards[folder].flush()
 
 

@@ -49,7 +49,7 @@ def test_the_statement_comes_from_the_ledger(finished):
 def test_public_metrics_hold_nothing_private(finished):
     lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert {key for line in lines for key in line} <= {
-        "stage", "time", "step", "prototypes", "epsilon", "released_norm",
+        "stage", "step", "prototypes", "epsilon", "released_norm",
     }  # fmt: skip
 
 

@@ -79,7 +79,8 @@ def test_private_numbers_stay_out_of_the_public_file(tmp_path):
         ("distill", 1, None),
         ("distill", 2, 1.5),
     ]
-    assert all(0 <= line["time"] < 60 for line in public)
+    assert not any("time" in line for line in public), "how long a step took depends on who joined it"
+    assert all(0 <= line["time"] < 60 for line in private)
     assert [line["teacher_loss"] for line in private] == [0.25]
     assert "teacher_loss" not in (run.path / "metrics.jsonl").read_text()
 
