@@ -13,21 +13,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from prototypes import cnn_accuracy
 
 from dpsad import build, build_sketch
 from dpsad.config import Config
 from dpsad.config_files import find_config, load_config
 from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
-from dpsad.evaluation.downstream import downstream_accuracy
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.stages.consult import consult
-from dpsad.stages.generate import even_labels
 from dpsad.stages.sketch import NamedPlan, sketch
 from teachers.closed_form import ClosedFormTeachers
-
-NUM, EPOCHS = 20_000, 5
 
 
 def option(words: list[str], key: str, default: str) -> str:
@@ -74,20 +71,8 @@ def measure(config: Config, train: ImageSet, test: ImageSet, num_simulated: int)
             generator=generator,
         )
     seconds = time.perf_counter() - start
-    labels = even_labels(NUM, train.num_classes)
-    drawn = [prototypes.draw(part, config.augmentation, generator) for part in labels.to(device).split(1000)]
-    result = downstream_accuracy(
-        "cnn",
-        torch.cat(drawn).cpu(),
-        labels,
-        test.images,
-        test.labels,
-        num_classes=train.num_classes,
-        seed=config.seed,
-        epochs=EPOCHS,
-        device=device,
-    )
-    return {"accuracy": result.accuracy, "sketch_seconds": round(seconds, 1)}
+    accuracy = cnn_accuracy(prototypes, config.augmentation, test, config.seed, generator)
+    return {"accuracy": accuracy, "sketch_seconds": round(seconds, 1)}
 
 
 def main() -> None:

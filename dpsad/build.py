@@ -1,6 +1,8 @@
 """From a config to objects. The only place that asks which guarantee or which kind a run has."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -69,6 +71,14 @@ def generator_of(config: Config, stage: str, device: torch.device) -> torch.Gene
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:4], "big"))
 
 
+@contextmanager
+def first_weights(config: Config, stage: str) -> Iterator[None]:
+    """Networks that are made inside have the same first weights for the same seed and stage."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator_of(config, stage, torch.device("cpu")).initial_seed())
+        yield
+
+
 def build_denoiser(
     config: Config,
     image_shape: tuple[int, int, int],
@@ -80,8 +90,7 @@ def build_denoiser(
 ) -> Denoiser:
     """A new denoiser, the same for the same seed and stage, on the run's device."""
     device = device_of(config)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator_of(config, stage, torch.device("cpu")).initial_seed())
+    with first_weights(config, stage):
         network = UNet(config.network, image_channels=image_shape[0], num_classes=num_classes, use_labels=use_labels)
     return on_device(Denoiser(network, parameterisation=parameterisation), device)
 
@@ -96,8 +105,7 @@ def build_critic(config: Config, image_shape: tuple[int, int, int], num_classes:
     """The discriminator, or None where its weight is 0."""
     if config.student.adversarial_weight == 0:
         return None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator_of(config, "critic", torch.device("cpu")).initial_seed())
+    with first_weights(config, "critic"):
         critic = ConvolutionalCritic(config.discriminator, image_channels=image_shape[0], num_classes=num_classes)
     return on_device(critic, device_of(config))
 

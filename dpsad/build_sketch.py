@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-import torch
 from dp_accounting import ComposedDpEvent
 from torch import Tensor
 
@@ -56,7 +55,7 @@ def plan_of_consulting(config: Config, num_classes: int, spent: list[NamedPlan])
         unit=Unit.SHARD,
         # a row is made of one pull on every question
         max_norm=shards.max_norm * (num_classes * shards.queries) ** 0.5,
-        noise_multiplier=2 * len(shards.levels) ** 0.5 / mu,
+        noise_multiplier=Unit.SHARD.reach * len(shards.levels) ** 0.5 / mu,
         num_releases=len(shards.levels),
     )
     return _sampled(config, [("answers of the shards' teachers", plan)], sketch_mu(config), spent)[0]
@@ -135,16 +134,14 @@ def split_records(config: Config, records: ImageSet) -> Shards:
 
 def build_shard_networks(config: Config, image_shape: tuple[int, int, int], num_classes: int) -> Stacked:
     """One small network for each shard, all with the same first weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(build.generator_of(config, "shards", torch.device("cpu")).initial_seed())
+    with build.first_weights(config, "shards"):
         network = UNet(config.shards.network, image_channels=image_shape[0], num_classes=num_classes)
     return Stacked([network] * config.shards.num_shards).to(build.device_of(config))
 
 
 def build_shard_critics(config: Config, records: ImageSet) -> ShardCritics:
     """One small critic for each shard, all with the same first weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(build.generator_of(config, "shard critics", torch.device("cpu")).initial_seed())
+    with build.first_weights(config, "shard critics"):
         critic = ConvolutionalCritic(
             CriticConfig(channels=config.shards.critic_channels),
             image_channels=records.image_shape[0],

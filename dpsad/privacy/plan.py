@@ -15,6 +15,11 @@ class Unit(str, Enum):
     RECORD = "record"
     SHARD = "shard"
 
+    @property
+    def reach(self) -> int:
+        """How far one record can move a sum of rows, in bounds on one row: it adds a row, or replaces its shard's."""
+        return 2 if self is Unit.SHARD else 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReleasePlan:
@@ -50,7 +55,7 @@ class ReleasePlan:
 
     def sensitivity(self) -> float:
         """How far one record can move the sum, in L2 norm."""
-        return self.max_norm * (2 if self.unit is Unit.SHARD else 1)
+        return self.max_norm * self.unit.reach
 
     def event(self) -> dp_accounting.DpEvent:
         """All releases of the plan, as the accountant knows them."""

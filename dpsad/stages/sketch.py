@@ -79,14 +79,13 @@ def sketch_plans(
         unit: whose rows they are.
         max_norm: bound on a row's norm; one pull has a norm of at most 1.
     """
-    factor = 2 if unit is Unit.SHARD else 1  # how far one record moves the sum, in norms of a row
     return [
         (
             f"sketch, {number} prototypes a class",
             ReleasePlan(
                 unit=unit,
                 max_norm=max_norm,
-                noise_multiplier=factor * math.sqrt(rounds / share) / mu,
+                noise_multiplier=unit.reach * math.sqrt(rounds / share) / mu,
                 num_releases=rounds,
             ),
         )
