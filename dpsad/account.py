@@ -1,6 +1,7 @@
 """The whole budget plan as text, before a record is read."""
 
 from dpsad import build, build_sketch
+from dpsad.build_baseline import method_of
 from dpsad.config import DISTILLATION, Config
 from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY, epsilon_of
 from dpsad.privacy.plan import ReleasePlan
@@ -44,7 +45,7 @@ def budget_table(config: Config) -> str:
 def budget_plan(config: Config, num_records: int) -> list[NamedPlan]:
     """Every release that a formal run will make, in order, before a record is read."""
     if config.method != DISTILLATION:
-        return [(build.baseline_purpose(config), build.baseline_plan(config, num_records))]
+        return method_of(config).plans(config, num_records)
     plans: list[NamedPlan] = []
     if config.teacher.data == "sketch":
         plans += build_sketch.plans_of_sketch(config, num_records)
@@ -52,7 +53,7 @@ def budget_plan(config: Config, num_records: int) -> list[NamedPlan]:
             # the bound on a row depends on the number of classes; what it costs does not
             plans.append(build_sketch.plan_of_consulting(config, max(1, config.data.num_classes), plans))
     if config.refine.steps:
-        plans.append((build.REFINE, build.refine_plan(config, num_records, plans)))
+        plans.append((build.REFINE, build.gradient_plan("refine", config.refine, config.privacy, num_records, plans)))
     return plans
 
 

@@ -23,10 +23,9 @@ from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.provenance import require_released
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.stages import dp_sgd
-from dpsad.stages.baseline import BaselineConfig
 from dpsad.stages.distill import Levels, Sanitize
+from dpsad.stages.fit import BaselineConfig, RefineConfig
 from dpsad.stages.nominal import nominal_plan, published_noise
-from dpsad.stages.refine import RefineConfig
 from dpsad.stages.sketch import NamedPlan
 from dpsad.stages.teach import Draw
 from students.prototypes import Prototypes
@@ -141,23 +140,14 @@ def num_records_of(config: Config, records: ImageSet | None = None) -> int:
     return len(records)
 
 
-def refine_plan(config: Config, num_records: int, spent: list[NamedPlan]) -> ReleasePlan:
-    """The refinement's releases, with the noise that the rest of the budget asks for."""
-    return _gradient_plan("refine", config.refine, config.privacy, num_records, spent)
-
-
-def baseline_plan(config: Config, num_records: int) -> ReleasePlan:
-    """A baseline's releases, with the noise that the whole budget asks for."""
-    return _gradient_plan("baseline", config.baseline, config.privacy, num_records, [])
-
-
-def _gradient_plan(
+def gradient_plan(
     section: str,
     settings: RefineConfig | BaselineConfig,
     privacy: PrivacyConfig,
     num_records: int,
     spent: list[NamedPlan],
 ) -> ReleasePlan:
+    """Releases of gradient rows, with the noise that the rest of the budget asks for."""
     if settings.batch_size > num_records:
         raise ValueError(
             f"{section}.batch_size={settings.batch_size} is more than the {num_records} records there are; lower it"
@@ -195,14 +185,13 @@ def nominal_plan_of(config: Config, num_records: int) -> ReleasePlan:
     )
 
 
-def baseline_purpose(config: Config) -> str:
-    """How the ledger names a baseline's releases."""
-    return f"{config.method}, gradient rows"
+def refine_levels(settings: RefineConfig) -> dp_sgd.Levels:
+    """Which noise levels records refine a student at."""
+    return partial(lognormal_quantiles, mean=settings.sigma_mean, std=settings.sigma_std)
 
 
-def baseline_levels(config: Config) -> dp_sgd.Levels:
+def baseline_levels(settings: BaselineConfig) -> dp_sgd.Levels:
     """Which noise levels a baseline is trained on: its parameterisation's own, which edm lets one move."""
-    settings = config.baseline
     if settings.parameterisation == "edm":
         return partial(lognormal_quantiles, mean=settings.sigma_mean, std=settings.sigma_std)
     return PARAMETERISATIONS[settings.parameterisation].levels

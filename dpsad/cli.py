@@ -12,6 +12,7 @@ from tqdm import tqdm
 from dpsad.ablate import run_ablation
 from dpsad.ablations import ABLATIONS
 from dpsad.account import budget_table
+from dpsad.baselining import run_baseline
 from dpsad.build import device_named
 from dpsad.checkpoint import CheckpointError
 from dpsad.config import BASELINES, Config
@@ -23,7 +24,7 @@ from dpsad.release import load_student
 from dpsad.report.comparison import write_comparison
 from dpsad.sketching import run_sketch
 from dpsad.stages.generate import check_destination, generate, labels_to_sample, write_samples
-from dpsad.training import run_baseline, run_distill, run_teach
+from dpsad.training import run_distill, run_teach
 
 app = typer.Typer(
     help="Trains private image generators by distillation.",

@@ -10,10 +10,9 @@ from dpsad.networks.precision import PRECISIONS
 from dpsad.networks.unet import NetworkConfig
 from dpsad.privacy.provenance import Provenance, require_released
 from dpsad.runs import LogConfig
-from dpsad.stages.baseline import BaselineConfig
 from dpsad.stages.distill import StudentConfig
+from dpsad.stages.fit import BaselineConfig, RefineConfig
 from dpsad.stages.nominal import PublishedConfig
-from dpsad.stages.refine import RefineConfig
 from dpsad.stages.shards import ShardsConfig
 from dpsad.stages.sketch import SketchConfig
 from dpsad.stages.teach import TeacherConfig

@@ -4,23 +4,19 @@ from pathlib import Path
 
 from dpsad import build
 from dpsad.checkpoint import Checkpoint, load, save_atomic
-from dpsad.config import BASELINES, DISTILLATION, FIXED, Config
+from dpsad.config import FIXED, Config
 from dpsad.config_files import flatten
-from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
-from dpsad.diffusion.denoiser import Denoiser
+from dpsad.fitting import fit_to_records
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.provenance import Provenance
 from dpsad.privacy.randomness import PrivateRandomness
-from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.privacy.statement import formal_statement, nominal_statement
 from dpsad.release import export_release
-from dpsad.runs import Log, Run, open_run
+from dpsad.runs import Log, open_run
 from dpsad.sketching import Say, Sketched, Subject, load_records, require_distillation, run_sketch
-from dpsad.stages.baseline import baseline
 from dpsad.stages.distill import distill
 from dpsad.stages.nominal import reasons
-from dpsad.stages.refine import refine
 from dpsad.stages.teach import teach
 from students.few_step import FewStepStudent
 from teachers.denoiser import DenoiserTeacher
@@ -123,7 +119,20 @@ def run_distill(config: Config, say: Say) -> None:
     say(f"distill: {config.student.steps} steps in {seconds():.0f} s")
     if config.guarantee != "published" and config.refine.steps:
         assert records is not None
-        student = _refine(config, run, student, records, ledger, randomness, say)
+        student = fit_to_records(
+            config,
+            run,
+            "refine",
+            config.refine,
+            purpose=build.REFINE,
+            denoiser=student,
+            levels=build.refine_levels(config.refine),
+            label_dropout=0.0,
+            records=records,
+            ledger=ledger,
+            randomness=randomness,
+            say=say,
+        )
     few_step = FewStepStudent(student, config.sampler, subject.image_shape, subject.class_names, use_labels=use_labels)
     public_size = config.privacy.num_records == 0 and records is not None
     if nominal is not None:
@@ -132,86 +141,6 @@ def run_distill(config: Config, say: Say) -> None:
         statement = formal_statement(ledger, guarantee=config.guarantee, size_is_public=public_size)
     export_release(run.release, few_step, config.network, {**statement, "method": config.method})
     say(f"release: {run.release}")
-
-
-def run_baseline(config: Config, say: Say) -> None:
-    """Trains the run's baseline on records, or goes on where it stopped, and exports the release."""
-    if config.method == DISTILLATION:
-        raise ValueError(f"method={config.method} is no baseline; pass method={' or '.join(BASELINES)}")
-    begun = (Path(config.run) / "private" / "baseline.checkpoint").exists()
-    run = open_run(config.run, config, (*FIXED, "baseline") if begun else FIXED)
-    if (run.release / "privacy.json").exists():
-        say(f"baseline: {run.release} is there already")
-        return
-    records = load_records(config, say)
-    subject, num_records = Subject.of(records), build.num_records_of(config, records)
-    plan = build.baseline_plan(config, num_records)
-    ledger = Ledger(config.privacy.epsilon, config.privacy.delta)
-    randomness = PrivateRandomness(build.device_of(config), seed=config.privacy.noise_seed)
-    parameterisation = config.baseline.parameterisation
-    num_classes = len(subject.class_names)
-    log = Log(run, "baseline", config.log)
-    with log.timed(build.hardware_of(build.device_of(config))) as seconds:
-        denoiser = baseline(
-            config.baseline,
-            denoiser=build.build_denoiser(
-                config, subject.image_shape, num_classes, "baseline", parameterisation=parameterisation
-            ),
-            levels=build.baseline_levels(config),
-            records=records,
-            sanitizer=Sanitizer(plan, ledger, build.baseline_purpose(config), randomness),
-            expected_batch_size=plan.sampling_prob * num_records,
-            randomness=randomness,
-            checkpoint=Checkpoint(run.private / "baseline.checkpoint", every_seconds=0),
-            log=log,
-            precision=config.precision,
-        )
-    say(
-        f"{config.method}: {plan.num_releases} steps of {config.baseline.batch_size} records, noise multiplier "
-        f"{plan.noise_multiplier:.3f}, in {seconds():.0f} s; epsilon {ledger.spent():.3f}"
-    )
-    few_step = FewStepStudent(denoiser, config.sampler, subject.image_shape, subject.class_names)
-    public_size = config.privacy.num_records == 0
-    statement = formal_statement(ledger, guarantee=config.guarantee, size_is_public=public_size)
-    export_release(
-        run.release,
-        few_step,
-        config.network,
-        {**statement, "method": config.method},
-        parameterisation=parameterisation,
-    )
-    say(f"release: {run.release}")
-
-
-def _refine(
-    config: Config,
-    run: Run,
-    student: Denoiser,
-    records: ImageSet,
-    ledger: Ledger,
-    randomness: PrivateRandomness,
-    say: Say,
-) -> Denoiser:
-    num_records = build.num_records_of(config, records)
-    plan = build.refine_plan(config, num_records, ledger.entries)
-    log = Log(run, "refine", config.log)
-    with log.timed(build.hardware_of(randomness.device)) as seconds:
-        refined = refine(
-            config.refine,
-            student=student.requires_grad_(True),
-            records=records,
-            sanitizer=Sanitizer(plan, ledger, build.REFINE, randomness),
-            expected_batch_size=plan.sampling_prob * num_records,
-            randomness=randomness,
-            checkpoint=Checkpoint(run.private / "refine.checkpoint", every_seconds=0),
-            log=log,
-            precision=config.precision,
-        )
-    say(
-        f"refine: {config.refine.steps} steps of {config.refine.batch_size} records, noise multiplier "
-        f"{plan.noise_multiplier:.3f}, in {seconds():.0f} s; epsilon {ledger.spent():.3f}"
-    )
-    return refined
 
 
 def read_teacher(config: Config) -> tuple[DenoiserTeacher, Subject, Sketched | None]:

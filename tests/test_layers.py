@@ -19,7 +19,10 @@ LAYERS = [  # from low to high; rooms of one layer do not know each other
     {"dpsad.build"},
     {"dpsad.build_sketch"},
     {"dpsad.sketching"},
-    {"dpsad.account", "dpsad.training", "dpsad.judging"},
+    {"dpsad.fitting"},
+    {"dpsad.baselines"},
+    {"dpsad.build_baseline"},
+    {"dpsad.account", "dpsad.training", "dpsad.baselining", "dpsad.judging"},
     {"dpsad.ablate"},
     {"dpsad.cli"},
 ]

@@ -13,8 +13,8 @@ from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.rows import PartedRows
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runs import Log, open_run
-from dpsad.stages.baseline import BaselineConfig
 from dpsad.stages.dp_sgd import denoising_rows, dp_sgd
+from dpsad.stages.fit import BaselineConfig
 
 
 def levels(uniform):

@@ -1,4 +1,4 @@
-"""Baseline stage: a denoiser trained on records by DP-SGD alone, with no teacher and no sketch (DPDM)."""
+"""Fits a denoiser to records by DP-SGD: the refinement of a student, and every baseline that is a denoiser."""
 
 from dataclasses import dataclass
 
@@ -12,10 +12,41 @@ from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runs import Log
 from dpsad.stages.dp_sgd import Levels, denoising_rows, dp_sgd
 
+_POSITIVE = ("batch_size", "draws", "max_norm", "learning_rate", "half_life", "sigma_std", "chunk_size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineConfig:
+    """How records refine the student.
+
+    steps: noisy gradient steps; 0 leaves the student as it was distilled.
+    batch_size: expected records in a step; each joins independently.
+    draws: noise draws per record, averaged inside its loss before the clip.
+    max_norm: bound on a record's gradient.
+    learning_rate: of Adam, constant.
+    half_life: of the weight average, in steps.
+    sigma_mean, sigma_std: of the logarithm of noise levels.
+    chunk_size: records whose rows are held at once.
+    """
+
+    steps: int = 40
+    batch_size: int = 2048
+    draws: int = 2
+    max_norm: float = 0.5
+    learning_rate: float = 5e-4
+    half_life: float = 6.0
+    sigma_mean: float = -0.8
+    sigma_std: float = 1.2
+    chunk_size: int = 32
+
+    def __post_init__(self) -> None:
+        for key in _POSITIVE:
+            require_positive(f"refine.{key}", getattr(self, key))
+
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineConfig:
-    """How a baseline is trained.
+    """How a baseline that is a denoiser is trained on records.
 
     steps: noisy gradient steps.
     batch_size: expected records in a step; each joins independently.
@@ -42,27 +73,20 @@ class BaselineConfig:
     chunk_size: int = 16
 
     def __post_init__(self) -> None:
-        for key in (
-            "steps",
-            "batch_size",
-            "draws",
-            "max_norm",
-            "learning_rate",
-            "half_life",
-            "sigma_std",
-            "chunk_size",
-        ):
+        for key in ("steps", *_POSITIVE):
             require_positive(f"baseline.{key}", getattr(self, key))
         if not 0 <= self.label_dropout < 1:
             raise ValueError(f"baseline.label_dropout={self.label_dropout} must be in [0, 1)")
         require_choice("baseline.parameterisation", self.parameterisation, tuple(PARAMETERISATIONS))
 
 
-def baseline(
-    config: BaselineConfig,
+def fit_denoiser(
+    stage: str,
+    config: RefineConfig | BaselineConfig,
     *,
     denoiser: Denoiser,
     levels: Levels,
+    label_dropout: float,
     records: ImageSet,
     sanitizer: Sanitizer,
     expected_batch_size: float,
@@ -71,11 +95,13 @@ def baseline(
     log: Log,
     precision: str = "auto",
 ) -> Denoiser:
-    """Trains a denoiser on records by DP-SGD.
+    """Moves a denoiser towards records by noisy, clipped gradients of its denoising loss.
 
     Args:
+        stage: names the progress bar.
         denoiser: provenance released or public; is trained in place.
         levels: which noise levels are drawn.
+        label_dropout: probability that a record trains without its label.
         records, sanitizer, expected_batch_size, checkpoint, log: as in `dp_sgd`.
         randomness: secret, on the device; draws who joins, and the noise and dropped labels inside rows.
 
@@ -90,13 +116,13 @@ def baseline(
         denoiser,
         draws=config.draws,
         levels=levels,
-        label_dropout=config.label_dropout,
+        label_dropout=label_dropout,
         no_label=records.num_classes,
         randomness=randomness,
         precision=precision,
     )
     return dp_sgd(
-        "baseline",
+        stage,
         model=denoiser,
         rows=rows,
         records=records,

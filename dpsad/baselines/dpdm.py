@@ -1,0 +1,48 @@
+"""DPDM: a denoiser trained on records by DP-SGD alone, with no teacher and no sketch.
+
+Source: Dockhorn et al. 2023, Algorithm 1.
+"""
+
+from dpsad import build
+from dpsad.baselines.method import Opened, Trained
+from dpsad.config import Config
+from dpsad.fitting import fit_to_records
+from dpsad.sketching import Subject
+from dpsad.stages.sketch import NamedPlan
+from students.few_step import FewStepStudent
+
+PURPOSE = "dpdm, gradient rows"
+
+
+def plans(config: Config, num_records: int) -> list[NamedPlan]:
+    """Gradient rows on the whole budget."""
+    return [(PURPOSE, build.gradient_plan("baseline", config.baseline, config.privacy, num_records, []))]
+
+
+def train(opened: Opened) -> Trained:
+    """Trains a new denoiser on the records."""
+    config, settings = opened.config, opened.config.baseline
+    records = opened.read_records()
+    subject = Subject.of(records)
+    denoiser = fit_to_records(
+        config,
+        opened.run,
+        "baseline",
+        settings,
+        purpose=PURPOSE,
+        denoiser=build.build_denoiser(
+            config,
+            subject.image_shape,
+            len(subject.class_names),
+            "baseline",
+            parameterisation=settings.parameterisation,
+        ),
+        levels=build.baseline_levels(settings),
+        label_dropout=settings.label_dropout,
+        records=records,
+        ledger=opened.ledger,
+        randomness=opened.randomness,
+        say=opened.say,
+    )
+    student = FewStepStudent(denoiser, config.sampler, subject.image_shape, subject.class_names)
+    return Trained(student, settings.parameterisation)

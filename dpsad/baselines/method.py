@@ -1,0 +1,59 @@
+"""What every baseline is: the releases it plans, and one function that trains its student."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dpsad.config import Config
+from dpsad.data.records import ImageSet
+from dpsad.privacy.ledger import Ledger
+from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.runs import Run
+from dpsad.sketching import Say, load_records
+from dpsad.stages.sketch import NamedPlan
+from students.few_step import FewStepStudent
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a baseline is trained with.
+
+    run: its folder.
+    ledger: the whole budget, nothing spent yet.
+    randomness: secret, on the run's device.
+    say: shows a line.
+    """
+
+    config: Config
+    run: Run
+    ledger: Ledger
+    randomness: PrivateRandomness
+    say: Say
+
+    def read_records(self) -> ImageSet:
+        """The private records; a method that learns from public images first asks for them afterwards."""
+        return load_records(self.config, self.say)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a baseline hands out: its student, provenance released, and what a release must know besides.
+
+    parameterisation: of the student's denoiser.
+    """
+
+    student: FewStepStudent
+    parameterisation: str = "edm"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A baseline.
+
+    section: of the config that it goes by; fixed once private/<section>.checkpoint is there.
+    plans: config, number of records -> every release that it will make, in order, before a record is read.
+    train: trains its student, or goes on where it stopped; charges the ledger with what `plans` says.
+    """
+
+    section: str
+    plans: Callable[[Config, int], list[NamedPlan]]
+    train: Callable[[Opened], Trained]

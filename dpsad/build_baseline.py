@@ -1,0 +1,16 @@
+"""From the name of a baseline to what it does. The only place that asks which method a run has."""
+
+from dpsad.baselines import dpdm
+from dpsad.baselines.method import Method
+from dpsad.config import BASELINES, Config
+
+
+def method_of(config: Config) -> Method:
+    """The baseline that `method` names.
+
+    Raises:
+        ValueError: it names none.
+    """
+    if config.method == "dpdm":
+        return Method("baseline", dpdm.plans, dpdm.train)
+    raise ValueError(f"method={config.method} is no baseline; pass method={' or '.join(BASELINES)}")
