@@ -1,6 +1,6 @@
 """From the name of a baseline to what it does. The only place that asks which method a run has."""
 
-from dpsad.baselines import dpdm
+from dpsad.baselines import dp_diffusion, dpdm
 from dpsad.baselines.method import Method
 from dpsad.config import BASELINES, Config
 
@@ -13,4 +13,6 @@ def method_of(config: Config) -> Method:
     """
     if config.method == "dpdm":
         return Method("baseline", dpdm.plans, dpdm.train)
+    if config.method == "dp-diffusion":
+        return Method("baseline", dp_diffusion.plans, dp_diffusion.train)
     raise ValueError(f"method={config.method} is no baseline; pass method={' or '.join(BASELINES)}")
