@@ -39,8 +39,8 @@ def pretrained(opened: Opened) -> tuple[Denoiser, Subject]:
     denoiser, provenance, subject, _ = read_denoiser(path, config, parameterisation=config.baseline.parameterisation)
     if provenance is not Provenance.PUBLIC:
         raise ValueError(
-            f"pretrain.path={path} has provenance '{provenance.value}': it has seen records, which is not accounted for "
-            "here; pass a model that was trained on public images alone"
+            f"pretrain.path={path} has provenance '{provenance.value}': it has seen records, and nothing here would "
+            "account for them; pass a model that was trained on public images alone"
         )
     return denoiser, subject
 
