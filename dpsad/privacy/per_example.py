@@ -81,16 +81,21 @@ def _layer_rows(
         if isinstance(layer, nn.Conv2d):
             yield layer.weight, _conv_weight_rows(layer, x, gradient, num_examples)
         else:
-            yield layer.weight, _linear_weight_rows(layer, x, gradient, num_examples)
+            yield layer.weight, _linear_weight_rows(x, gradient, num_examples)
     if layer.bias is not None and layer.bias.requires_grad:
-        summed = gradient.flatten(2).sum(2) if isinstance(layer, nn.Conv2d) else gradient
-        yield layer.bias, summed.unflatten(0, (-1, num_examples)).sum(0)
+        # channels last, as Linear layers have them
+        by_place = gradient.movedim(1, -1) if isinstance(layer, nn.Conv2d) else gradient
+        yield layer.bias, _by_place(by_place, num_examples).sum(dim=(0, 2))
 
 
-def _linear_weight_rows(layer: nn.Linear, x: Tensor, gradient: Tensor, num_examples: int) -> Tensor:
-    """[num_examples, out, in]: outer products of [batch, out] gradients and [batch, in] inputs, summed over views."""
-    views = (-1, num_examples)
-    return torch.einsum("veo,vei->eoi", gradient.unflatten(0, views), x.unflatten(0, views))
+def _by_place(tensor: Tensor, num_examples: int) -> Tensor:
+    """[views * examples, ..., features] -> [views, examples, places, features]; one place where there is no such axis."""
+    return tensor.reshape(len(tensor) // num_examples, num_examples, -1, tensor.shape[-1])
+
+
+def _linear_weight_rows(x: Tensor, gradient: Tensor, num_examples: int) -> Tensor:
+    """[num_examples, out, in]: outer products of gradients and inputs, summed over views and places (tokens)."""
+    return torch.einsum("vepo,vepi->eoi", _by_place(gradient, num_examples), _by_place(x, num_examples))
 
 
 def _conv_weight_rows(layer: nn.Conv2d, x: Tensor, gradient: Tensor, num_examples: int) -> Tensor:
