@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from dpsad.networks.layers import Attention
 from dpsad.networks.unet import NetworkConfig, UNet
 
 
@@ -13,13 +14,19 @@ def make_unet(perturbed):
     return make
 
 
+TOKENS = {"attention_levels": (0, 1), "label_tokens": 3}
+
+
 def inputs(generator, batch, chan, height, width):
     x = torch.randn(batch, chan, height, width, generator=generator)
     return x, torch.linspace(-1.5, 1.5, batch), torch.arange(batch) % 4
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (28, 28), (32, 32), (64, 64), (9, 7), (1, 5)])
-@pytest.mark.parametrize("shape", [{}, {"patch": 2}, {"multipliers": (1, 2, 2), "attention": True}, {"blocks": 2}])
+@pytest.mark.parametrize(
+    "shape",
+    [{}, {"patch": 2}, {"multipliers": (1, 2, 2), "attention": True}, {"blocks": 2}, {"blocks": 2, **TOKENS}],
+)
 @pytest.mark.parametrize("chan", [1, 3])
 def test_output_has_the_image_s_shape(make_unet, generator, height, width, shape, chan):
     answer = make_unet(image_channels=chan, **shape)(*inputs(generator, 2, chan, height, width))
@@ -27,7 +34,7 @@ def test_output_has_the_image_s_shape(make_unet, generator, height, width, shape
     assert answer.isfinite().all()
 
 
-@pytest.mark.parametrize("shape", [{}, {"patch": 2, "attention": True}])
+@pytest.mark.parametrize("shape", [{}, {"patch": 2, "attention": True}, TOKENS])
 def test_examples_do_not_see_each_other(make_unet, generator, shape):
     unet = make_unet(**shape)
     x, level, labels = inputs(generator, 4, 1, 9, 7)
@@ -44,9 +51,10 @@ def test_nothing_in_it_mixes_a_batch(make_unet):
     assert not any(isinstance(module, mixing) for module in make_unet(attention=True).modules())
 
 
-def test_every_parameter_and_every_input_matters(make_unet, generator):
+@pytest.mark.parametrize("shape", [{"patch": 2, "attention": True}, {"attention": True, **TOKENS}])
+def test_every_parameter_and_every_input_matters(make_unet, generator, shape):
     """Labels, "no label", noise level and pixels; and no layer is left out of the forward pass."""
-    unet = make_unet(attention=True, patch=2)
+    unet = make_unet(**shape)
     x, level, _ = inputs(generator, 4, 1, 8, 8)
     x, level = x[:1].expand(4, -1, -1, -1), level[:1].expand(4)
     by_label = unet(x, level, torch.arange(4))
@@ -65,7 +73,16 @@ def test_it_starts_at_zero():
 
 @pytest.mark.parametrize(
     ("wrong", "key"),
-    [({"channels": 0}, "channels"), ({"blocks": 0}, "blocks"), ({"patch": 0}, "patch"), ({"multipliers": ()}, "mult")],
+    [
+        ({"channels": 0}, "channels"),
+        ({"blocks": 0}, "blocks"),
+        ({"patch": 0}, "patch"),
+        ({"multipliers": ()}, "mult"),
+        ({"attention_levels": (2,)}, "attention_levels"),
+        ({"attention_levels": (-1,)}, "attention_levels"),
+        ({"label_tokens": -1}, "label_tokens"),
+        ({"label_tokens": 2}, "label_tokens=2 needs attention"),
+    ],
 )
 def test_a_shape_that_cannot_be_built_is_refused_by_key(wrong, key):
     with pytest.raises(ValueError, match=rf"network\.{key}"):
@@ -84,3 +101,36 @@ def test_a_network_without_labels_takes_every_label_for_none(generator):
     assert torch.equal(answer, told(x, level, torch.full_like(labels, 3)))
     assert torch.equal(answer, untold(x, level, torch.full_like(labels, -1)))
     assert not torch.allclose(answer, told(x, level, labels))
+
+
+def test_attention_weighs_a_label_s_tokens_beside_all_positions(perturbed, generator):
+    """Compared with a softmax written out, one position, head and example at a time."""
+    layer = perturbed(Attention(6, token_dim=5, head_channels=3), scale=0.5)
+    x, tokens = torch.randn(2, 6, 2, 3, generator=generator), torch.randn(2, 4, 5, generator=generator)
+    answer = layer(x, tokens)
+    for example in range(2):
+        places = layer.norm(x)[example].flatten(1).T  # [place, chan]
+        query, key, value = (places @ layer.query_key_value.weight.flatten(1).T + layer.query_key_value.bias).chunk(3, 1)
+        token_key, token_value = layer.token_key_value(tokens[example]).chunk(2, dim=1)
+        keys, values = torch.cat([key, token_key]), torch.cat([value, token_value])
+        mixed = torch.empty(6, 6)
+        for place in range(6):
+            for head in (slice(0, 3), slice(3, 6)):
+                weights = torch.stack([query[place, head] @ one[head] / 3**0.5 for one in keys]).softmax(0)
+                mixed[place, head] = weights @ values[:, head]
+        expected = (mixed @ layer.project.weight.flatten(1).T + layer.project.bias).T.reshape(6, 2, 3)
+        torch.testing.assert_close(answer[example], x[example] + expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_label_reaches_attention_through_its_tokens(make_unet, generator):
+    """With the label's other way in cut off, the answer still depends on it, and only by the tokens."""
+    unet = make_unet(**TOKENS)
+    x, level, _ = inputs(generator, 4, 1, 8, 8)
+    x, level = x[:1].expand(4, -1, -1, -1), level[:1].expand(4)
+    with torch.no_grad():
+        unet.embed_label.weight.zero_()
+    by_label = unet(x, level, torch.arange(4))
+    assert (by_label[:, None] - by_label[None]).abs().amax(dim=(2, 3, 4)).add(torch.eye(4)).min() > 1e-3
+    with torch.no_grad():
+        unet.embed_tokens.weight.zero_()
+    assert torch.allclose(*unet(x, level, torch.arange(4))[:2])

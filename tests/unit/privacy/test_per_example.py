@@ -4,6 +4,7 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 
 from dpsad.diffusion.denoiser import denoising_loss
+from dpsad.networks.trainable import train_attention, train_low_rank
 from dpsad.privacy.per_example import per_example_gradients, set_gradients, trainable_parameters
 
 
@@ -51,7 +52,10 @@ def unet_rows(denoiser, batch, num=4):
     return per_example_gradients(denoiser, lambda: denoising_loss(denoiser, *batch), num)
 
 
-@pytest.mark.parametrize("shape", [{"attention": True}, {"patch": 2, "blocks": 2}])
+SHAPES = [{"attention": True}, {"patch": 2, "blocks": 2}, {"attention_levels": (0, 1), "label_tokens": 3}]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_unet_rows_agree_with_a_loop_over_examples(make_denoiser, batch, shape):
     denoiser = make_denoiser(**shape)
     expected = loop(denoiser, lambda i: denoising_loss(denoiser, *(part[i::4] for part in batch)).sum(), 4)
@@ -69,7 +73,10 @@ class Functional(nn.Module):
         return denoising_loss(self.denoiser, *batch).mean()
 
 
-@pytest.mark.parametrize("shape", [{"attention": True}, {"patch": 2, "blocks": 2}])
+SHAPES = [{"attention": True}, {"patch": 2, "blocks": 2}, {"attention_levels": (0, 1), "label_tokens": 3}]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_unet_rows_agree_with_vmapped_gradients(make_denoiser, batch, shape, monkeypatch):
     """Golden: torch.func, on the mean over the three views of each example."""
     # torch's own asks for the largest label, which vmap cannot answer
@@ -106,6 +113,31 @@ def test_layers_used_twice_strided_and_dilated_agree_with_a_loop(generator):
     model, x = Twice(), torch.randn(5, 2, 9, 8, generator=generator)
     expected = loop(model, lambda i: model(x[i : i + 1]).square().sum(), 5)
     assert_same(per_example_gradients(model, lambda: model(x).square(), 5), expected)
+
+
+@pytest.mark.parametrize("dims", [(), (5,), (2, 3)])
+def test_linear_layers_on_tokens_agree_with_a_loop(generator, dims):
+    """[batch, dim], [batch, tokens, dim] and [batch, rows, columns, dim], in two views of 4 examples."""
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), torch.randn(8, *dims, 3, generator=generator)
+    expected = loop(model, lambda i: model(x[i::4]).square().sum(), 4)
+    assert_same(per_example_gradients(model, lambda: model(x).square(), 4), expected)
+
+
+def test_attention_s_rows_agree_with_a_loop_when_all_else_is_frozen(make_denoiser, batch):
+    denoiser = make_denoiser(attention=True, attention_levels=(0, 1), label_tokens=3)
+    train_attention(denoiser)
+    assert 0 < len(trainable_parameters(denoiser)) < len(list(denoiser.parameters()))
+    expected = loop(denoiser, lambda i: denoising_loss(denoiser, *(part[i::4] for part in batch)).sum(), 4)
+    assert_same(unet_rows(denoiser, batch), expected)
+
+
+def test_low_rank_rows_agree_with_a_loop(make_denoiser, batch, perturbed):
+    denoiser = make_denoiser(attention=True, attention_levels=(0, 1), label_tokens=3)
+    train_low_rank(denoiser, 2)
+    perturbed(denoiser)
+    expected = loop(denoiser, lambda i: denoising_loss(denoiser, *(part[i::4] for part in batch)).sum(), 4)
+    assert_same(unet_rows(denoiser, batch), expected)
 
 
 def test_frozen_parameters_have_no_part(make_denoiser, batch):
