@@ -1,8 +1,8 @@
-"""DP-MERF: the mean random-feature embedding of each class is released once, and a generator learns to have the same."""
+"""DP-MERF: the mean random-feature embedding of each class is released once, and a generator learns to have it."""
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from dpsad.privacy.rows import BlockRows
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runs import Log
 from dpsad.stages.teach import warm_cosine
-from students.generator import Generator
+from students.generator import Generator, GeneratorConfig
 
 CHUNK = 2048  # records whose features are held at once
 
@@ -33,6 +33,7 @@ class DpMerfConfig:
     step_features: features that a step looks at, drawn anew; 0 takes all.
     learning_rate: of Adam, peak; falls as a half cosine.
     half_life: of the weight average, in steps.
+    generator: its shape.
     """
 
     num_features: int = 5000
@@ -43,6 +44,7 @@ class DpMerfConfig:
     step_features: int = 2000
     learning_rate: float = 1e-2
     half_life: float = 50.0
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
 
     def __post_init__(self) -> None:
         for key in ("num_features", "length_scale", "steps", "batch_size", "learning_rate", "half_life"):
@@ -115,21 +117,15 @@ class MeanEmbedding:
 
 
 def squared_distance(embedded: Tensor, means: Tensor) -> Tensor:
-    """Unbiased estimate of ||mean embedding of a generator - released mean||^2, averaged over classes.
-
-    A mean over n images has a square that is too large by its variance; left in, it would reward images that are alike.
-    Feature vectors have norm 1, so the mean square over pairs of different images is (n ||mean||^2 - 1) / (n - 1).
+    """||mean embedding of a generator - released mean||^2, averaged over classes.
 
     Args:
-        embedded: [num_classes, n, num_features] of generated images, n > 1.
+        embedded: [num_classes, num, num_features] of generated images.
         means: [num_classes, num_features] released.
 
-    Source: Gretton et al. 2012, equation 3.
+    Source: Harder et al. 2021, equation 6.
     """
-    num = embedded.shape[1]
-    mean = embedded.mean(1)
-    own = (num * mean.square().sum(1) - 1) / (num - 1)
-    return (own - 2 * (mean * means).sum(1) + means.square().sum(1)).mean()
+    return (embedded.mean(1) - means).square().sum(1).mean()
 
 
 def dp_merf(
@@ -174,7 +170,7 @@ def dp_merf(
         rows = embedding_rows(features, records, config.count_share)
         embedding.sums = sanitizer.release(rows, (num_classes, config.num_features + 1))
     means = embedding.means(config.count_share, sanitizer.plan.noise_multiplier * sanitizer.plan.max_norm)
-    num = max(2, config.batch_size // num_classes)
+    num = -(-config.batch_size // num_classes)
     labels = torch.arange(num_classes, device=stream.device).repeat_interleave(num)
     half = config.num_features // 2
     for step in progress(checkpoint, config.steps, "dp-merf"):
