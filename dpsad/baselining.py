@@ -24,14 +24,8 @@ def run_baseline(config: Config, say: Say) -> None:
         return
     ledger = Ledger(config.privacy.epsilon, config.privacy.delta)
     randomness = PrivateRandomness(build.device_of(config), seed=config.privacy.noise_seed)
-    trained = method.train(Opened(config, run, ledger, randomness, say))
+    made = method.train(Opened(config, run, ledger, randomness, say))
     public_size = config.privacy.num_records == 0
     statement = formal_statement(ledger, guarantee=config.guarantee, size_is_public=public_size)
-    export_release(
-        run.release,
-        trained.student,
-        config.network,
-        {**statement, "method": config.method},
-        parameterisation=trained.parameterisation,
-    )
+    export_release(run.release, made, {**statement, "method": config.method})
     say(f"release: {run.release}")

@@ -14,6 +14,7 @@ from discriminators.convolutional import ConvolutionalCritic
 from dpsad.config import Config, PrivacyConfig
 from dpsad.data.augmentation import AugmentationConfig, augment, variation_size, warp
 from dpsad.data.records import ImageSet
+from dpsad.data.shards import Shards, split_into_shards
 from dpsad.diffusion import noise_levels
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.noise_levels import every_level, linear_schedule_levels, lognormal_levels, one_random_level
@@ -29,6 +30,7 @@ from dpsad.stages.fit import BaselineConfig, RefineConfig
 from dpsad.stages.nominal import nominal_plan, published_noise
 from dpsad.stages.sketch import NamedPlan
 from dpsad.stages.teach import Draw, TeacherConfig
+from students.generator import Generator, GeneratorConfig
 from students.prototypes import Prototypes
 from teachers.base import Teacher
 
@@ -79,6 +81,11 @@ def first_weights(config: Config, stage: str) -> Iterator[None]:
         yield
 
 
+def split_records(config: Config, records: ImageSet, num_shards: int) -> Shards:
+    """The run's shards; their key is the run's seed, and public."""
+    return split_into_shards(records.ids, num_shards, key=f"dpsad shards {config.seed}".encode())
+
+
 def build_denoiser(
     config: Config,
     image_shape: tuple[int, int, int],
@@ -108,6 +115,15 @@ def build_critic(config: Config, image_shape: tuple[int, int, int], num_classes:
     with first_weights(config, "critic"):
         critic = ConvolutionalCritic(config.discriminator, image_channels=image_shape[0], num_classes=num_classes)
     return on_device(critic, device_of(config))
+
+
+def build_generator(
+    config: Config, shape: GeneratorConfig, image_shape: tuple[int, int, int], num_classes: int
+) -> Generator:
+    """A new one-pass generator, the same for the same seed, on the run's device."""
+    with first_weights(config, "generator"):
+        generator = Generator(shape, image_shape=image_shape, num_classes=num_classes)
+    return on_device(generator, device_of(config))
 
 
 def draw_from_prototypes(prototypes: Prototypes, augmentation: AugmentationConfig, num_classes: int) -> Draw:

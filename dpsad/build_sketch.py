@@ -11,7 +11,7 @@ from discriminators.shard_critics import ShardCritics
 from dpsad import build
 from dpsad.config import Config
 from dpsad.data.records import ImageSet
-from dpsad.data.shards import Shards, split_into_shards
+from dpsad.data.shards import Shards
 from dpsad.networks.stacked import Stacked
 from dpsad.networks.unet import UNet
 from dpsad.privacy.accounting import gaussian_epsilon, gaussian_mu
@@ -125,11 +125,6 @@ def pulls_of_teachers(config: Config, records: ImageSet, teachers: Teacher, rand
 
 def _joined(config: Config, randomness: PrivateRandomness) -> Tensor:
     return poisson_sample(config.shards.num_shards, config.shards.sampling_prob, randomness).to(randomness.device)
-
-
-def split_records(config: Config, records: ImageSet) -> Shards:
-    """The run's shards; their key is the run's seed, and public."""
-    return split_into_shards(records.ids, config.shards.num_shards, key=f"dpsad shards {config.seed}".encode())
 
 
 def build_shard_networks(config: Config, image_shape: tuple[int, int, int], num_classes: int) -> Stacked:

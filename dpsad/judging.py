@@ -25,7 +25,7 @@ from dpsad.evaluation.inception import FILE_NAMES, STANDARD_NAME, InceptionFeatu
 from dpsad.evaluation.memorisation import Closeness, closeness, details, verdict
 from dpsad.release import load_student
 from dpsad.stages.generate import even_labels, generate
-from students.few_step import FewStepStudent
+from students.base import Student
 from students.prototypes import Prototypes
 
 Judgement = Literal["kernel", "neighbours", "memorisation"]
@@ -157,7 +157,7 @@ def _memorisation(
     return verdict(measured)
 
 
-def why_no_classifiers(student: FewStepStudent, train: ImageSet) -> str | None:
+def why_no_classifiers(student: Student, train: ImageSet) -> str | None:
     """Why no classifier can learn from the student's samples, or be tested; None where it can."""
     if not student.use_labels:
         return "the student was trained without labels (student.use_labels=false), so its samples have none"

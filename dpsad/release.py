@@ -3,47 +3,64 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from dpsad.config_files import load_config, save_config
 from dpsad.diffusion.denoiser import Denoiser
+from dpsad.errors import require_choice
 from dpsad.networks.unet import NetworkConfig, UNet
 from dpsad.stages.generate import generate, labels_to_sample, sample_grid
+from students.base import Student
 from students.few_step import FewStepStudent, SamplerConfig
+from students.generator import Generator, GeneratorConfig, GeneratorStudent
 
 SAMPLES_PER_CLASS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseConfig:
-    """What it takes to build the student again."""
+    """What it takes to build the student again.
 
+    kind: denoiser (few steps of one) or generator (one pass of one).
+    parameterisation, network, sampler: of a denoiser.
+    generator: of a generator.
+    """
+
+    kind: str = "denoiser"  # releases from before there were kinds
     image_shape: tuple[int, ...]
     class_names: tuple[str, ...]
     use_labels: bool = True
     parameterisation: str = "edm"
     network: NetworkConfig = field(default_factory=NetworkConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+
+    def __post_init__(self) -> None:
+        require_choice("kind", self.kind, tuple(KINDS))
 
 
-def export_release(
-    release: Path, student: FewStepStudent, network: NetworkConfig, statement: dict, *, parameterisation: str = "edm"
-) -> None:
-    """Writes a release folder, whole or not at all.
+@dataclass(frozen=True)
+class Releasable:
+    """A student, and all that a release must hold to build it again.
 
-    Args:
-        release: the folder; replaced if it is there.
-        student: whose denoiser wraps a `UNet` of shape `network`.
-        statement: becomes privacy.json.
-        parameterisation: of the denoiser.
-
-    Formal guarantee: the folder holds the student's weights, samples of it and public numbers; it is as private as
-    `statement` says, and reads nothing else.
+    student: makes the samples.
+    model: whose weights are released; provenance released.
+    config: how to build student and model.
     """
+
+    student: Student
+    model: nn.Module
+    config: ReleaseConfig
+
+
+def releasable_denoiser(student: FewStepStudent, network: NetworkConfig, parameterisation: str = "edm") -> Releasable:
+    """A student whose denoiser wraps a `UNet` of shape `network`."""
     config = ReleaseConfig(
         image_shape=student.image_shape,
         class_names=student.class_names,
@@ -52,22 +69,45 @@ def export_release(
         network=network,
         sampler=student.sampler,
     )
+    return Releasable(student, student.denoiser, config)
+
+
+def releasable_generator(student: GeneratorStudent, generator: GeneratorConfig) -> Releasable:
+    """A student whose generator has the shape `generator`."""
+    config = ReleaseConfig(
+        kind="generator", image_shape=student.image_shape, class_names=student.class_names, generator=generator
+    )
+    return Releasable(student, student.generator, config)
+
+
+def export_release(release: Path, made: Releasable, statement: dict) -> None:
+    """Writes a release folder, whole or not at all.
+
+    Args:
+        release: the folder; replaced if it is there.
+        made: what is released.
+        statement: becomes privacy.json.
+
+    Formal guarantee: the folder holds the student's weights, samples of it and public numbers; it is as private as
+    `statement` says, and reads nothing else.
+    """
+    student = made.student
     draft = release.with_name(f".{release.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    weights = {name: tensor.contiguous().cpu() for name, tensor in student.denoiser.state_dict().items()}
+    weights = {name: tensor.contiguous().cpu() for name, tensor in made.model.state_dict().items()}
     save_file(weights, draft / "student.safetensors")
-    save_config(config, draft / "config.yaml")
+    save_config(made.config, draft / "config.yaml")
     (draft / "privacy.json").write_text(json.dumps(statement, indent=2) + "\n", encoding="utf-8")
     num_classes = len(student.class_names)
     labels = labels_to_sample(student, SAMPLES_PER_CLASS * num_classes)
     sample_grid(generate(student, labels, seed=0), columns=num_classes).save(draft / "samples.png")
-    (draft / "README.md").write_text(model_card(config, statement), encoding="utf-8")
+    (draft / "README.md").write_text(model_card(made.config, statement), encoding="utf-8")
     shutil.rmtree(release, ignore_errors=True)
     os.replace(draft, release)
 
 
-def load_student(folder: str | Path, *, device: torch.device | str = "cpu") -> FewStepStudent:
+def load_student(folder: str | Path, *, device: torch.device | str = "cpu") -> Student:
     """Loads a released student.
 
     Args:
@@ -80,15 +120,48 @@ def load_student(folder: str | Path, *, device: torch.device | str = "cpu") -> F
     folder = folder / "release" if (folder / "release").is_dir() else folder
     for name in ("config.yaml", "student.safetensors"):
         if not (folder / name).exists():
-            raise ValueError(f"{folder} is no release: it has no {name}; pass a run folder after `dpsad distill`")
+            raise ValueError(
+                f"{folder} is no release: it has no {name}; pass a run folder after `dpsad distill` or baseline"
+            )
     config = load_config(ReleaseConfig, base=folder / "config.yaml", overrides=())
+    made = KINDS[config.kind].build(config)
+    made.model.load_state_dict(load_file(folder / "student.safetensors"))
+    made.model.to(torch.device(device))
+    return made.student
+
+
+def _new_denoiser(config: ReleaseConfig) -> Releasable:
     chan, height, width = config.image_shape
     num_classes, use_labels = len(config.class_names), config.use_labels
     network = UNet(config.network, image_channels=chan, num_classes=num_classes, use_labels=use_labels)
     denoiser = Denoiser(network, parameterisation=config.parameterisation)
-    denoiser.load_state_dict(load_file(folder / "student.safetensors"))
-    denoiser = denoiser.to(torch.device(device))
-    return FewStepStudent(denoiser, config.sampler, (chan, height, width), config.class_names, use_labels=use_labels)
+    shape = (chan, height, width)
+    student = FewStepStudent(denoiser, config.sampler, shape, config.class_names, use_labels=use_labels)
+    return Releasable(student, denoiser, config)
+
+
+def _new_generator(config: ReleaseConfig) -> Releasable:
+    chan, height, width = config.image_shape
+    generator = Generator(config.generator, image_shape=(chan, height, width), num_classes=len(config.class_names))
+    return Releasable(GeneratorStudent(generator, (chan, height, width), config.class_names), generator, config)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What differs between kinds of released students.
+
+    build: a new one, its weights yet to be loaded.
+    effort: how many passes of its network an image takes, in words.
+    """
+
+    build: Callable[[ReleaseConfig], Releasable]
+    effort: Callable[[ReleaseConfig], str]
+
+
+KINDS = {
+    "denoiser": Kind(_new_denoiser, lambda config: f"{config.sampler.steps} denoising steps"),
+    "generator": Kind(_new_generator, lambda config: "one pass of a generator"),
+}
 
 
 def model_card(config: ReleaseConfig, statement: dict) -> str:
@@ -114,7 +187,7 @@ def model_card(config: ReleaseConfig, statement: dict) -> str:
     return f"""# Image generator
 
 Makes {height}x{width} {"grey" if chan == 1 else "colour"} images {of_classes} \
-in {config.sampler.steps} denoising steps. Trained with dpsad, method `{statement["method"]}`, \
+in {KINDS[config.kind].effort(config)}. Trained with dpsad, method `{statement["method"]}`, \
 guarantee `{statement["guarantee"]}`.
 
 ## Use

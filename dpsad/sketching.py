@@ -135,7 +135,11 @@ def run_sketch(config: Config, say: Say) -> Sketched:
     records = replace(records, images=records.images.to(device), labels=records.labels.to(device))
     randomness = PrivateRandomness(device, seed=config.privacy.noise_seed)
     generator = build.generator_of(config, "sketch", device)
-    shards = build_sketch.split_records(config, records).to(device) if config.guarantee == "shards" else None
+    shards = (
+        build.split_records(config, records, config.shards.num_shards).to(device)
+        if config.guarantee == "shards"
+        else None
+    )
     plans = build_sketch.plans_of_sketch(config, num_records)
     log, answers = Log(run, "sketch", config.log), None
     with log.timed(build.hardware_of(device)) as seconds:

@@ -12,7 +12,7 @@ from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.provenance import Provenance
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.statement import formal_statement, nominal_statement
-from dpsad.release import export_release
+from dpsad.release import export_release, releasable_denoiser
 from dpsad.runs import Log, open_run
 from dpsad.sketching import Say, Sketched, Subject, load_records, require_distillation, run_sketch
 from dpsad.stages.distill import distill
@@ -138,7 +138,7 @@ def run_distill(config: Config, say: Say) -> None:
         statement = nominal_statement(nominal, config.privacy.epsilon, config.privacy.delta, reasons(config.published))
     else:
         statement = formal_statement(ledger, guarantee=config.guarantee, size_is_public=public_size)
-    export_release(run.release, few_step, config.network, {**statement, "method": config.method})
+    export_release(run.release, releasable_denoiser(few_step, config.network), {**statement, "method": config.method})
     say(f"release: {run.release}")
 
 

@@ -1,12 +1,38 @@
-"""What every student offers the loop that trains it."""
+"""What every student offers: the loop that trains it, and whoever wants images of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from dpsad.diffusion.denoiser import Denoiser
+
+
+class Student(Protocol):
+    """Makes images of a class from seeds.
+
+    Attributes:
+        image_shape: (chan, height, width).
+        class_names: by label.
+        use_labels: whether it heeds labels; without, it makes images of any class, and labels say nothing.
+    """
+
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    use_labels: bool
+
+    def sample(
+        self,
+        labels: Tensor,
+        seeds: Sequence[int],
+        *,
+        batch_size: int = 250,
+        progress: Callable[[int], object] | None = None,
+    ) -> Tensor:
+        """Makes one image for each label and seed; see `students.seeds.images_of_seeds`."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

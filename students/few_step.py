@@ -3,13 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from dpsad.diffusion.noise_levels import sampling_levels
 from dpsad.diffusion.samplers import Churn, guided, sample_ddim, sample_heun
 from dpsad.errors import require_choice, require_positive
+from students.seeds import Normal, images_of_seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +60,6 @@ class FewStepStudent:
         self.denoiser, self.sampler = denoiser.eval().requires_grad_(False), sampler
         self.image_shape, self.class_names, self.use_labels = image_shape, tuple(class_names), use_labels
 
-    @torch.no_grad()
     def sample(
         self,
         labels: Tensor,
@@ -70,45 +68,28 @@ class FewStepStudent:
         batch_size: int = 250,
         progress: Callable[[int], object] | None = None,
     ) -> Tensor:
-        """Makes one image for each label and seed.
-
-        Args:
-            labels: [num] classes; any number where the student heeds none.
-            seeds: one per image, in [0, 2^128). The same seed and label give the same image, up to rounding, whatever
-                else is in the batch.
-            batch_size: images at a time.
-            progress: called with the number of images of each finished batch.
-
-        Returns:
-            [num, chan, height, width] in [-1, 1], float32, on the CPU.
-        """
+        """Makes one image for each label and seed; as `images_of_seeds`. Any label where the student heeds none."""
         device = next(self.denoiser.parameters()).device
-        images = torch.empty(len(labels), *self.image_shape)
-        for start in range(0, len(labels), batch_size):
-            index = slice(start, start + batch_size)
-            images[index] = self._batch(labels[index].to(device), seeds[index]).clamp(-1, 1).cpu()
-            if progress is not None:
-                progress(len(labels[index]))
-        return images
+        return images_of_seeds(
+            self._make,
+            labels,
+            seeds,
+            image_shape=self.image_shape,
+            device=device,
+            batch_size=batch_size,
+            progress=progress,
+        )
 
-    def _batch(self, labels: Tensor, seeds: Sequence[int]) -> Tensor:
+    def _make(self, labels: Tensor, normal: Normal) -> Tensor:
         config = self.sampler
         sigmas = sampling_levels(config.steps, sigma_min=config.sigma_min, sigma_max=config.sigma_max).to(labels.device)
         denoise = guided(self.denoiser, scale=config.guidance, no_label=len(self.class_names))
-        # keyed by the whole seed; torch takes 32 bits of one on CPUs
-        generators = [np.random.Generator(np.random.Philox(key=seed)) for seed in seeds]
 
         def fresh_noise() -> Tensor:
-            drawn = [generator.standard_normal(self.image_shape, dtype=np.float32) for generator in generators]
-            return torch.from_numpy(np.stack(drawn)).to(labels.device)
+            return normal(self.image_shape)
 
         x = fresh_noise() * sigmas[0]
         if config.method == "ddim":
             return sample_ddim(denoise, x, sigmas, labels, churn=config.churn, fresh_noise=fresh_noise)
         churn = Churn(amount=config.churn) if config.churn > 0 else None
         return sample_heun(denoise, x, sigmas, labels, churn=churn, fresh_noise=fresh_noise)
-
-
-def image_seeds(seed: int, num: int, *, first: int = 0) -> list[int]:
-    """One seed per image, apart for every base seed: image i of base seed s has s * 2^64 + i."""
-    return [(seed << 64) + index for index in range(first, first + num)]

@@ -4,10 +4,11 @@ Source: Ghalebikesabi et al. 2023.
 """
 
 from dpsad import build
-from dpsad.baselines.method import Opened, Trained
+from dpsad.baselines.method import Opened
 from dpsad.baselines.pretraining import pretrained, with_new_classes
 from dpsad.config import Config
 from dpsad.fitting import fit_to_records
+from dpsad.release import Releasable, releasable_denoiser
 from dpsad.sketching import Subject
 from dpsad.stages.sketch import NamedPlan
 from students.few_step import FewStepStudent
@@ -20,7 +21,7 @@ def plans(config: Config, num_records: int) -> list[NamedPlan]:
     return [(PURPOSE, build.gradient_plan("baseline", config.baseline, config.privacy, num_records, []))]
 
 
-def train(opened: Opened) -> Trained:
+def train(opened: Opened) -> Releasable:
     """Learns from public images, unless that was done before, then from the records."""
     config, settings = opened.config, opened.config.baseline
     vary = build.record_views(config.augmentation)
@@ -51,4 +52,4 @@ def train(opened: Opened) -> Trained:
         vary=vary,
     )
     student = FewStepStudent(denoiser, config.sampler, subject.image_shape, subject.class_names)
-    return Trained(student, settings.parameterisation)
+    return releasable_denoiser(student, config.network, settings.parameterisation)

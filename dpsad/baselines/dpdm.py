@@ -4,9 +4,10 @@ Source: Dockhorn et al. 2023, Algorithm 1.
 """
 
 from dpsad import build
-from dpsad.baselines.method import Opened, Trained
+from dpsad.baselines.method import Opened
 from dpsad.config import Config
 from dpsad.fitting import fit_to_records
+from dpsad.release import Releasable, releasable_denoiser
 from dpsad.sketching import Subject
 from dpsad.stages.sketch import NamedPlan
 from students.few_step import FewStepStudent
@@ -19,7 +20,7 @@ def plans(config: Config, num_records: int) -> list[NamedPlan]:
     return [(PURPOSE, build.gradient_plan("baseline", config.baseline, config.privacy, num_records, []))]
 
 
-def train(opened: Opened) -> Trained:
+def train(opened: Opened) -> Releasable:
     """Trains a new denoiser on the records."""
     config, settings = opened.config, opened.config.baseline
     records = opened.read_records()
@@ -45,4 +46,4 @@ def train(opened: Opened) -> Trained:
         say=opened.say,
     )
     student = FewStepStudent(denoiser, config.sampler, subject.image_shape, subject.class_names)
-    return Trained(student, settings.parameterisation)
+    return releasable_denoiser(student, config.network, settings.parameterisation)

@@ -7,10 +7,10 @@ from dpsad.config import Config
 from dpsad.data.records import ImageSet
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.release import Releasable
 from dpsad.runs import Run
 from dpsad.sketching import Say, load_records
 from dpsad.stages.sketch import NamedPlan
-from students.few_step import FewStepStudent
 
 
 @dataclass(frozen=True)
@@ -35,25 +35,15 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a baseline hands out: its student, provenance released, and what a release must know besides.
-
-    parameterisation: of the student's denoiser.
-    """
-
-    student: FewStepStudent
-    parameterisation: str = "edm"
-
-
-@dataclass(frozen=True)
 class Method:
     """A baseline.
 
     section: of the config that it goes by; fixed once private/<section>.checkpoint is there.
     plans: config, number of records -> every release that it will make, in order, before a record is read.
-    train: trains its student, or goes on where it stopped; charges the ledger with what `plans` says.
+    train: trains its student, provenance released, or goes on where it stopped; charges the ledger with what `plans`
+        says.
     """
 
     section: str
     plans: Callable[[Config, int], list[NamedPlan]]
-    train: Callable[[Opened], Trained]
+    train: Callable[[Opened], Releasable]

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
@@ -37,15 +38,28 @@ class Stacked(nn.Module):
         Returns:
             [networks * batch, ...].
         """
-        num = self.num_networks if chosen is None else len(chosen)
+        return self.run(self.weights(chosen), *inputs)
+
+    def weights(self, chosen: Tensor | None = None) -> dict[str, Tensor]:
+        """Weights of some networks by name, [networks, ...] each."""
         shape = self._shape[0]
         named = {name: getattr(self, _flat(name)) for name, _ in (*shape.named_parameters(), *shape.named_buffers())}
-        weights = named if chosen is None else {name: weight[chosen] for name, weight in named.items()}
+        return named if chosen is None else {name: weight[chosen] for name, weight in named.items()}
 
-        def run(own: dict[str, Tensor], *parts: Tensor) -> Tensor:
-            return functional_call(shape, own, parts)
+    def run(self, weights: dict[str, Tensor], *inputs: Tensor) -> Tensor:
+        """As `forward`, with weights that are given: [networks, ...] each."""
+        num = len(next(iter(weights.values())))
 
-        return vmap(run)(weights, *(tensor.unflatten(0, (num, -1)) for tensor in inputs)).flatten(0, 1)
+        def one(own: dict[str, Tensor], *parts: Tensor) -> Tensor:
+            return functional_call(self._shape[0], own, parts)
+
+        return vmap(one)(weights, *(tensor.unflatten(0, (num, -1)) for tensor in inputs)).flatten(0, 1)
+
+    @torch.no_grad()
+    def put(self, chosen: Tensor, weights: dict[str, Tensor]) -> None:
+        """Gives some networks new weights, by name; the others keep theirs."""
+        for name, weight in weights.items():
+            getattr(self, _flat(name))[chosen] = weight
 
 
 def _flat(name: str) -> str:

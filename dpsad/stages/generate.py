@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from dpsad.data.records import UNLABELLED
-from students.few_step import FewStepStudent, image_seeds
+from students.base import Student
+from students.seeds import image_seeds
 
 NO_LABEL = -1  # of samples whose class nobody knows
 
@@ -20,7 +21,7 @@ def even_labels(num: int, num_classes: int) -> Tensor:
     return torch.arange(num) % num_classes
 
 
-def labels_to_sample(student: FewStepStudent, num: int) -> Tensor:
+def labels_to_sample(student: Student, num: int) -> Tensor:
     """[num] labels that spread samples evenly over the classes; all -1 where the student heeds no label."""
     return even_labels(num, len(student.class_names)) if student.use_labels else torch.full((num,), NO_LABEL)
 
@@ -32,7 +33,7 @@ def to_bytes(images: Tensor) -> np.ndarray:
 
 
 def generate(
-    student: FewStepStudent,
+    student: Student,
     labels: Tensor,
     *,
     seed: int,

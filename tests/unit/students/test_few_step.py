@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from dpsad.stages.generate import to_bytes
-from students.few_step import FewStepStudent, SamplerConfig, image_seeds
+from students.few_step import FewStepStudent, SamplerConfig
+from students.seeds import image_seeds
 
 KINDS = [
     {},

@@ -1,0 +1,59 @@
+"""DP-MERF: a generator that has the records' mean random-feature embedding, which is released once.
+
+Source: Harder et al. 2021.
+"""
+
+from dpsad import build
+from dpsad.baselines.method import Opened
+from dpsad.checkpoint import Checkpoint
+from dpsad.config import Config
+from dpsad.privacy.calibration import calibrate_noise_multiplier
+from dpsad.privacy.plan import ReleasePlan, Unit
+from dpsad.privacy.sanitizer import Sanitizer
+from dpsad.release import Releasable, releasable_generator
+from dpsad.runs import Log
+from dpsad.sketching import Subject
+from dpsad.stages.dp_merf import dp_merf, features_of
+from dpsad.stages.sketch import NamedPlan
+from students.generator import GeneratorStudent
+
+PURPOSE = "dp-merf, mean embedding"
+
+
+def plans(config: Config, num_records: int) -> list[NamedPlan]:
+    """One release of all records' rows, of norm 1, on the whole budget; the number of records does not matter."""
+    privacy = config.privacy
+
+    def plan(noise_multiplier: float) -> ReleasePlan:
+        return ReleasePlan(unit=Unit.RECORD, max_norm=1.0, noise_multiplier=noise_multiplier)
+
+    multiplier = calibrate_noise_multiplier(
+        lambda multiplier: plan(multiplier).event(), epsilon=privacy.epsilon, delta=privacy.delta
+    )
+    return [(PURPOSE, plan(multiplier))]
+
+
+def train(opened: Opened) -> Releasable:
+    """Releases the embedding, and trains a new generator on it."""
+    config, settings = opened.config, opened.config.dp_merf
+    records, device = opened.read_records(), build.device_of(config)
+    subject = Subject.of(records)
+    ((purpose, plan),) = plans(config, build.num_records_of(config, records))
+    log = Log(opened.run, "dp-merf", config.log)
+    with log.timed(build.hardware_of(device)) as seconds:
+        generator = dp_merf(
+            settings,
+            generator=build.build_generator(config, settings.generator, subject.image_shape, records.num_classes),
+            features=features_of(settings, subject.image_shape, build.generator_of(config, "random features", device)),
+            records=records,
+            sanitizer=Sanitizer(plan, opened.ledger, purpose, opened.randomness),
+            stream=build.generator_of(config, "dp-merf", device),
+            checkpoint=Checkpoint(opened.run.private / "dp_merf.checkpoint"),
+            log=log,
+        )
+    opened.say(
+        f"dp-merf: {settings.num_features} features, noise multiplier {plan.noise_multiplier:.3f}, {settings.steps} "
+        f"steps of {settings.batch_size} images, in {seconds():.0f} s; epsilon {opened.ledger.spent():.3f}"
+    )
+    student = GeneratorStudent(generator, subject.image_shape, subject.class_names)
+    return releasable_generator(student, settings.generator)
