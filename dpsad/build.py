@@ -19,6 +19,8 @@ from dpsad.diffusion import noise_levels
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.noise_levels import every_level, linear_schedule_levels, lognormal_levels, one_random_level
 from dpsad.diffusion.parameterisations import PARAMETERISATIONS, lognormal_quantiles
+from dpsad.networks.autoencoder import Autoencoder
+from dpsad.networks.trainable import train_all, train_attention, train_low_rank
 from dpsad.networks.unet import UNet
 from dpsad.privacy.calibration import calibrate_noise_multiplier
 from dpsad.privacy.plan import ReleasePlan, Unit
@@ -117,6 +119,25 @@ def build_critic(config: Config, image_shape: tuple[int, int, int], num_classes:
     return on_device(critic, device_of(config))
 
 
+def build_autoencoder(config: Config, image_shape: tuple[int, int, int]) -> Autoencoder:
+    """A new autoencoder, the same for the same seed, on the run's device."""
+    with first_weights(config, "compress"):
+        autoencoder = Autoencoder(config.autoencoder, image_shape)
+    return on_device(autoencoder, device_of(config))
+
+
+def choose_trainable(config: Config, denoiser: Denoiser) -> Denoiser:
+    """Freezes what records shall not train; `merge_low_rank` makes an ordinary denoiser of it again."""
+    if config.fine_tune.parameters == "attention":
+        train_attention(denoiser)
+    elif config.fine_tune.parameters == "lora":
+        with first_weights(config, "low rank"):
+            train_low_rank(denoiser, config.fine_tune.rank)
+    else:
+        train_all(denoiser)
+    return on_device(denoiser, device_of(config))
+
+
 def build_generator(
     config: Config, shape: GeneratorConfig, image_shape: tuple[int, int, int], num_classes: int
 ) -> Generator:
@@ -137,13 +158,24 @@ def draw_from_prototypes(prototypes: Prototypes, augmentation: AugmentationConfi
     return draw
 
 
-def draw_from_images(images: ImageSet, augmentation: AugmentationConfig, device: torch.device) -> Draw:
-    """Random images of a set, varied; as private or public as the set is."""
+def draw_as_they_are(images: ImageSet, device: torch.device) -> Draw:
+    """Random images of a set, or latents of some; as private or public as the set is."""
     pixels, labels = images.images.to(device), images.labels.to(device)
 
     def draw(num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         index = torch.randint(len(pixels), (num,), generator=generator, device=device)
-        return augment(pixels[index], augmentation, generator=generator).clamp(-1, 1), labels[index]
+        return pixels[index], labels[index]
+
+    return draw
+
+
+def draw_from_images(images: ImageSet, augmentation: AugmentationConfig, device: torch.device) -> Draw:
+    """Random images of a set, varied; as private or public as the set is."""
+    as_they_are = draw_as_they_are(images, device)
+
+    def draw(num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        pixels, labels = as_they_are(num, generator)
+        return augment(pixels, augmentation, generator=generator).clamp(-1, 1), labels
 
     return draw
 

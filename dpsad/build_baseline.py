@@ -1,6 +1,6 @@
 """From the name of a baseline to what it does. The only place that asks which method a run has."""
 
-from dpsad.baselines import dp_diffusion, dp_merf, dpdm, gs_wgan
+from dpsad.baselines import dp_diffusion, dp_ldm, dp_merf, dpdm, gs_wgan
 from dpsad.baselines.method import Method
 from dpsad.config import BASELINES, Config
 
@@ -15,6 +15,8 @@ def method_of(config: Config) -> Method:
         return Method("baseline", dpdm.plans, dpdm.train)
     if config.method == "dp-diffusion":
         return Method("baseline", dp_diffusion.plans, dp_diffusion.train)
+    if config.method == "dp-ldm":
+        return Method("baseline", dp_ldm.plans, dp_ldm.train)
     if config.method == "dp-merf":
         return Method("dp_merf", dp_merf.plans, dp_merf.train)
     if config.method == "gs-wgan":

@@ -36,7 +36,7 @@ def fit_to_records(
     Args:
         stage: the section of the config; names log and checkpoint as well.
         purpose: names the releases in the ledger.
-        denoiser: provenance released or public.
+        denoiser: provenance released or public; those of its parameters that require gradients train.
         label_dropout: probability that a record trains without its label.
         vary: random views of records, one a draw.
 
@@ -50,7 +50,7 @@ def fit_to_records(
         fitted = fit_denoiser(
             stage,
             settings,
-            denoiser=denoiser.requires_grad_(True),
+            denoiser=denoiser,
             levels=levels,
             label_dropout=label_dropout,
             records=records,

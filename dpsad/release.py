@@ -14,11 +14,13 @@ from torch import nn
 from dpsad.config_files import load_config, save_config
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.errors import require_choice
+from dpsad.networks.autoencoder import AutoencoderConfig, Decoder
 from dpsad.networks.unet import NetworkConfig, UNet
 from dpsad.stages.generate import generate, labels_to_sample, sample_grid
 from students.base import Student
 from students.few_step import FewStepStudent, SamplerConfig
 from students.generator import Generator, GeneratorConfig, GeneratorStudent
+from students.latent import LatentModel, LatentStudent
 
 SAMPLES_PER_CLASS = 10
 
@@ -27,8 +29,10 @@ SAMPLES_PER_CLASS = 10
 class ReleaseConfig:
     """What it takes to build the student again.
 
-    kind: denoiser (few steps of one) or generator (one pass of one).
+    kind: denoiser (few steps of one), latent (few steps of one, then a decoder) or generator (one pass of one).
     parameterisation, network, sampler: of a denoiser.
+    fine_tuned: share of the denoiser's parameters that records have changed; the others come from public images.
+    autoencoder: of latents.
     generator: of a generator.
     """
 
@@ -39,6 +43,8 @@ class ReleaseConfig:
     parameterisation: str = "edm"
     network: NetworkConfig = field(default_factory=NetworkConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    fine_tuned: float = 1.0
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
 
     def __post_init__(self) -> None:
@@ -70,6 +76,28 @@ def releasable_denoiser(student: FewStepStudent, network: NetworkConfig, paramet
         sampler=student.sampler,
     )
     return Releasable(student, student.denoiser, config)
+
+
+def releasable_latent(
+    student: LatentStudent,
+    network: NetworkConfig,
+    autoencoder: AutoencoderConfig,
+    *,
+    parameterisation: str = "edm",
+    fine_tuned: float = 1.0,
+) -> Releasable:
+    """A student whose denoiser wraps a `UNet` of shape `network`, and whose decoder has the shape `autoencoder`."""
+    config = ReleaseConfig(
+        kind="latent",
+        image_shape=student.image_shape,
+        class_names=student.class_names,
+        parameterisation=parameterisation,
+        network=network,
+        sampler=student.sampler,
+        fine_tuned=fine_tuned,
+        autoencoder=autoencoder,
+    )
+    return Releasable(student, student.model, config)
 
 
 def releasable_generator(student: GeneratorStudent, generator: GeneratorConfig) -> Releasable:
@@ -140,6 +168,14 @@ def _new_denoiser(config: ReleaseConfig) -> Releasable:
     return Releasable(student, denoiser, config)
 
 
+def _new_latent(config: ReleaseConfig) -> Releasable:
+    chan, height, width = config.image_shape
+    decoder = Decoder(config.autoencoder, (chan, height, width))
+    network = UNet(config.network, image_channels=decoder.latent_shape[0], num_classes=len(config.class_names))
+    model = LatentModel(Denoiser(network, parameterisation=config.parameterisation), decoder)
+    return Releasable(LatentStudent(model, config.sampler, (chan, height, width), config.class_names), model, config)
+
+
 def _new_generator(config: ReleaseConfig) -> Releasable:
     chan, height, width = config.image_shape
     generator = Generator(config.generator, image_shape=(chan, height, width), num_classes=len(config.class_names))
@@ -160,6 +196,7 @@ class Kind:
 
 KINDS = {
     "denoiser": Kind(_new_denoiser, lambda config: f"{config.sampler.steps} denoising steps"),
+    "latent": Kind(_new_latent, lambda config: f"{config.sampler.steps} denoising steps in a decoder's latents"),
     "generator": Kind(_new_generator, lambda config: "one pass of a generator"),
 }
 
@@ -183,12 +220,18 @@ def model_card(config: ReleaseConfig, statement: dict) -> str:
         of_classes, columns = f"of {classes}", "has one class a column"
     else:
         of_classes, columns = f"of any of {classes}, without being told which,", "has samples of any class"
+    origin = ""
+    if config.fine_tuned < 1:
+        origin = (
+            f" Records have changed {config.fine_tuned:.1%} of its denoiser's parameters; all others come from public "
+            "images."
+        )
     uncovered = "\n".join(f"- {item}" for item in statement["not_covered"])
     return f"""# Image generator
 
 Makes {height}x{width} {"grey" if chan == 1 else "colour"} images {of_classes} \
 in {KINDS[config.kind].effort(config)}. Trained with dpsad, method `{statement["method"]}`, \
-guarantee `{statement["guarantee"]}`.
+guarantee `{statement["guarantee"]}`.{origin}
 
 ## Use
 

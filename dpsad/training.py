@@ -124,7 +124,7 @@ def run_distill(config: Config, say: Say) -> None:
             "refine",
             config.refine,
             purpose=build.REFINE,
-            denoiser=student,
+            denoiser=student.requires_grad_(True),
             levels=build.lognormal_of(config.refine),
             label_dropout=0.0,
             records=records,

@@ -71,7 +71,7 @@ class FewStepStudent:
         """Makes one image for each label and seed; as `images_of_seeds`. Any label where the student heeds none."""
         device = next(self.denoiser.parameters()).device
         return images_of_seeds(
-            self._make,
+            self.make,
             labels,
             seeds,
             image_shape=self.image_shape,
@@ -80,7 +80,8 @@ class FewStepStudent:
             progress=progress,
         )
 
-    def _make(self, labels: Tensor, normal: Normal) -> Tensor:
+    def make(self, labels: Tensor, normal: Normal) -> Tensor:
+        """A batch of labels and their noise -> [batch, *image_shape], not clamped."""
         config = self.sampler
         sigmas = sampling_levels(config.steps, sigma_min=config.sigma_min, sigma_max=config.sigma_max).to(labels.device)
         denoise = guided(self.denoiser, scale=config.guidance, no_label=len(self.class_names))

@@ -1,12 +1,13 @@
 """Public pretraining: a denoiser of `public_data`, trained once for any number of runs; it costs no privacy."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from dpsad import build
 from dpsad.baselines.method import Opened
 from dpsad.checkpoint import Checkpoint, save_atomic
-from dpsad.data.augmentation import AugmentationConfig
-from dpsad.data.config import DataConfig
+from dpsad.config import Config
+from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
 from dpsad.denoiser_files import denoiser_state, read_denoiser
 from dpsad.diffusion.denoiser import Denoiser
@@ -15,17 +16,27 @@ from dpsad.runs import Log
 from dpsad.sketching import Subject
 from dpsad.stages.teach import teach
 
-LABEL_WEIGHT = "network.embed_label.weight"
+LABEL_WEIGHTS = ("network.embed_label.weight", "network.embed_tokens.weight")  # the last column is "no label"
+
+See = Callable[[ImageSet], ImageSet]
 
 
-def pretrained(opened: Opened) -> tuple[Denoiser, Subject]:
+def as_they_are(images: ImageSet) -> ImageSet:
+    return images
+
+
+def pretrained(opened: Opened, see: See = as_they_are) -> tuple[Denoiser, Subject]:
     """The denoiser of public images that the run has, or the one at `pretrain.path`, or a new one. Reads no record.
+
+    Args:
+        see: what the denoiser sees of images, such as their latents.
 
     Returns:
         The denoiser, provenance public, and what it makes images of.
 
     Raises:
-        ValueError: there is none at `pretrain.path`, it is of another kind, or it has seen records.
+        ValueError: public and private images are the same, there is none at `pretrain.path`, it is of another kind, or
+            it has seen records.
     """
     config = opened.config
     path = Path(config.pretrain.path or opened.run.private / "pretrained.pt")
@@ -35,7 +46,7 @@ def pretrained(opened: Opened) -> tuple[Denoiser, Subject]:
                 f"no pretrained model at pretrain.path={path}; pass private/pretrained.pt of another run, or leave "
                 "pretrain.path out to train one"
             )
-        _pretrain(opened, path)
+        _pretrain(opened, path, see)
     denoiser, provenance, subject, _ = read_denoiser(path, config, parameterisation=config.baseline.parameterisation)
     if provenance is not Provenance.PUBLIC:
         raise ValueError(
@@ -45,10 +56,9 @@ def pretrained(opened: Opened) -> tuple[Denoiser, Subject]:
     return denoiser, subject
 
 
-def _pretrain(opened: Opened, path: Path) -> None:
+def _pretrain(opened: Opened, path: Path, see: See) -> None:
     config, run = opened.config, opened.run
-    _require_other_images(config.public_data, config.data)
-    images = load_images(config.public_data, "train")
+    images = see(public_images(config))
     subject, device = Subject.of(images), build.device_of(config)
     parameterisation = config.baseline.parameterisation
     log = Log(run, "pretrain", config.log)
@@ -60,7 +70,7 @@ def _pretrain(opened: Opened, path: Path) -> None:
                 config, subject.image_shape, images.num_classes, "pretrain", parameterisation=parameterisation
             ),
             num_classes=images.num_classes,
-            draw=build.draw_from_images(images, AugmentationConfig(), device),
+            draw=build.draw_as_they_are(images, device),
             levels=build.baseline_levels(config.baseline),
             generator=build.generator_of(config, "pretrain", device),
             checkpoint=Checkpoint(run.private / "pretrain.checkpoint"),
@@ -71,12 +81,19 @@ def _pretrain(opened: Opened, path: Path) -> None:
     opened.say(f"pretrain: {config.pretrain.steps} steps on {len(images)} public images in {seconds():.0f} s")
 
 
-def _require_other_images(public: DataConfig, private: DataConfig) -> None:
+def public_images(config: Config) -> ImageSet:
+    """The images of `public_data`.
+
+    Raises:
+        ValueError: they are the records themselves.
+    """
+    public, private = config.public_data, config.data
     if [public.source, public.name.lower(), public.path] == [private.source, private.name.lower(), private.path]:
         raise ValueError(
             f"public_data.source={public.source} names the records themselves, and pretraining protects nobody; pass "
             "public images, such as public_data.source=torchvision public_data.name=FashionMNIST public_data.root=..."
         )
+    return load_images(public, "train")
 
 
 def with_new_classes(pretrained: Denoiser, new: Denoiser) -> Denoiser:
@@ -91,7 +108,10 @@ def with_new_classes(pretrained: Denoiser, new: Denoiser) -> Denoiser:
     Returns:
         `new`.
     """
-    weights, embedding = pretrained.state_dict(), new.state_dict()[LABEL_WEIGHT].clone()
-    embedding[:, -1] = weights[LABEL_WEIGHT][:, -1]
-    new.load_state_dict({**weights, LABEL_WEIGHT: embedding})
+    weights, first = pretrained.state_dict(), new.state_dict()
+    for name in (name for name in LABEL_WEIGHTS if name in first):
+        no_label = weights[name][:, -1]
+        weights[name] = first[name].clone()
+        weights[name][:, -1] = no_label
+    new.load_state_dict(weights)
     return new

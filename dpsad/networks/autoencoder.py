@@ -1,4 +1,4 @@
-"""An autoencoder with small latents for a diffusion model to work in; GroupNorm only, so that no example sees another."""
+"""An autoencoder with small latents for a diffusion model; GroupNorm only, so that no example sees another."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,9 @@ class AutoencoderConfig:
         for key in ("channels", "patch", "latent_channels"):
             require_positive(f"autoencoder.{key}", getattr(self, key))
         if not self.multipliers or min(self.multipliers) < 1:
-            raise ValueError(f"autoencoder.multipliers={list(self.multipliers)} must be a list of numbers of at least 1")
+            raise ValueError(
+                f"autoencoder.multipliers={list(self.multipliers)} must be a list of numbers of at least 1"
+            )
 
 
 class Encoder(nn.Module):

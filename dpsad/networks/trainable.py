@@ -20,8 +20,8 @@ CHOICES = ("attention", "lora", "all")
 class FineTuneConfig:
     """Which parameters of a pretrained denoiser records train.
 
-    parameters: attention (attention layers and what embeds the label), lora (low-rank changes of the attention's layers,
-        and what embeds the label) or all.
+    parameters: attention (attention layers and what embeds the label), lora (low-rank changes of the attention's
+        layers, and what embeds the label) or all.
     rank: of lora's changes.
     """
 
@@ -98,15 +98,14 @@ class LowRank(nn.Module):
     def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int):
         super().__init__()
         self.layer = layer
-        self.down: nn.Module
-        self.up: nn.Module
+        self.down: nn.Conv2d | nn.Linear
+        self.up: nn.Conv2d | nn.Linear
         if isinstance(layer, nn.Conv2d):
             self.down = nn.Conv2d(layer.in_channels, rank, 1, bias=False)
-            self.up = nn.Conv2d(rank, layer.out_channels, 1, bias=False)
+            self.up = zeroed(nn.Conv2d(rank, layer.out_channels, 1, bias=False))
         else:
             self.down = nn.Linear(layer.in_features, rank, bias=False)
-            self.up = nn.Linear(rank, layer.out_features, bias=False)
-        zeroed(self.up)
+            self.up = zeroed(nn.Linear(rank, layer.out_features, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x) + self.up(self.down(x))

@@ -81,7 +81,6 @@ class UNet(nn.Module):
         token_dim = self.token_dim if config.label_tokens else None
         self.conv_in = nn.Conv2d(image_channels * patch**2, channels, 3, padding=1)
 
-
         def attend_after(depth: int) -> Attention | None:
             return Attention(widths[depth], token_dim) if depth in config.attention_levels else None
 
@@ -139,7 +138,7 @@ class UNet(nn.Module):
 
     def _one_hot(self, labels: Tensor) -> Tensor:
         labels = labels if self.use_labels else torch.full_like(labels, self.num_classes)
-        return F.one_hot(labels, self.num_classes + 1).to(self.frequencies.dtype)  # type: ignore[union-attr,arg-type]
+        return F.one_hot(labels, self.num_classes + 1).to(self.frequencies.dtype)  # type: ignore[arg-type]
 
     def _embed(self, noise_embedding: Tensor, told: Tensor) -> Tensor:
         angles = noise_embedding[:, None] * self.frequencies  # type: ignore[operator]

@@ -89,7 +89,7 @@ def _layer_rows(
 
 
 def _by_place(tensor: Tensor, num_examples: int) -> Tensor:
-    """[views * examples, ..., features] -> [views, examples, places, features]; one place where there is no such axis."""
+    """[views * examples, ..., features] -> [views, examples, places, features]; without an axis, one place."""
     return tensor.reshape(len(tensor) // num_examples, num_examples, -1, tensor.shape[-1])
 
 

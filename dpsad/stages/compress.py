@@ -17,9 +17,8 @@ SCALE_IMAGES = 2048  # images by which latents are scaled
 
 @dataclass(frozen=True, kw_only=True)
 class CompressConfig:
-    """How the autoencoder is trained.
+    """How the autoencoder is trained. With `pretrain.path`, the one that lies there is taken instead.
 
-    path: an autoencoder.pt of another run, to use instead of training one.
     steps, batch_size: optimizer steps, and images in each.
     learning_rate: peak; rises over the first 100 steps and falls as a half cosine.
     half_life: of the weight average, in images.
@@ -27,7 +26,6 @@ class CompressConfig:
         an image. Small: a diffusion model needs latents without holes, not normal ones.
     """
 
-    path: str | None = None
     steps: int = 2000
     batch_size: int = 64
     learning_rate: float = 2e-3

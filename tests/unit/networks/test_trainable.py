@@ -39,7 +39,7 @@ def test_attention_and_the_label_s_embeddings_move_and_nothing_else(make_denoise
     moved = stepped(denoiser, loss_of)
     names = {name for name, _ in denoiser.named_parameters()}
     assert moved == {name for name in names if "attend." in name or "embed_label" in name or "embed_tokens" in name}
-    assert 2 + 6 * 5 == len(moved), "two embeddings; five attention layers of three layers each"
+    assert len(moved) == 2 + 5 * 6, "two embeddings; five attentions of three layers, each a weight and a bias"
 
 
 def test_all_trains_all(make_denoiser, loss_of):
@@ -50,7 +50,9 @@ def test_all_trains_all(make_denoiser, loss_of):
     assert trainable_fraction(denoiser) == 1
 
 
-@pytest.mark.parametrize(("choose", "low", "high"), [(train_attention, 0.05, 0.15), (lambda m: train_low_rank(m, 4), 0.005, 0.05)])
+@pytest.mark.parametrize(
+    ("choose", "low", "high"), [(train_attention, 0.05, 0.15), (lambda m: train_low_rank(m, 4), 0.005, 0.05)]
+)
 def test_a_small_part_of_the_preset_s_network_trains(choose, low, high):
     network = UNet(PRESET, image_channels=4, num_classes=10)
     choose(network)
@@ -89,12 +91,13 @@ def test_a_low_rank_change_has_that_rank(make_denoiser, perturbed):
 
 @pytest.mark.parametrize("choose", [train_attention, lambda model: train_low_rank(model, 2)])
 def test_a_network_without_attention_is_refused(make_denoiser, choose):
-    with pytest.raises(ValueError, match="no attention to fine-tune; pass network.attention=true"):
+    with pytest.raises(ValueError, match=r"no attention to fine-tune; pass network\.attention=true"):
         choose(make_denoiser())
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"), [({"parameters": "atention"}, "did you mean 'attention'"), ({"rank": 0}, "rank=0 must be positive")]
+    ("wrong", "message"),
+    [({"parameters": "atention"}, "did you mean 'attention'"), ({"rank": 0}, "rank=0 must be positive")],
 )
 def test_settings_that_mean_nothing_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):

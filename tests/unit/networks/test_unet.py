@@ -110,7 +110,9 @@ def test_attention_weighs_a_label_s_tokens_beside_all_positions(perturbed, gener
     answer = layer(x, tokens)
     for example in range(2):
         places = layer.norm(x)[example].flatten(1).T  # [place, chan]
-        query, key, value = (places @ layer.query_key_value.weight.flatten(1).T + layer.query_key_value.bias).chunk(3, 1)
+        query, key, value = (places @ layer.query_key_value.weight.flatten(1).T + layer.query_key_value.bias).chunk(
+            3, 1
+        )
         token_key, token_value = layer.token_key_value(tokens[example]).chunk(2, dim=1)
         keys, values = torch.cat([key, token_key]), torch.cat([value, token_value])
         mixed = torch.empty(6, 6)
