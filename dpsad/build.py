@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from discriminators.convolutional import ConvolutionalCritic
 from dpsad.config import Config, PrivacyConfig
-from dpsad.data.augmentation import AugmentationConfig, augment
+from dpsad.data.augmentation import AugmentationConfig, augment, variation_size, warp
 from dpsad.data.records import ImageSet
 from dpsad.data.shards import Shards, split_into_shards
+from dpsad.diffusion import noise_levels
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.noise_levels import every_level, linear_schedule_levels, lognormal_levels, one_random_level
 from dpsad.diffusion.parameterisations import PARAMETERISATIONS, lognormal_quantiles
@@ -23,12 +24,12 @@ from dpsad.privacy.calibration import calibrate_noise_multiplier
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.provenance import require_released
 from dpsad.privacy.randomness import PrivateRandomness
-from dpsad.stages import dp_sgd
 from dpsad.stages.distill import Levels, Sanitize
+from dpsad.stages.dp_sgd import Vary, unvaried
 from dpsad.stages.fit import BaselineConfig, RefineConfig
 from dpsad.stages.nominal import nominal_plan, published_noise
 from dpsad.stages.sketch import NamedPlan
-from dpsad.stages.teach import Draw
+from dpsad.stages.teach import Draw, TeacherConfig
 from students.generator import Generator, GeneratorConfig
 from students.prototypes import Prototypes
 from teachers.base import Teacher
@@ -201,16 +202,44 @@ def nominal_plan_of(config: Config, num_records: int) -> ReleasePlan:
     )
 
 
-def refine_levels(settings: RefineConfig) -> dp_sgd.Levels:
-    """Which noise levels records refine a student at."""
+def lognormal_of(settings: TeacherConfig | RefineConfig | BaselineConfig) -> noise_levels.Levels:
+    """Noise levels whose logarithm is normal, as a section says."""
     return partial(lognormal_quantiles, mean=settings.sigma_mean, std=settings.sigma_std)
 
 
-def baseline_levels(settings: BaselineConfig) -> dp_sgd.Levels:
+def baseline_levels(settings: BaselineConfig) -> noise_levels.Levels:
     """Which noise levels a baseline is trained on: its parameterisation's own, which edm lets one move."""
     if settings.parameterisation == "edm":
-        return partial(lognormal_quantiles, mean=settings.sigma_mean, std=settings.sigma_std)
+        return lognormal_of(settings)
     return PARAMETERISATIONS[settings.parameterisation].levels
+
+
+def timestep_levels(settings: BaselineConfig) -> noise_levels.Levels:
+    """Which noise levels records fine-tune a denoiser at: those of the timesteps that `timesteps` favours."""
+    bounds, weights = settings.timesteps, settings.timestep_weights
+    if not bounds:
+        return baseline_levels(settings)
+    fractions = [bound / bounds[-1] for bound in bounds]
+    # in time, VP is the limit of Ho et al.'s linear schedule
+    levels = PARAMETERISATIONS["vp"].levels
+    return lambda uniform: levels(noise_levels.mixture_quantiles(uniform, fractions, weights))
+
+
+def record_views(augmentation: AugmentationConfig) -> Vary:
+    """Random views of records, by geometry alone: flips, shifts, turns and bends that keep the class.
+
+    Raises:
+        ValueError: pixel values are to vary, too.
+    """
+    if augmentation.sharpness or augmentation.gamma or augmentation.contrast or augmentation.noise:
+        raise ValueError(
+            "records are viewed through geometry alone; set augmentation.sharpness, gamma, contrast and noise to 0"
+        )
+    if not (augmentation.moves or augmentation.flip):
+        return unvaried
+    return lambda images, randomness: warp(
+        images, augmentation, randomness.normal((len(images), variation_size(images, augmentation)))
+    )
 
 
 def student_start(config: Config, student: Denoiser, teacher: Denoiser) -> Denoiser:

@@ -1,6 +1,6 @@
 """From the name of a baseline to what it does. The only place that asks which method a run has."""
 
-from dpsad.baselines import dp_merf, dpdm, gs_wgan
+from dpsad.baselines import dp_diffusion, dp_merf, dpdm, gs_wgan
 from dpsad.baselines.method import Method
 from dpsad.config import BASELINES, Config
 
@@ -17,4 +17,6 @@ def method_of(config: Config) -> Method:
         return Method("dp_merf", dp_merf.plans, dp_merf.train)
     if config.method == "gs-wgan":
         return Method("gs_wgan", gs_wgan.plans, gs_wgan.train)
+    if config.method == "dp-diffusion":
+        return Method("baseline", dp_diffusion.plans, dp_diffusion.train)
     raise ValueError(f"method={config.method} is no baseline; pass method={' or '.join(BASELINES)}")

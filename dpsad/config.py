@@ -17,7 +17,7 @@ from dpsad.stages.gs_wgan import GsWganConfig
 from dpsad.stages.nominal import PublishedConfig
 from dpsad.stages.shards import ShardsConfig
 from dpsad.stages.sketch import SketchConfig
-from dpsad.stages.teach import TeacherConfig
+from dpsad.stages.teach import PretrainConfig, TeacherConfig
 from students.few_step import SamplerConfig
 
 GUARANTEES = ("records", "shards", "published")
@@ -34,12 +34,17 @@ BASELINES = {
     "for each of many disjoint shards, send to its images; needs guarantee=shards, since a row is a shard's. Costs "
     "gs_wgan.steps x shards_per_step x critic_steps x critic_batch_size passes of a small critic, 0.2 ms each on a CPU "
     "core: some minutes with the preset mnist-gs-wgan.",
+    "dp-diffusion": "DP-Diffusion (Ghalebikesabi et al. 2023): a diffusion model of public_data, fine-tuned by DP-SGD "
+    "on several views and noise draws of each record, at chosen timesteps. Public images cost no privacy. Takes "
+    "pretrain.steps x batch_size passes of the network (none with pretrain.path), then those of dpdm: about 20 minutes "
+    "on two CPU cores with the preset mnist-dp-diffusion.",
 }
 SHARD_BASELINES = ("gs-wgan",)  # whose rows are shards'; those of the others are records'
 METHODS = (DISTILLATION, *BASELINES)
 # what a run folder stands for: changing any of it makes another run
 FIXED = (
     "guarantee", "method", "data", "public_data", "privacy", "network", "sketch", "shards", "teacher", "augmentation",
+    "pretrain",
 )  # fmt: skip
 
 
@@ -101,6 +106,7 @@ class Config:
     discriminator: CriticConfig = field(default_factory=CriticConfig)
     published: PublishedConfig = field(default_factory=PublishedConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
     dp_merf: DpMerfConfig = field(default_factory=DpMerfConfig)
     gs_wgan: GsWganConfig = field(default_factory=GsWganConfig)

@@ -5,12 +5,13 @@ from dpsad.checkpoint import Checkpoint
 from dpsad.config import Config
 from dpsad.data.records import ImageSet
 from dpsad.diffusion.denoiser import Denoiser
+from dpsad.diffusion.noise_levels import Levels
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runs import Log, Run
 from dpsad.sketching import Say
-from dpsad.stages.dp_sgd import Levels
+from dpsad.stages.dp_sgd import Vary, unvaried
 from dpsad.stages.fit import BaselineConfig, RefineConfig, fit_denoiser
 
 
@@ -28,6 +29,7 @@ def fit_to_records(
     ledger: Ledger,
     randomness: PrivateRandomness,
     say: Say,
+    vary: Vary = unvaried,
 ) -> Denoiser:
     """Spends what the ledger has left on gradient rows of a denoiser, or goes on where it stopped.
 
@@ -36,6 +38,7 @@ def fit_to_records(
         purpose: names the releases in the ledger.
         denoiser: provenance released or public.
         label_dropout: probability that a record trains without its label.
+        vary: random views of records, one a draw.
 
     Returns:
         The averaged denoiser.
@@ -56,6 +59,7 @@ def fit_to_records(
             randomness=randomness,
             checkpoint=Checkpoint(run.private / f"{stage}.checkpoint", every_seconds=0),
             log=log,
+            vary=vary,
             precision=config.precision,
         )
     say(

@@ -180,10 +180,12 @@ def _shard_teachers(config: Config, run: Run, records: ImageSet, shards: Shards)
     if settings.teacher == "closed_form":
         return ClosedFormTeachers(records.images, records.labels, shards)
     taught = teach(
+        "teach shards",
         replace(config.teacher, steps=settings.steps, batch_size=settings.num_shards * settings.batch_size),
         denoiser=Denoiser(build_sketch.build_shard_networks(config, records.image_shape, records.num_classes)),
         num_classes=records.num_classes,
         draw=draw_from_shards(records, shards, settings.batch_size),
+        levels=build.lognormal_of(config.teacher),
         generator=build.generator_of(config, "teach shards", records.images.device),
         checkpoint=Checkpoint(run.private / "shards.checkpoint"),
         log=Log(run, "teach shards", config.log),

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from dpsad import build
-from dpsad.checkpoint import Checkpoint, load, save_atomic
+from dpsad.checkpoint import Checkpoint, save_atomic
 from dpsad.config import FIXED, Config
-from dpsad.config_files import flatten
 from dpsad.data.sources import load_images
+from dpsad.denoiser_files import denoiser_state, read_denoiser
 from dpsad.fitting import fit_to_records
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.provenance import Provenance
@@ -46,20 +46,19 @@ def run_teach(config: Config, say: Say) -> None:
     log = Log(run, "teach", config.log)
     with log.timed(build.hardware_of(device)) as seconds:
         denoiser = teach(
+            "teach",
             config.teacher,
             denoiser=build.build_denoiser(config, subject.image_shape, len(subject.class_names), "teach"),
             num_classes=len(subject.class_names),
             draw=draw,
+            levels=build.lognormal_of(config.teacher),
             generator=build.generator_of(config, "teach", device),
             checkpoint=Checkpoint(run.private / "teach.checkpoint"),
             log=log,
             precision=config.precision,
         )
     product = {
-        "model": denoiser.state_dict(),
-        "provenance": provenance.value,
-        "network": flatten(config.network),
-        "subject": subject.state_dict(),
+        **denoiser_state(denoiser, config, provenance, subject),
         "sketch": sketched.state_dict() if sketched is not None else None,
     }
     save_atomic(product, path)
@@ -126,7 +125,7 @@ def run_distill(config: Config, say: Say) -> None:
             config.refine,
             purpose=build.REFINE,
             denoiser=student,
-            levels=build.refine_levels(config.refine),
+            levels=build.lognormal_of(config.refine),
             label_dropout=0.0,
             records=records,
             ledger=ledger,
@@ -153,16 +152,8 @@ def read_teacher(config: Config) -> tuple[DenoiserTeacher, Subject, Sketched | N
     path = Path(config.teacher.path or Path(config.run) / "private" / "teacher.pt")
     if not path.exists():
         raise ValueError(f"no teacher at {path}; run `dpsad teach run={config.run}` first, or pass teacher.path=...")
-    device = build.device_of(config)
-    saved = load(path, map_location=device)
-    if saved["network"] != flatten(config.network):
-        raise ValueError(
-            f"the teacher at {path} was built with network={saved['network']}, this run has {flatten(config.network)}; "
-            "give the run the teacher's network, or teach another"
-        )
-    subject = Subject.from_dict(saved["subject"])
-    denoiser = build.build_denoiser(config, subject.image_shape, len(subject.class_names), "teach")
-    denoiser.load_state_dict(saved["model"])
+    denoiser, provenance, subject, saved = read_denoiser(path, config)
     ledger = Ledger(config.privacy.epsilon, config.privacy.delta)
+    device = build.device_of(config)
     sketched = Sketched.of(saved["sketch"], device, ledger) if saved["sketch"] is not None else None
-    return DenoiserTeacher(denoiser, Provenance(saved["provenance"])), subject, sketched
+    return DenoiserTeacher(denoiser, provenance), subject, sketched

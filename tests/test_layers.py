@@ -19,7 +19,7 @@ LAYERS = [  # from low to high; rooms of one layer do not know each other
     {"dpsad.build"},
     {"dpsad.build_sketch"},
     {"dpsad.sketching"},
-    {"dpsad.fitting"},
+    {"dpsad.fitting", "dpsad.denoiser_files"},
     {"dpsad.baselines"},
     {"dpsad.build_baseline"},
     {"dpsad.account", "dpsad.training", "dpsad.baselining", "dpsad.judging"},

@@ -1,7 +1,11 @@
 """Which noise levels a model is trained on and sampled through."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
+
+Levels = Callable[[Tensor], Tensor]  # uniform numbers in (0, 1) -> noise levels of the same shape, float32
 
 
 def lognormal_levels(num: int, *, mean: float, std: float, generator: torch.Generator) -> Tensor:
@@ -19,6 +23,24 @@ def lognormal_levels(num: int, *, mean: float, std: float, generator: torch.Gene
     Source: Karras et al. 2022, Table 1, row "Noise distribution".
     """
     return (mean + std * torch.randn(num, generator=generator, device=generator.device)).exp()
+
+
+def mixture_quantiles(uniform: Tensor, bounds: Sequence[float], weights: Sequence[float]) -> Tensor:
+    """Draws from a mixture of uniform distributions on adjoining ranges, from uniform numbers.
+
+    Args:
+        uniform: in (0, 1), of any shape.
+        bounds: where ranges begin and the last one ends, rising.
+        weights: probability of each range, one fewer than `bounds`; they sum to 1.
+
+    Returns:
+        Like `uniform`: the mixture's quantiles.
+    """
+    edges = uniform.new_tensor([0.0, *weights]).cumsum(0)
+    places = uniform.new_tensor(bounds)
+    index = (torch.searchsorted(edges, uniform, right=True) - 1).clamp(max=len(weights) - 1)
+    share = (uniform - edges[index]) / (edges[index + 1] - edges[index])
+    return places[index] + share * (places[index + 1] - places[index])
 
 
 def sampling_levels(steps: int, *, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Tensor:

@@ -9,6 +9,7 @@ from dpsad.checkpoint import Checkpoint, progress
 from dpsad.data.records import ImageSet
 from dpsad.diffusion.denoiser import Denoiser, denoising_loss
 from dpsad.diffusion.ema import ExponentialMovingAverage, Model
+from dpsad.diffusion.noise_levels import Levels
 from dpsad.networks.precision import autocast
 from dpsad.privacy.per_example import per_example_gradients, set_gradients, trainable_parameters
 from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
@@ -17,7 +18,12 @@ from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runs import Log
 
 Rows = Callable[[Tensor, Tensor], PartedRows]  # images, labels of records -> a row each, in the model's parameters
-Levels = Callable[[Tensor], Tensor]  # uniform numbers in (0, 1) -> noise levels
+Vary = Callable[[Tensor, PrivateRandomness], Tensor]  # images of records -> a random view of each
+
+
+def unvaried(images: Tensor, randomness: PrivateRandomness) -> Tensor:
+    """Records as they are."""
+    return images
 
 
 def dp_sgd(
@@ -88,29 +94,32 @@ def denoising_rows(
     label_dropout: float,
     no_label: int,
     randomness: PrivateRandomness,
+    vary: Vary = unvaried,
     precision: str = "auto",
 ) -> Rows:
-    """Rows for `dp_sgd`: the gradient of each record's own denoising loss, averaged over noise draws before the clip.
+    """Rows for `dp_sgd`: the gradient of each record's own denoising loss, averaged over draws before the clip.
 
     Args:
-        draws: noise draws of each record.
+        draws: of each record, each with its own view, noise level and noise.
         levels: which noise levels are drawn.
         label_dropout: probability that a record trains without its label, in all its draws.
         no_label: the label that says so.
         randomness: secret, on the device. Were the draws known, one record more would shift the draws of others, and
             so their rows.
+        vary: random views; works image by image.
 
     Returns:
         images [records, chan, height, width], labels [records] -> [records, num_parameters] rows, not clipped.
 
-    Source: Dockhorn et al. 2023, equation 6; Ho and Salimans 2022, Algorithm 1 for the labels.
+    Source: Dockhorn et al. 2023, equation 6; Ghalebikesabi et al. 2023 for views; Ho and Salimans 2022, Algorithm 1 for
+    the labels.
     """
 
     def rows(images: Tensor, labels: Tensor) -> PartedRows:
         num = len(images)
         dropped = randomness.uniform(num).to(images.device) < label_dropout
         labels = torch.where(dropped, no_label, labels).repeat(draws)
-        images = images.repeat(draws, 1, 1, 1)
+        images = vary(images.repeat(draws, 1, 1, 1), randomness)
         sigma = levels(randomness.uniform(num * draws)).to(images.device)
         noise = randomness.normal(tuple(images.shape))
 

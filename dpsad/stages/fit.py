@@ -1,16 +1,19 @@
 """Fits a denoiser to records by DP-SGD: the refinement of a student, and every baseline that is a denoiser."""
 
+import itertools
+import math
 from dataclasses import dataclass
 
 from dpsad.checkpoint import Checkpoint
 from dpsad.data.records import ImageSet
 from dpsad.diffusion.denoiser import Denoiser
+from dpsad.diffusion.noise_levels import Levels
 from dpsad.diffusion.parameterisations import PARAMETERISATIONS
 from dpsad.errors import require_choice, require_positive
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runs import Log
-from dpsad.stages.dp_sgd import Levels, denoising_rows, dp_sgd
+from dpsad.stages.dp_sgd import Vary, denoising_rows, dp_sgd, unvaried
 
 _POSITIVE = ("batch_size", "draws", "max_norm", "learning_rate", "half_life", "sigma_std", "chunk_size")
 
@@ -50,13 +53,17 @@ class BaselineConfig:
 
     steps: noisy gradient steps.
     batch_size: expected records in a step; each joins independently.
-    draws: noise draws per record, averaged inside its loss before the clip (noise multiplicity).
+    draws: of each record, each with its own noise (dp-diffusion: and its own view), averaged inside the record's loss
+        before the clip (noise and augmentation multiplicity).
     max_norm: bound on a record's gradient.
     learning_rate: of Adam, constant.
     half_life: of the weight average, in steps; 693 is a decay of 0.999.
     label_dropout: fraction of records trained without their label, for guidance.
     parameterisation: what the network predicts: edm, v, vp or ve, each with its own noise levels and loss weight.
     sigma_mean, sigma_std: of the logarithm of noise levels; edm only.
+    timesteps, timestep_weights: dp-diffusion only. Records meet timesteps of a DDPM chain, drawn from adjoining ranges:
+        [0, 30, 600, 1000] and [0.1, 0.8, 0.1] are three, of those probabilities, in a chain of 1,000 with the linear
+        schedule. Without, the noise levels are those of the pretraining.
     chunk_size: records whose rows are held at once; times draws, the images that pass the network together.
     """
 
@@ -70,6 +77,8 @@ class BaselineConfig:
     parameterisation: str = "edm"
     sigma_mean: float = -1.2
     sigma_std: float = 1.2
+    timesteps: tuple[float, ...] = ()
+    timestep_weights: tuple[float, ...] = ()
     chunk_size: int = 16
 
     def __post_init__(self) -> None:
@@ -78,6 +87,19 @@ class BaselineConfig:
         if not 0 <= self.label_dropout < 1:
             raise ValueError(f"baseline.label_dropout={self.label_dropout} must be in [0, 1)")
         require_choice("baseline.parameterisation", self.parameterisation, tuple(PARAMETERISATIONS))
+        self._check_timesteps()
+
+    def _check_timesteps(self) -> None:
+        bounds, weights = list(self.timesteps), list(self.timestep_weights)
+        if (bounds or weights) and len(weights) != len(bounds) - 1:
+            raise ValueError(
+                f"baseline.timesteps={bounds} are the bounds of {max(0, len(bounds) - 1)} ranges, "
+                f"baseline.timestep_weights={weights} has {len(weights)}; give one weight a range"
+            )
+        if bounds and (bounds[0] < 0 or any(low >= high for low, high in itertools.pairwise(bounds))):
+            raise ValueError(f"baseline.timesteps={bounds} must rise, from 0 or more")
+        if weights and (min(weights) < 0 or not math.isclose(sum(weights), 1, abs_tol=1e-6)):
+            raise ValueError(f"baseline.timestep_weights={weights} must be 0 or more each, and sum to 1")
 
 
 def fit_denoiser(
@@ -93,6 +115,7 @@ def fit_denoiser(
     randomness: PrivateRandomness,
     checkpoint: Checkpoint,
     log: Log,
+    vary: Vary = unvaried,
     precision: str = "auto",
 ) -> Denoiser:
     """Moves a denoiser towards records by noisy, clipped gradients of its denoising loss.
@@ -103,7 +126,8 @@ def fit_denoiser(
         levels: which noise levels are drawn.
         label_dropout: probability that a record trains without its label.
         records, sanitizer, expected_batch_size, checkpoint, log: as in `dp_sgd`.
-        randomness: secret, on the device; draws who joins, and the noise and dropped labels inside rows.
+        randomness: secret, on the device; draws who joins, and views, noise and dropped labels inside rows.
+        vary: random views of records, one a draw.
 
     Returns:
         The averaged denoiser.
@@ -119,6 +143,7 @@ def fit_denoiser(
         label_dropout=label_dropout,
         no_label=records.num_classes,
         randomness=randomness,
+        vary=vary,
         precision=precision,
     )
     return dp_sgd(
