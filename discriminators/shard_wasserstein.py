@@ -11,7 +11,7 @@ class ShardWassersteinCritics:
     """Critics that are trained side by side, each on its own records, and say how images should change.
 
     Args:
-        critics: one for each shard, stacked; they are told a noise level, which is always 1.
+        critics: a `WassersteinCritic` for each shard, stacked.
         penalty: weight of the gradient penalty.
         learning_rate: of Adam, which starts afresh at every visit, so that a critic is its weights.
 
@@ -61,19 +61,18 @@ class ShardWassersteinCritics:
         units = len(shards)
         weights = {name: weight.detach() for name, weight in self.critics.weights(shards).items()}
         repeated = images.detach().repeat(units, 1, 1, 1).requires_grad_()
-        loss = -self._score(weights, repeated, labels.repeat(units)).sum()
+        loss = -self.critics.run(weights, repeated, labels.repeat(units)).sum()
         (gradient,) = torch.autograd.grad(loss, repeated)
         return gradient.unflatten(0, (units, -1))
-
-    def _score(self, weights: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
-        return self.critics.run(weights, images, torch.ones(len(images), device=images.device), labels)
 
     def _loss(self, weights: dict[str, Tensor], real: Tensor, fake: Tensor, labels: Tensor, mixing: Tensor) -> Tensor:
         """A sum over shards of means over images, so that each critic gets its own gradient."""
         batch = real.shape[1]
         mix = (fake + mixing[..., None, None, None] * (real - fake)).flatten(0, 1).requires_grad_()
         labels = labels.flatten()
-        (slope,) = torch.autograd.grad(self._score(weights, mix, labels).sum(), mix, create_graph=True)
+        (slope,) = torch.autograd.grad(self.critics.run(weights, mix, labels).sum(), mix, create_graph=True)
         excess = (slope.flatten(1).norm(dim=1) - 1).square()
-        gap = self._score(weights, fake.flatten(0, 1), labels) - self._score(weights, real.flatten(0, 1), labels)
+        gap = self.critics.run(weights, fake.flatten(0, 1), labels) - self.critics.run(
+            weights, real.flatten(0, 1), labels
+        )
         return (gap + self.penalty * excess).sum() / batch

@@ -13,12 +13,12 @@ def method_of(config: Config) -> Method:
     """
     if config.method == "dpdm":
         return Method("baseline", dpdm.plans, dpdm.train)
-    if config.method == "dp-diffusion":
-        return Method("baseline", dp_diffusion.plans, dp_diffusion.train)
-    if config.method == "dp-ldm":
-        return Method("baseline", dp_ldm.plans, dp_ldm.train)
     if config.method == "dp-merf":
         return Method("dp_merf", dp_merf.plans, dp_merf.train)
     if config.method == "gs-wgan":
         return Method("gs_wgan", gs_wgan.plans, gs_wgan.train)
+    if config.method == "dp-diffusion":
+        return Method("baseline", dp_diffusion.plans, dp_diffusion.train)
+    if config.method == "dp-ldm":
+        return Method("baseline", dp_ldm.plans, dp_ldm.train)
     raise ValueError(f"method={config.method} is no baseline; pass method={' or '.join(BASELINES)}")

@@ -30,6 +30,13 @@ BASELINES = {
     "dpdm": "DPDM (Dockhorn et al. 2023): a diffusion model trained from scratch by DP-SGD on several noise draws of "
     "each record. Costs baseline.steps x batch_size x draws passes of the network, 2 to 3 ms each on a CPU core with "
     "the small one: about 20 minutes with the preset mnist-dpdm; days on GPUs with the published 4,500 x 4,000 x 32.",
+    "dp-merf": "DP-MERF (Harder et al. 2021): the mean random-feature embedding of each class, released once, and a "
+    "generator that learns to have the same. Costs one pass over the records, seconds on a CPU core, and "
+    "dp_merf.steps x batch_size passes of a small generator: a minute or two with the preset mnist-dp-merf.",
+    "gs-wgan": "GS-WGAN (Chen et al. 2020): a generator trained by the clipped and noised gradients that critics, one "
+    "for each of many disjoint shards, send to its images; needs guarantee=shards, since a row is a shard's. Costs "
+    "gs_wgan.steps x shards_per_step x critic_steps x critic_batch_size passes of a small critic, 0.2 ms each on a CPU "
+    "core: some minutes with the preset mnist-gs-wgan.",
     "dp-diffusion": "DP-Diffusion (Ghalebikesabi et al. 2023): a diffusion model of public_data, fine-tuned by DP-SGD "
     "on several views and noise draws of each record, at chosen timesteps. Public images cost no privacy. Takes "
     "pretrain.steps x batch_size passes of the network (none with pretrain.path), then those of dpdm: about 20 minutes "
@@ -39,13 +46,6 @@ BASELINES = {
     "images cost no privacy. Takes compress.steps x batch_size passes of the autoencoder and pretrain.steps x "
     "batch_size of the denoiser (none with pretrain.path), then baseline.steps x batch_size x draws of it, 1 ms each "
     "on a CPU core: less than 20 minutes on two with the preset mnist-dp-ldm.",
-    "dp-merf": "DP-MERF (Harder et al. 2021): the mean random-feature embedding of each class, released once, and a "
-    "generator that learns to have the same. Costs one pass over the records, seconds on a CPU core, and "
-    "dp_merf.steps x batch_size passes of a small generator: a minute or two with the preset mnist-dp-merf.",
-    "gs-wgan": "GS-WGAN (Chen et al. 2020): a generator trained by the clipped and noised gradients that critics, one "
-    "for each of many disjoint shards, send to its images; needs guarantee=shards, since a row is a shard's. Costs "
-    "gs_wgan.steps x shards_per_step x critic_steps x critic_batch_size passes of a small critic, 0.2 ms each on a CPU "
-    "core: some minutes with the preset mnist-gs-wgan.",
 }
 SHARD_BASELINES = ("gs-wgan",)  # whose rows are shards'; those of the others are records'
 METHODS = (DISTILLATION, *BASELINES)

@@ -5,8 +5,8 @@ Source: Chen et al. 2020.
 
 from dataclasses import replace
 
-from discriminators.convolutional import ConvolutionalCritic, CriticConfig
 from discriminators.shard_wasserstein import ShardWassersteinCritics
+from discriminators.wasserstein import WassersteinCritic
 from dpsad import build
 from dpsad.baselines.method import Opened
 from dpsad.checkpoint import Checkpoint
@@ -35,7 +35,7 @@ def plans(config: Config, num_records: int) -> list[NamedPlan]:
             unit=Unit.SHARD,
             max_norm=settings.max_norm * settings.batch_size**0.5,
             noise_multiplier=noise_multiplier,
-            sampling_prob=settings.sampling_prob,
+            sampling_prob=settings.shards_per_step / settings.num_shards,
             num_releases=settings.steps,
         )
 
@@ -77,10 +77,8 @@ def build_critics(config: Config, records: ImageSet) -> ShardWassersteinCritics:
     """One small critic for each shard, all with the same first weights."""
     settings = config.gs_wgan
     with build.first_weights(config, "shard critics"):
-        critic = ConvolutionalCritic(
-            CriticConfig(channels=settings.critic_channels, use_noise_level=False),
-            image_channels=records.image_shape[0],
-            num_classes=records.num_classes,
+        critic = WassersteinCritic(
+            settings.critic_channels, image_shape=records.image_shape, num_classes=records.num_classes
         )
     stacked = Stacked([critic] * settings.num_shards).to(build.device_of(config))
     return ShardWassersteinCritics(stacked, penalty=settings.penalty, learning_rate=settings.critic_learning_rate)

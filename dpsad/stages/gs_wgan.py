@@ -65,9 +65,10 @@ class GsWganConfig:
                 f"gs_wgan.shards_per_step={self.shards_per_step} is more than gs_wgan.num_shards={self.num_shards}"
             )
 
-    @property
-    def sampling_prob(self) -> float:
-        return self.shards_per_step / self.num_shards
+
+def _chunks(joined: Tensor) -> tuple[Tensor, ...]:
+    """Shards that work at once; none where nobody takes part, where `split` would give one empty chunk."""
+    return joined.split(CHUNK) if len(joined) else ()
 
 
 @torch.no_grad()
@@ -101,7 +102,7 @@ def train_critics(
     shard without records sees `fakes` on both sides.
     """
     counts = (shards.members >= 0).sum(1)
-    for part in joined.split(CHUNK):
+    for part in _chunks(joined):
         shape = (steps, len(part), batch_size)
 
         def uniform(shape: tuple[int, int, int] = shape) -> Tensor:
@@ -128,7 +129,7 @@ def shard_rows(critics: ShardWassersteinCritics, joined: Tensor, outputs: Tensor
     Returns:
         Chunks of dense rows [units, batch, chan, height, width], not clipped; one joint norm each.
     """
-    for part in joined.split(CHUNK):
+    for part in _chunks(joined):
         yield critics.directions(part, outputs, labels)
 
 
@@ -189,9 +190,9 @@ def gs_wgan(
         )
 
     if checkpoint.step == 0 and config.warm_steps:
-        teach_critics(torch.arange(config.num_shards), config.warm_steps)
+        teach_critics(torch.arange(shards.num_shards), config.warm_steps)
     for step in progress(checkpoint, config.steps, "gs-wgan"):
-        joined = poisson_sample(config.num_shards, config.sampling_prob, randomness).to(device)
+        joined = poisson_sample(shards.num_shards, sanitizer.plan.sampling_prob, randomness).to(device)
         teach_critics(joined, config.critic_steps)
         labels = torch.randint(num_classes, (config.batch_size,), generator=stream, device=device)
         noise = torch.randn(config.batch_size, generator.noise_dim, generator=stream, device=device)

@@ -7,6 +7,7 @@ from dpsad.diffusion.noise_levels import (
     every_level,
     linear_schedule_levels,
     lognormal_levels,
+    mixture_quantiles,
     one_random_level,
     sampling_levels,
 )
@@ -65,3 +66,23 @@ def test_every_image_meets_every_level_once_in_an_order_of_its_own(generator):
     assert torch.equal(picked.sort(dim=0).values, torch.arange(20)[:, None].expand(20, 50))
     assert len({tuple(column) for column in picked.T.tolist()}) == 50
     assert picked.float().mean(dim=1).std() < 3, "a row holds low and high levels alike"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "weights"),
+    [([0.0, 30, 600, 1000], [0.1, 0.8, 0.1]), ([2.0, 3.0], [1.0]), ([0.0, 1, 5, 6], [0.5, 0.0, 0.5])],
+)
+def test_mixture_quantiles_invert_the_mixtures_distribution_function(bounds, weights):
+    """Its distribution function in closed form: each range's share of what lies below, times its weight."""
+    uniform = torch.linspace(0, 1, 1003, dtype=torch.float64)[1:-1]
+    drawn = mixture_quantiles(uniform, bounds, weights)
+    below = sum(
+        weight * ((drawn - low) / (high - low)).clamp(0, 1)
+        for weight, low, high in zip(weights, bounds[:-1], bounds[1:], strict=True)
+    )
+    torch.testing.assert_close(below, uniform)
+    assert drawn.diff().min() >= 0
+    assert bounds[0] < drawn.min() <= drawn.max() < bounds[-1]
+    for weight, low, high in zip(weights, bounds[:-1], bounds[1:], strict=True):
+        inside = ((drawn > low) & (drawn < high)).double().mean().item()
+        assert inside == pytest.approx(weight, abs=2e-3), "a range without weight is never drawn"

@@ -3,9 +3,12 @@ import math
 import pytest
 import torch
 
+from dpsad import build
 from dpsad.checkpoint import Checkpoint
+from dpsad.data.augmentation import AugmentationConfig, variation_size, warp
 from dpsad.data.records import ImageSet
 from dpsad.diffusion.denoiser import denoising_loss
+from dpsad.diffusion.noise_levels import linear_schedule_levels
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.per_example import trainable_parameters
 from dpsad.privacy.plan import ReleasePlan, Unit
@@ -58,6 +61,52 @@ def test_labels_are_dropped_record_by_record_with_the_given_probability(make_den
     assert (first == 3).double().mean().item() == pytest.approx(0.2, abs=5 * (0.2 * 0.8 / 1200) ** 0.5)
 
 
+def test_a_row_is_the_gradient_of_the_mean_loss_over_its_views(make_denoiser, generator):
+    """A loop over records and draws, each with its own view, noise level and noise; one backward pass each."""
+    augmentation = AugmentationConfig(flip=True, shift=0.2, rotation=30.0)
+    denoiser, images, labels = make_denoiser(), torch.randn(2, 1, 6, 6, generator=generator), torch.tensor([2, 0])
+    vary = build.record_views(augmentation)
+    rows = torch.cat(rows_of(denoiser, vary=vary)(images, labels).parts, dim=1)
+    randomness = PrivateRandomness(seed=0)
+    randomness.uniform(2)
+    normals = randomness.normal((6, variation_size(images, augmentation))).reshape(3, 2, -1)
+    sigma, noise = levels(randomness.uniform(6)).reshape(3, 2), randomness.normal((3, 2, 1, 6, 6))
+    views = []
+    for index in range(2):
+        expected = torch.zeros_like(rows[0])
+        for draw in range(3):
+            view = warp(images[[index]], augmentation, normals[draw, [index]])
+            views.append(view)
+            loss = denoising_loss(denoiser, view, sigma[draw, [index]], noise[draw, [index]], labels[[index]])
+            gradients = torch.autograd.grad(loss.sum(), trainable_parameters(denoiser))
+            expected += torch.cat([part.flatten() for part in gradients]) / 3
+        assert (rows[index] - expected).norm() < 1e-5 * expected.norm()
+    assert not torch.equal(views[0], views[1]), "each draw has a view of its own"
+    plain = torch.cat(rows_of(denoiser)(images, labels).parts, dim=1)
+    assert (plain - rows).norm() > 0.05 * rows.norm()
+
+
+def test_a_record_is_viewed_through_geometry_alone():
+    with pytest.raises(ValueError, match=r"set augmentation.sharpness, gamma, contrast and noise to 0"):
+        build.record_views(AugmentationConfig(noise=0.1))
+
+
+def test_timesteps_are_those_of_the_linear_chain():
+    """Levels drawn for steps a..b of a chain of 1,000 lie between the chain's own levels there, in the given shares."""
+    chain = linear_schedule_levels(1000)
+    settings = BaselineConfig(timesteps=(0, 30, 600, 1000), timestep_weights=(0.1, 0.7, 0.2))
+    drawn = build.timestep_levels(settings)(torch.linspace(0, 1, 10_002, dtype=torch.float64)[1:-1])
+    edges = torch.tensor([0.0, chain[29], chain[599], 1.01 * chain[999]])
+    shares = torch.histogram(drawn, edges).hist / len(drawn)
+    assert shares.tolist() == pytest.approx([0.1, 0.7, 0.2], abs=4e-3)
+    # the middle of the middle range is step 315
+    assert drawn[len(drawn) * 45 // 100].item() == pytest.approx(chain[314].item(), rel=5e-3)
+    assert torch.equal(
+        build.timestep_levels(BaselineConfig())(torch.tensor([0.3])),
+        build.baseline_levels(BaselineConfig())(torch.tensor([0.3])),
+    )
+
+
 @pytest.mark.parametrize("chunk_size", [1, 7, 100])
 def test_a_step_is_adam_on_the_released_sum_over_the_expected_batch(tmp_path, generator, chunk_size):
     """Nearly noiseless, everyone joins: each weight moves by the learning rate against the sign of the clipped sum."""
@@ -97,6 +146,10 @@ def test_a_step_is_adam_on_the_released_sum_over_the_expected_batch(tmp_path, ge
     [
         ({"parameterisation": "edn"}, "did you mean 'edm'"),
         ({"draws": 0}, "baseline.draws=0 must be positive"),
+        ({"timesteps": (0, 10), "timestep_weights": (0.5, 0.5)}, "bounds of 1 ranges.*has 2; give one weight a range"),
+        ({"timestep_weights": (1.0,)}, "bounds of 0 ranges"),
+        ({"timesteps": (0, 20, 10), "timestep_weights": (0.5, 0.5)}, "must rise"),
+        ({"timesteps": (0, 10), "timestep_weights": (0.9,)}, "sum to 1"),
         ({"label_dropout": 1.0}, r"baseline.label_dropout=1.0 must be in \[0, 1\)"),
     ],
 )
