@@ -36,6 +36,7 @@ _SETS = {
     "KMNIST": _Known("KMNIST", *_idx("KMNIST", "train", "t10k")),
     "EMNIST-balanced": _Known("EMNIST", *_idx("EMNIST", "emnist-balanced-train", "emnist-balanced-test"), "balanced"),
     "EMNIST-digits": _Known("EMNIST", *_idx("EMNIST", "emnist-digits-train", "emnist-digits-test"), "digits"),
+    "EMNIST-letters": _Known("EMNIST", *_idx("EMNIST", "emnist-letters-train", "emnist-letters-test"), "letters"),
     "CIFAR10": _Known(
         "CIFAR10",
         tuple(f"cifar-10-batches-py/data_batch_{part}" for part in range(1, 6)),
@@ -66,6 +67,8 @@ def read_torchvision(config: DataConfig, split: str) -> ImageSet:
         pixels = pixels.transpose(0, 2, 1)
     labels = torch.as_tensor(found.labels if name == "SVHN" else found.targets).long()
     class_names = getattr(found, "classes", [str(digit) for digit in range(10)])
+    if name == "EMNIST-letters":  # torchvision counts them from 1, and calls 0 "N/A"
+        labels, class_names = labels - 1, class_names[1:]
     return ImageSet(
         images=from_bytes(pixels),
         labels=labels,

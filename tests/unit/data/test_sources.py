@@ -99,16 +99,18 @@ def test_torchvision_arrays_arrive_whole(mnist_root, name):
     assert train.images.std() > 0.3
 
 
-def test_emnist_comes_upright(tmp_path):
+@pytest.mark.parametrize(("variant", "num", "first"), [("digits", 10, 0), ("letters", 26, 1)])
+def test_emnist_comes_upright_with_labels_from_0(tmp_path, variant, num, first):
     raw = tmp_path / "EMNIST" / "raw"
     raw.mkdir(parents=True)
-    images = random_bytes(10, 28, 28)
-    header = np.array([0x803, 10, 28, 28], dtype=">i4").tobytes()
-    (raw / "emnist-digits-train-images-idx3-ubyte").write_bytes(header + images.tobytes())
-    header = np.array([0x801, 10], dtype=">i4").tobytes()
-    (raw / "emnist-digits-train-labels-idx1-ubyte").write_bytes(header + bytes(range(10)))
-    found = load(source="torchvision", name="emnist-digits", root=str(tmp_path))
+    images = random_bytes(num, 28, 28)
+    header = np.array([0x803, num, 28, 28], dtype=">i4").tobytes()
+    (raw / f"emnist-{variant}-train-images-idx3-ubyte").write_bytes(header + images.tobytes())
+    header = np.array([0x801, num], dtype=">i4").tobytes()
+    (raw / f"emnist-{variant}-train-labels-idx1-ubyte").write_bytes(header + bytes(range(first, first + num)))
+    found = load(source="torchvision", name=f"emnist-{variant}", root=str(tmp_path))
     assert np.array_equal(as_bytes(found.images)[:, 0].numpy(), images.transpose(0, 2, 1))
+    assert (found.num_classes, found.labels.tolist()) == (num, list(range(num)))
 
 
 @pytest.mark.parametrize(
