@@ -7,6 +7,7 @@ from dpsad.checkpoint import load
 from dpsad.config import Config
 from dpsad.config_files import flatten
 from dpsad.diffusion.denoiser import Denoiser
+from dpsad.networks.unet import NetworkConfig
 from dpsad.privacy.provenance import Provenance
 from dpsad.sketching import Subject
 
@@ -36,6 +37,8 @@ def read_denoiser(
         ValueError: it has another shape than `network` says, or predicts something else.
     """
     saved = load(path, map_location=build.device_of(config))
+    # files from before there were these keys
+    saved = {"parameterisation": "edm", **saved, "network": {**flatten(NetworkConfig()), **saved["network"]}}
     for key, here in (("network", flatten(config.network)), ("parameterisation", parameterisation)):
         if saved[key] != here:
             raise ValueError(

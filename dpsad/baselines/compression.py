@@ -7,11 +7,12 @@ import torch
 
 from dpsad import build
 from dpsad.baselines.method import Opened
-from dpsad.baselines.pretraining import public_images
+from dpsad.baselines.pretraining import public_images, require_public
 from dpsad.checkpoint import Checkpoint, load, save_atomic
 from dpsad.config_files import flatten
 from dpsad.data.records import ImageSet
 from dpsad.networks.autoencoder import Autoencoder
+from dpsad.privacy.provenance import Provenance
 from dpsad.runs import Log
 from dpsad.sketching import Subject
 from dpsad.stages.compress import compress
@@ -29,7 +30,8 @@ def compressed(opened: Opened) -> tuple[Autoencoder, tuple[int, int, int]]:
         The autoencoder, frozen, provenance public, and the shape of its images.
 
     Raises:
-        ValueError: there is none beside `pretrain.path`, or it has another shape than `autoencoder` says.
+        ValueError: there is none beside `pretrain.path`, it has another shape than `autoencoder` says, or it has seen
+            records.
     """
     config = opened.config
     path = Path(config.pretrain.path).with_name(FILE) if config.pretrain.path else opened.run.private / FILE
@@ -46,6 +48,7 @@ def compressed(opened: Opened) -> tuple[Autoencoder, tuple[int, int, int]]:
             f"the autoencoder at {path} was built with {saved['autoencoder']}, this run has "
             f"{flatten(config.autoencoder)}; give the run the same, or leave pretrain.path out to train another"
         )
+    require_public(f"the autoencoder at {path}", Provenance(saved["provenance"]))
     chan, height, width = saved["image_shape"]
     autoencoder = build.build_autoencoder(config, (chan, height, width))
     autoencoder.load_state_dict(saved["model"])
@@ -69,6 +72,7 @@ def _compress(opened: Opened, path: Path) -> None:
         )
     state = {
         "model": autoencoder.state_dict(),
+        "provenance": Provenance.PUBLIC.value,
         "autoencoder": flatten(config.autoencoder),
         "image_shape": list(subject.image_shape),
     }

@@ -48,12 +48,21 @@ def pretrained(opened: Opened, see: See = as_they_are) -> tuple[Denoiser, Subjec
             )
         _pretrain(opened, path, see)
     denoiser, provenance, subject, _ = read_denoiser(path, config, parameterisation=config.baseline.parameterisation)
+    require_public(f"pretrain.path={path}", provenance)
+    return denoiser, subject
+
+
+def require_public(what: str, provenance: Provenance) -> None:
+    """Refuses a model that has seen records, even through releases: what those have cost is not known here.
+
+    Raises:
+        ValueError: `provenance` is not public.
+    """
     if provenance is not Provenance.PUBLIC:
         raise ValueError(
-            f"pretrain.path={path} has provenance '{provenance.value}': it has seen records, and nothing here would "
-            "account for them; pass a model that was trained on public images alone"
+            f"{what} has provenance '{provenance.value}': it has seen records, which nothing here would account for; "
+            "pass a model that was trained on public images alone"
         )
-    return denoiser, subject
 
 
 def _pretrain(opened: Opened, path: Path, see: See) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dpsad import baselining, load_student
-from dpsad.checkpoint import load
+from dpsad.checkpoint import load, save_atomic
 from dpsad.release import Releasable
 
 TINY = (
@@ -118,6 +118,10 @@ def test_a_run_starts_from_another_s_public_models(command, words, tmp_path):
     third = (f"run={tmp_path / 'third'}", f"pretrain.path={path}", "autoencoder.channels=4")
     code, printed = command("baseline", *words, *third)
     assert (code, "the autoencoder at" in printed) == (2, True), printed
+    autoencoder = load(first / "private" / "autoencoder.pt")
+    save_atomic({**autoencoder, "provenance": "private"}, first / "private" / "autoencoder.pt")
+    code, printed = command("baseline", *words, f"run={tmp_path / 'fourth'}", f"pretrain.path={path}")
+    assert (code, "has provenance 'private'" in printed) == (2, True), printed
     (first / "private" / "autoencoder.pt").unlink()
     code, printed = command("baseline", *words, f"run={tmp_path / 'fourth'}", f"pretrain.path={path}")
     assert (code, "no autoencoder at" in printed) == (2, True), printed
