@@ -39,7 +39,7 @@ class DpMerfConfig:
     num_features: int = 5000
     length_scale: float = 0.5
     count_share: float = 0.01
-    steps: int = 2000
+    steps: int = 1500
     batch_size: int = 200
     step_features: int = 2000
     learning_rate: float = 1e-2
@@ -62,12 +62,16 @@ class DpMerfConfig:
 
 
 def features_of(
-    config: DpMerfConfig, image_shape: tuple[int, int, int], generator: torch.Generator
+    config: DpMerfConfig,
+    image_shape: tuple[int, int, int],
+    generator: torch.Generator,
+    device: torch.device | str = "cpu",
 ) -> RandomFourierFeatures:
-    """The public features of a run, from its public stream of numbers."""
+    """The public features of a run, from a public stream of numbers on the CPU."""
     dim = math.prod(image_shape)
+    length_scale = config.length_scale * math.sqrt(dim)
     return RandomFourierFeatures(
-        config.num_features, dim, length_scale=config.length_scale * math.sqrt(dim), generator=generator
+        config.num_features, dim, length_scale=length_scale, generator=generator, device=device
     )
 
 
@@ -169,7 +173,8 @@ def dp_merf(
     if embedding.sums is None:
         rows = embedding_rows(features, records, config.count_share)
         embedding.sums = sanitizer.release(rows, (num_classes, config.num_features + 1))
-    means = embedding.means(config.count_share, sanitizer.plan.noise_multiplier * sanitizer.plan.max_norm)
+    noise_scale = sanitizer.plan.noise_multiplier * sanitizer.plan.max_norm
+    means = embedding.means(config.count_share, noise_scale).to(stream.device)
     num = -(-config.batch_size // num_classes)
     labels = torch.arange(num_classes, device=stream.device).repeat_interleave(num)
     half = config.num_features // 2
