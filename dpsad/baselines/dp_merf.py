@@ -55,6 +55,7 @@ def train(opened: Opened) -> Releasable:
             stream=build.generator_of(config, "dp-merf", device),
             checkpoint=Checkpoint(opened.run.private / "dp_merf.checkpoint"),
             log=log,
+            precision=config.precision,
         )
     opened.say(
         f"dp-merf: {settings.num_features} features, noise multiplier {plan.noise_multiplier:.3f}, {settings.steps} "

@@ -11,6 +11,7 @@ from dpsad.checkpoint import Checkpoint, progress
 from dpsad.data.records import ImageSet
 from dpsad.diffusion.ema import ExponentialMovingAverage
 from dpsad.errors import require_positive
+from dpsad.networks.precision import autocast
 from dpsad.networks.random_features import RandomFourierFeatures
 from dpsad.privacy.rows import BlockRows
 from dpsad.privacy.sanitizer import Sanitizer
@@ -39,7 +40,7 @@ class DpMerfConfig:
     num_features: int = 5000
     length_scale: float = 0.5
     count_share: float = 0.01
-    steps: int = 1500
+    steps: int = 1000
     batch_size: int = 200
     step_features: int = 2000
     learning_rate: float = 1e-2
@@ -142,6 +143,7 @@ def dp_merf(
     stream: torch.Generator,
     checkpoint: Checkpoint,
     log: Log,
+    precision: str = "auto",
 ) -> Generator:
     """Releases the records' mean embedding, once, and trains a generator to have the same.
 
@@ -180,7 +182,8 @@ def dp_merf(
     half = config.num_features // 2
     for step in progress(checkpoint, config.steps, "dp-merf"):
         noise = torch.randn(len(labels), generator.noise_dim, generator=stream, device=stream.device)
-        images = generator(noise, labels)
+        with autocast(stream.device, precision):
+            images = generator(noise, labels).float()
         chosen = torch.randperm(half, generator=stream, device=stream.device)[: (config.step_features or 2 * half) // 2]
         scale = math.sqrt(half / len(chosen))
         embedded = features(images, chosen).unflatten(0, (num_classes, num))
