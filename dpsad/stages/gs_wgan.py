@@ -95,20 +95,21 @@ def train_critics(
         joined: [units] which shards.
         fakes: [num_classes, num, chan, height, width] released images of each class; a record meets one of its own.
         records, shards: on the device of the critics.
-        randomness: secret; which records and images meet. These draws are many as there are shards in `joined`, so
-            they must not come from a stream that somebody knows.
+        randomness: secret; which records and images meet. The more shards in `joined`, the more draws, so they must not
+            come from a stream that somebody knows.
 
     Formal guarantee: each critic becomes a function of its weights before, its own shard, `fakes` and secret draws. A
     shard without records sees `fakes` on both sides.
     """
     counts = (shards.members >= 0).sum(1)
     for part in _chunks(joined):
-        shape = (steps, len(part), batch_size)
 
-        def uniform(shape: tuple[int, int, int] = shape) -> Tensor:
-            return randomness.uniform(shape[0] * shape[1] * shape[2]).float().reshape(shape).to(fakes.device)
+        def uniform(num: int = len(part)) -> Tensor:
+            drawn = randomness.uniform(steps * num * batch_size).float()
+            return drawn.reshape(steps, num, batch_size).to(fakes.device)
 
-        place = (uniform() * counts[part][None, :, None]).long().clamp(max=counts.max() - 1)
+        own = counts[part][None, :, None]
+        place = (uniform() * own).long().minimum(own - 1).clamp(min=0)  # rounding may reach the end
         index = shards.members[part].expand(steps, -1, -1).gather(2, place)
         known = index >= 0
         labels = torch.where(known, records.labels[index], 0)
