@@ -3,6 +3,8 @@
 Source: Harder et al. 2021.
 """
 
+import torch
+
 from dpsad import build
 from dpsad.baselines.method import Opened
 from dpsad.checkpoint import Checkpoint
@@ -18,6 +20,7 @@ from dpsad.stages.sketch import NamedPlan
 from students.generator import GeneratorStudent
 
 PURPOSE = "dp-merf, mean embedding"
+CPU = torch.device("cpu")
 
 
 def plans(config: Config, num_records: int) -> list[NamedPlan]:
@@ -44,12 +47,15 @@ def train(opened: Opened) -> Releasable:
         generator = dp_merf(
             settings,
             generator=build.build_generator(config, settings.generator, subject.image_shape, records.num_classes),
-            features=features_of(settings, subject.image_shape, build.generator_of(config, "random features", device)),
+            features=features_of(
+                settings, subject.image_shape, build.generator_of(config, "random features", CPU), device
+            ),
             records=records,
             sanitizer=Sanitizer(plan, opened.ledger, purpose, opened.randomness),
             stream=build.generator_of(config, "dp-merf", device),
             checkpoint=Checkpoint(opened.run.private / "dp_merf.checkpoint"),
             log=log,
+            precision=config.precision,
         )
     opened.say(
         f"dp-merf: {settings.num_features} features, noise multiplier {plan.noise_multiplier:.3f}, {settings.steps} "

@@ -11,6 +11,7 @@ from dpsad.checkpoint import Checkpoint, progress
 from dpsad.data.records import ImageSet
 from dpsad.diffusion.ema import ExponentialMovingAverage
 from dpsad.errors import require_positive
+from dpsad.networks.precision import autocast
 from dpsad.networks.random_features import RandomFourierFeatures
 from dpsad.privacy.rows import BlockRows
 from dpsad.privacy.sanitizer import Sanitizer
@@ -39,7 +40,7 @@ class DpMerfConfig:
     num_features: int = 5000
     length_scale: float = 0.5
     count_share: float = 0.01
-    steps: int = 2000
+    steps: int = 1000
     batch_size: int = 200
     step_features: int = 2000
     learning_rate: float = 1e-2
@@ -62,12 +63,16 @@ class DpMerfConfig:
 
 
 def features_of(
-    config: DpMerfConfig, image_shape: tuple[int, int, int], generator: torch.Generator
+    config: DpMerfConfig,
+    image_shape: tuple[int, int, int],
+    generator: torch.Generator,
+    device: torch.device | str = "cpu",
 ) -> RandomFourierFeatures:
-    """The public features of a run, from its public stream of numbers."""
+    """The public features of a run, from a public stream of numbers on the CPU."""
     dim = math.prod(image_shape)
+    length_scale = config.length_scale * math.sqrt(dim)
     return RandomFourierFeatures(
-        config.num_features, dim, length_scale=config.length_scale * math.sqrt(dim), generator=generator
+        config.num_features, dim, length_scale=length_scale, generator=generator, device=device
     )
 
 
@@ -138,6 +143,7 @@ def dp_merf(
     stream: torch.Generator,
     checkpoint: Checkpoint,
     log: Log,
+    precision: str = "auto",
 ) -> Generator:
     """Releases the records' mean embedding, once, and trains a generator to have the same.
 
@@ -169,13 +175,15 @@ def dp_merf(
     if embedding.sums is None:
         rows = embedding_rows(features, records, config.count_share)
         embedding.sums = sanitizer.release(rows, (num_classes, config.num_features + 1))
-    means = embedding.means(config.count_share, sanitizer.plan.noise_multiplier * sanitizer.plan.max_norm)
+    noise_scale = sanitizer.plan.noise_multiplier * sanitizer.plan.max_norm
+    means = embedding.means(config.count_share, noise_scale).to(stream.device)
     num = -(-config.batch_size // num_classes)
     labels = torch.arange(num_classes, device=stream.device).repeat_interleave(num)
     half = config.num_features // 2
     for step in progress(checkpoint, config.steps, "dp-merf"):
         noise = torch.randn(len(labels), generator.noise_dim, generator=stream, device=stream.device)
-        images = generator(noise, labels)
+        with autocast(stream.device, precision):
+            images = generator(noise, labels).float()
         chosen = torch.randperm(half, generator=stream, device=stream.device)[: (config.step_features or 2 * half) // 2]
         scale = math.sqrt(half / len(chosen))
         embedded = features(images, chosen).unflatten(0, (num_classes, num))

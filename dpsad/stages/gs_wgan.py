@@ -40,16 +40,16 @@ class GsWganConfig:
     """
 
     num_shards: int = 1000
-    shards_per_step: int = 32
-    steps: int = 500
-    batch_size: int = 32
+    shards_per_step: int = 40
+    steps: int = 200
+    batch_size: int = 16
     max_norm: float = 0.5
-    learning_rate: float = 2e-3
-    half_life: float = 50.0
-    warm_steps: int = 10
-    critic_steps: int = 5
+    learning_rate: float = 3e-3
+    half_life: float = 20.0
+    warm_steps: int = 8
+    critic_steps: int = 8
     critic_batch_size: int = 16
-    critic_learning_rate: float = 1e-3
+    critic_learning_rate: float = 2e-3
     penalty: float = 10.0
     critic_channels: int = 8
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -71,9 +71,8 @@ def _chunks(joined: Tensor) -> tuple[Tensor, ...]:
     return joined.split(CHUNK) if len(joined) else ()
 
 
-@torch.no_grad()
 def generated(generator: Generator, labels: Tensor, stream: torch.Generator) -> Tensor:
-    """One image of each label, [num, chan, height, width], from public noise."""
+    """One image of each label, [num, chan, height, width], from public noise; with the graph into the weights."""
     noise = torch.randn(len(labels), generator.noise_dim, generator=stream, device=stream.device)
     return generator(noise, labels)
 
@@ -95,20 +94,21 @@ def train_critics(
         joined: [units] which shards.
         fakes: [num_classes, num, chan, height, width] released images of each class; a record meets one of its own.
         records, shards: on the device of the critics.
-        randomness: secret; which records and images meet. These draws are many as there are shards in `joined`, so
-            they must not come from a stream that somebody knows.
+        randomness: secret; which records and images meet. The more shards in `joined`, the more draws, so they must not
+            come from a stream that somebody knows.
 
     Formal guarantee: each critic becomes a function of its weights before, its own shard, `fakes` and secret draws. A
     shard without records sees `fakes` on both sides.
     """
     counts = (shards.members >= 0).sum(1)
     for part in _chunks(joined):
-        shape = (steps, len(part), batch_size)
 
-        def uniform(shape: tuple[int, int, int] = shape) -> Tensor:
-            return randomness.uniform(shape[0] * shape[1] * shape[2]).float().reshape(shape).to(fakes.device)
+        def uniform(num: int = len(part)) -> Tensor:
+            drawn = randomness.uniform(steps * num * batch_size).float()
+            return drawn.reshape(steps, num, batch_size).to(fakes.device)
 
-        place = (uniform() * counts[part][None, :, None]).long().clamp(max=counts.max() - 1)
+        own = counts[part][None, :, None]
+        place = (uniform() * own).long().minimum(own - 1).clamp(min=0)  # rounding may reach the end
         index = shards.members[part].expand(steps, -1, -1).gather(2, place)
         known = index >= 0
         labels = torch.where(known, records.labels[index], 0)
@@ -177,7 +177,8 @@ def gs_wgan(
     each_class = torch.arange(num_classes, device=device).repeat_interleave(config.critic_batch_size)
 
     def teach_critics(joined: Tensor, steps: int) -> None:
-        fakes = generated(generator, each_class, stream).unflatten(0, (num_classes, -1))
+        with torch.no_grad():
+            fakes = generated(generator, each_class, stream).unflatten(0, (num_classes, -1))
         train_critics(
             critics,
             joined.to(device),
@@ -195,8 +196,7 @@ def gs_wgan(
         joined = poisson_sample(shards.num_shards, sanitizer.plan.sampling_prob, randomness).to(device)
         teach_critics(joined, config.critic_steps)
         labels = torch.randint(num_classes, (config.batch_size,), generator=stream, device=device)
-        noise = torch.randn(config.batch_size, generator.noise_dim, generator=stream, device=device)
-        outputs = generator(noise, labels)
+        outputs = generated(generator, labels, stream)
         released = sanitizer.release(shard_rows(critics, joined, outputs, labels), tuple(outputs.shape))
         optimizer.zero_grad(set_to_none=True)
         outputs.backward(released / config.shards_per_step)
