@@ -1,12 +1,13 @@
 """DP-LDM on 200 digits, with drawn noise as public images: what it releases, what it trains, and what it refuses."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from dpsad import baselining, load_student
+from dpsad import baselining, judging, load_student
 from dpsad.checkpoint import load, save_atomic
 from dpsad.release import Releasable
 
@@ -45,7 +46,9 @@ def words(public, tmp_path):
     return ("--config", "digits", f"run={run}", "public_data.source=npz", f"public_data.path={public}", *TINY)
 
 
-def test_a_release_holds_decoder_and_denoiser_and_samples_as_any_other(command, words, tmp_path):
+def test_a_release_holds_decoder_and_denoiser_and_samples_as_any_other(command, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(judging, "REFERENCE_BATCHES", 5)
+    monkeypatch.setattr(judging, "evaluate_samples", partial(judging.evaluate_samples, epochs=2))
     run = tmp_path / "run"
     code, account = command("account", *words)
     assert code == 0, account
