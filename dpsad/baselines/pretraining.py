@@ -106,10 +106,11 @@ def public_images(config: Config) -> ImageSet:
 
 
 def with_new_classes(pretrained: Denoiser, new: Denoiser) -> Denoiser:
-    """Gives a new denoiser the pretrained weights, all but what embeds a label.
+    """Gives a denoiser of the records' classes the pretrained weights.
 
-    Public classes are not private ones, so the embedding of each label stays as it was first drawn; "no label", which
-    means the same in both, keeps what was learned.
+    Public classes are not private ones. The network has learned to tell its own labels apart, though, so each new class
+    starts at the embedding of a public one, in turn, and "no label" at that of "no label"; records decide what becomes
+    of them.
 
     Args:
         pretrained, new: of the same network and image channels, of any number of classes.
@@ -117,10 +118,10 @@ def with_new_classes(pretrained: Denoiser, new: Denoiser) -> Denoiser:
     Returns:
         `new`.
     """
-    weights, first = pretrained.state_dict(), new.state_dict()
-    for name in (name for name in LABEL_WEIGHTS if name in first):
-        no_label = weights[name][:, -1]
-        weights[name] = first[name].clone()
-        weights[name][:, -1] = no_label
+    weights, shapes = pretrained.state_dict(), {name: weight.shape for name, weight in new.state_dict().items()}
+    for name in (name for name in LABEL_WEIGHTS if name in shapes):
+        no_label, num_classes = weights[name].shape[1] - 1, shapes[name][1] - 1
+        columns = [*(label % no_label for label in range(num_classes)), no_label]
+        weights[name] = weights[name][:, columns]
     new.load_state_dict(weights)
     return new

@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from dpsad import baselining, judging, load_student
+from dpsad.baselines.pretraining import with_new_classes
 from dpsad.checkpoint import load, save_atomic
+from dpsad.diffusion.denoiser import Denoiser
+from dpsad.networks.unet import NetworkConfig, UNet
 from dpsad.release import Releasable
 
 TINY = (
@@ -107,6 +110,18 @@ def test_what_is_frozen_stays_as_public_images_made_it(command, words, tmp_path,
     card = (run / "release" / "README.md").read_text()
     assert (f"Records have changed {fraction:.1%} of its denoiser's parameters" in card) == (fraction < 1)
     assert f"fine_tuned: {fraction}" in (run / "release" / "config.yaml").read_text()
+
+
+def test_each_class_starts_at_a_public_one_in_both_of_its_embeddings(make_denoiser):
+    """Ten classes from three, in turn; "no label" stays itself."""
+    shape = {"attention_levels": (0,), "label_tokens": 2, "channels": 8, "multipliers": (1,)}
+    public = make_denoiser(**shape)
+    new = Denoiser(UNet(NetworkConfig(**shape), image_channels=1, num_classes=10))
+    with_new_classes(public, new)
+    for embedding in ("embed_label", "embed_tokens"):
+        before, after = (getattr(model.network, embedding).weight for model in (public, new))
+        assert torch.equal(after, before[:, [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 3]])
+    assert torch.equal(new.network.down[0][0].attend.project.weight, public.network.down[0][0].attend.project.weight)
 
 
 def test_a_run_starts_from_another_s_public_models(command, words, tmp_path):
