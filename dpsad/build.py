@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from discriminators.convolutional import ConvolutionalCritic
 from dpsad.config import Config, PrivacyConfig
-from dpsad.data.augmentation import AugmentationConfig, augment, variation_size, warp
+from dpsad.data.augmentation import AugmentationConfig, augment, variation_size, vary
 from dpsad.data.records import ImageSet
 from dpsad.data.shards import Shards, split_into_shards
 from dpsad.diffusion import noise_levels
@@ -26,12 +26,15 @@ from dpsad.privacy.calibration import calibrate_noise_multiplier
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.provenance import require_released
 from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.release import Releasable, releasable_denoiser, releasable_started
 from dpsad.stages.distill import Levels, Sanitize
 from dpsad.stages.dp_sgd import Vary, unvaried
 from dpsad.stages.fit import BaselineConfig, RefineConfig
 from dpsad.stages.nominal import nominal_plan, published_noise
 from dpsad.stages.sketch import NamedPlan
 from dpsad.stages.teach import Draw, TeacherConfig
+from students.few_step import FewStepStudent
+from students.from_prototypes import PrototypeStudent, StartedDenoiser
 from students.generator import Generator, GeneratorConfig
 from students.prototypes import Prototypes
 from teachers.base import Teacher
@@ -269,7 +272,7 @@ def record_views(augmentation: AugmentationConfig) -> Vary:
         )
     if not (augmentation.moves or augmentation.flip):
         return unvaried
-    return lambda images, randomness: warp(
+    return lambda images, randomness: vary(
         images, augmentation, randomness.normal((len(images), variation_size(images, augmentation)))
     )
 
@@ -279,6 +282,24 @@ def student_start(config: Config, student: Denoiser, teacher: Denoiser) -> Denoi
     if config.student.start == "teacher":
         student.load_state_dict(teacher.state_dict())
     return student
+
+
+def releasable_student(
+    config: Config,
+    denoiser: Denoiser,
+    image_shape: tuple[int, int, int],
+    class_names: tuple[str, ...],
+    prototypes: Prototypes | None,
+) -> Releasable:
+    """What is handed out of a finished run: its denoiser, and prototypes where samples start from them."""
+    if config.sampler.start == "prototypes":
+        assert prototypes is not None  # the config refuses runs without a sketch
+        model = StartedDenoiser(denoiser, prototypes)
+        student = PrototypeStudent(model, config.sampler, config.augmentation, image_shape, class_names)
+        return releasable_started(student, config.network)
+    use_labels = config.student.use_labels
+    few_step = FewStepStudent(denoiser, config.sampler, image_shape, class_names, use_labels=use_labels)
+    return releasable_denoiser(few_step, config.network)
 
 
 def distillation_levels(config: Config, device: torch.device) -> Levels:

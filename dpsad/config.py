@@ -142,6 +142,14 @@ class Config:
                 f"public_data.pseudo_labels={self.public_data.pseudo_labels}: clusters are found among records only; "
                 "use labelled public images and public_data.pseudo_labels=0"
             )
+        if self.sampler.start == "prototypes":
+            sketched = self.method == DISTILLATION and self.guarantee != "published" and self.teacher.data == "sketch"
+            if not (sketched and self.student.use_labels):
+                raise ValueError(
+                    "sampler.start=prototypes needs a sketch and its classes: method=distillation, guarantee=records "
+                    "or shards, teacher.data=sketch and student.use_labels=true; use sampler.start=noise and a "
+                    "sampler.sigma_max of 20 or more"
+                )
         if self.guarantee == "published":
             return
         where = f"a run with guarantee={self.guarantee}"

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dpsad.config_files import load_config, save_config
+from dpsad.data.augmentation import AugmentationConfig
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.errors import require_choice
 from dpsad.networks.autoencoder import AutoencoderConfig, Decoder
@@ -19,8 +20,10 @@ from dpsad.networks.unet import NetworkConfig, UNet
 from dpsad.stages.generate import generate, labels_to_sample, sample_grid
 from students.base import Student
 from students.few_step import FewStepStudent, SamplerConfig
+from students.from_prototypes import PrototypeStudent, StartedDenoiser
 from students.generator import Generator, GeneratorConfig, GeneratorStudent
 from students.latent import LatentModel, LatentStudent
+from students.prototypes import Prototypes
 
 SAMPLES_PER_CLASS = 10
 
@@ -29,9 +32,11 @@ SAMPLES_PER_CLASS = 10
 class ReleaseConfig:
     """What it takes to build the student again.
 
-    kind: denoiser (few steps of one), latent (few steps of one, then a decoder) or generator (one pass of one).
+    kind: denoiser (few steps of one), prototypes (few steps of one, from varied prototypes on), latent (few steps of
+        one, then a decoder) or generator (one pass of one).
     parameterisation, network, sampler: of a denoiser.
     fine_tuned: share of the denoiser's parameters that records have changed; the others come from public images.
+    num_prototypes, augmentation: how many images begin with, and how they are varied.
     autoencoder: of latents.
     generator: of a generator.
     """
@@ -44,6 +49,8 @@ class ReleaseConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     fine_tuned: float = 1.0
+    num_prototypes: int = 0
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
 
@@ -76,6 +83,20 @@ def releasable_denoiser(student: FewStepStudent, network: NetworkConfig, paramet
         sampler=student.sampler,
     )
     return Releasable(student, student.denoiser, config)
+
+
+def releasable_started(student: PrototypeStudent, network: NetworkConfig) -> Releasable:
+    """A student whose denoiser wraps a `UNet` of shape `network`, and whose images begin as prototypes."""
+    config = ReleaseConfig(
+        kind="prototypes",
+        image_shape=student.image_shape,
+        class_names=student.class_names,
+        network=network,
+        sampler=student.sampler,
+        num_prototypes=len(student.model.prototypes().labels),
+        augmentation=student.augmentation,
+    )
+    return Releasable(student, student.model, config)
 
 
 def releasable_latent(
@@ -168,6 +189,16 @@ def _new_denoiser(config: ReleaseConfig) -> Releasable:
     return Releasable(student, denoiser, config)
 
 
+def _new_started(config: ReleaseConfig) -> Releasable:
+    chan, height, width = config.image_shape
+    num, shape = config.num_prototypes, (chan, height, width)
+    empty = Prototypes(torch.empty(num, *shape), torch.empty(num, dtype=torch.int64), torch.empty(num), 0.0)
+    network = UNet(config.network, image_channels=chan, num_classes=len(config.class_names))
+    model = StartedDenoiser(Denoiser(network, parameterisation=config.parameterisation), empty)
+    student = PrototypeStudent(model, config.sampler, config.augmentation, shape, config.class_names)
+    return Releasable(student, model, config)
+
+
 def _new_latent(config: ReleaseConfig) -> Releasable:
     chan, height, width = config.image_shape
     decoder = Decoder(config.autoencoder, (chan, height, width))
@@ -196,6 +227,9 @@ class Kind:
 
 KINDS = {
     "denoiser": Kind(_new_denoiser, lambda config: f"{config.sampler.steps} denoising steps"),
+    "prototypes": Kind(
+        _new_started, lambda config: f"{config.sampler.steps} denoising steps from prototypes on"
+    ),
     "latent": Kind(_new_latent, lambda config: f"{config.sampler.steps} denoising steps in a decoder's latents"),
     "generator": Kind(_new_generator, lambda config: "one pass of a generator"),
 }

@@ -12,13 +12,12 @@ from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.provenance import Provenance
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.statement import formal_statement, nominal_statement
-from dpsad.release import export_release, releasable_denoiser
+from dpsad.release import export_release
 from dpsad.runs import Log, open_run
 from dpsad.sketching import Say, Sketched, Subject, load_records, require_distillation, run_sketch
 from dpsad.stages.distill import distill
 from dpsad.stages.nominal import reasons
 from dpsad.stages.teach import teach
-from students.few_step import FewStepStudent
 from teachers.denoiser import DenoiserTeacher
 
 STUDENT_KEYS = ("student", "discriminator", "published", "refine")
@@ -132,13 +131,14 @@ def run_distill(config: Config, say: Say) -> None:
             randomness=randomness,
             say=say,
         )
-    few_step = FewStepStudent(student, config.sampler, subject.image_shape, subject.class_names, use_labels=use_labels)
+    prototypes = sketched.prototypes if sketched is not None else None
+    made = build.releasable_student(config, student, subject.image_shape, subject.class_names, prototypes)
     public_size = config.privacy.num_records == 0 and records is not None
     if nominal is not None:
         statement = nominal_statement(nominal, config.privacy.epsilon, config.privacy.delta, reasons(config.published))
     else:
         statement = formal_statement(ledger, guarantee=config.guarantee, size_is_public=public_size)
-    export_release(run.release, releasable_denoiser(few_step, config.network), {**statement, "method": config.method})
+    export_release(run.release, made, {**statement, "method": config.method})
     say(f"release: {run.release}")
 
 

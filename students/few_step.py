@@ -15,6 +15,7 @@ from students.seeds import Normal, images_of_seeds
 class SamplerConfig:
     """How images are made.
 
+    start: noise, or prototypes: varied prototypes of the sketch, noised to sigma_max, which may then be about 1.
     method: heun (two evaluations of the network a step, the last one) or ddim (one).
     steps: denoising steps; students take 1 to 8.
     sigma_min, sigma_max: last and first noise level.
@@ -22,6 +23,7 @@ class SamplerConfig:
     guidance: how far predictions are pushed towards the label; needs teacher.label_dropout > 0.
     """
 
+    start: str = "noise"
     method: str = "heun"
     steps: int = 6
     sigma_min: float = 0.05
@@ -30,6 +32,7 @@ class SamplerConfig:
     guidance: float = 0.0
 
     def __post_init__(self) -> None:
+        require_choice("sampler.start", self.start, ("noise", "prototypes"))
         require_choice("sampler.method", self.method, ("heun", "ddim"))
         for key in ("steps", "sigma_min"):
             require_positive(f"sampler.{key}", getattr(self, key))
@@ -80,8 +83,12 @@ class FewStepStudent:
             progress=progress,
         )
 
-    def make(self, labels: Tensor, normal: Normal) -> Tensor:
-        """A batch of labels and their noise -> [batch, *image_shape], not clamped."""
+    def make(self, labels: Tensor, normal: Normal, start: Tensor | None = None) -> Tensor:
+        """A batch of labels and their noise -> [batch, *image_shape], not clamped.
+
+        Args:
+            start: [batch, *image_shape] clean images to begin with, under noise; None begins with noise alone.
+        """
         config = self.sampler
         sigmas = sampling_levels(config.steps, sigma_min=config.sigma_min, sigma_max=config.sigma_max).to(labels.device)
         denoise = guided(self.denoiser, scale=config.guidance, no_label=len(self.class_names))
@@ -89,7 +96,7 @@ class FewStepStudent:
         def fresh_noise() -> Tensor:
             return normal(self.image_shape)
 
-        x = fresh_noise() * sigmas[0]
+        x = fresh_noise() * sigmas[0] + (0 if start is None else start)
         if config.method == "ddim":
             return sample_ddim(denoise, x, sigmas, labels, churn=config.churn, fresh_noise=fresh_noise)
         churn = Churn(amount=config.churn) if config.churn > 0 else None

@@ -35,11 +35,22 @@ class Prototypes:
         Returns:
             [batch, chan, height, width] in [-1, 1].
         """
-        return augment(self.images[self.choose(labels, generator)], augmentation, generator=generator).clamp(-1, 1)
+        uniform = torch.rand(len(labels), generator=generator, device=generator.device)
+        return augment(self.images[self.choose(labels, uniform)], augmentation, generator=generator).clamp(-1, 1)
 
-    def choose(self, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """[batch] classes -> [batch] which prototype, in proportion to the released counts."""
-        return torch.multinomial(self._weights()[labels], 1, generator=generator).flatten()
+    def choose(self, labels: Tensor, uniform: Tensor) -> Tensor:
+        """Which prototype each image is of, in proportion to the released counts.
+
+        Args:
+            labels: [batch] classes.
+            uniform: [batch] uniform numbers in [0, 1).
+
+        Returns:
+            [batch] index into the prototypes.
+        """
+        rising = self._weights().double().cumsum(1)[labels]
+        place = torch.searchsorted(rising, uniform[:, None].double() * rising[:, -1:], right=True)
+        return place.flatten().clamp(max=len(self.images) - 1)
 
     def _weights(self) -> Tensor:
         """[classes, num] how often each prototype is drawn for a class; classes without any large one draw all."""

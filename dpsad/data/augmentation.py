@@ -65,25 +65,36 @@ def augment(images: Tensor, config: AugmentationConfig, *, generator: torch.Gene
     Returns:
         The shape, dtype and device of `images`; `images` itself where `config` turns everything off.
     """
-    if len(images) and (config.moves or config.flip):
-        size = variation_size(images, config)
-        images = warp(images, config, torch.randn(len(images), size, generator=generator, device=images.device))
-    if len(images) and (config.sharpness or config.gamma or config.contrast or config.noise):
+    if not len(images):
+        return images
+    normals = torch.randn(len(images), variation_size(images, config), generator=generator, device=images.device)
+    images = vary(images, config, normals)
+    if config.noise:
+        white = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
+        images = (images + config.noise * white).clamp(-1, 1)
+    return images
+
+
+def vary(images: Tensor, config: AugmentationConfig, normals: Tensor) -> Tensor:
+    """All of `augment` but white noise, each image as its own numbers say.
+
+    Args:
+        images: [num, chan, height, width] floats in [-1, 1], on any device.
+        normals: [num, variation_size] standard normal.
+    """
+    if config.moves or config.flip:
+        images = warp(images, config, normals[:, :-3])
+    if config.sharpness or config.gamma or config.contrast:
         images = vary_values(
-            images,
-            sharpness=config.sharpness,
-            gamma=config.gamma,
-            contrast=config.contrast,
-            noise=config.noise,
-            generator=generator,
+            images, normals[:, -3:], sharpness=config.sharpness, gamma=config.gamma, contrast=config.contrast
         )
     return images
 
 
 def variation_size(images: Tensor, config: AugmentationConfig) -> int:
-    """How many normal numbers `warp` needs for an image."""
+    """How many normal numbers `vary` needs for an image: those of `warp`, then three for pixel values."""
     down, across = _filters(images, config)
-    return 6 + (2 * down.shape[1] * across.shape[1] if config.elastic else 0)
+    return 9 + (2 * down.shape[1] * across.shape[1] if config.elastic else 0)
 
 
 def warp(images: Tensor, config: AugmentationConfig, normals: Tensor) -> Tensor:
@@ -91,7 +102,7 @@ def warp(images: Tensor, config: AugmentationConfig, normals: Tensor) -> Tensor:
 
     Args:
         images: [num, chan, height, width] floats, on any device.
-        normals: [num, variation_size] standard normal.
+        normals: [num, variation_size - 3] standard normal.
 
     Returns:
         Like `images`, each image within its own range; points outside an image take the value of its border.

@@ -49,7 +49,8 @@ def consult(
     images = start.images
     num_classes, size = int(start.labels.max()) + 1, images[0].numel()
     labels = torch.arange(num_classes, device=images.device).repeat_interleave(config.queries)
-    outputs = start.images[start.choose(labels, generator)]
+    uniform = torch.rand(len(labels), generator=generator, device=images.device)
+    outputs = start.images[start.choose(labels, uniform)]
     x = outputs + config.levels[0] * torch.randn(outputs.shape, generator=generator, device=images.device)
     bound = config.max_pull * math.sqrt(size)
     min_count = config.num_shards * config.sampling_prob / 2  # nearly all shards that are asked have an answer

@@ -91,6 +91,31 @@ def test_the_released_student_loads_without_the_run(finished, tmp_path):
     assert images.abs().max() <= 1
 
 
+def test_a_student_that_starts_from_prototypes_is_released_with_them(finished, command, tiny, tmp_path):
+    run = tmp_path / "run"
+    start = ("sampler.start=prototypes", "sampler.sigma_max=1", f"teacher.path={finished / 'private' / 'teacher.pt'}")
+    code, printed = command("distill", "--config", "digits", f"run={run}", *tiny, *start)
+    assert code == 0, printed
+    shared = shutil.copytree(run / "release", tmp_path / "elsewhere")
+    labels, seeds = torch.tensor([3, 7]), [5, 6]
+    images = load_student(run).sample(labels, seeds)
+    assert torch.equal(load_student(shared).sample(labels, seeds), images)
+    assert "denoising steps from prototypes on" in (shared / "README.md").read_text()
+    released = load_student(shared).model.prototypes()
+    sketch = load(finished / "private" / "sketch.pt")["prototypes"]
+    assert torch.equal(released.images, sketch["images"])
+    assert torch.equal(released.counts, sketch["counts"])
+    assert command("sample", shared, "--num", 10, "--out", tmp_path / "samples.npz")[0] == 0
+
+
+@pytest.mark.parametrize("words", [("guarantee=published",), ("teacher.data=public",), ("student.use_labels=false",)])
+def test_only_a_student_with_a_sketch_can_start_from_it(command, tiny, tmp_path, words):
+    run = tmp_path / "run"
+    code, printed = command("teach", "--config", "digits", f"run={run}", *tiny, *words, "sampler.start=prototypes")
+    assert (code, "sampler.start=prototypes needs a sketch" in printed) == (2, True), printed
+    assert not run.exists()
+
+
 def test_finished_stages_are_not_done_again(finished, command):
     before = (finished / "release" / "student.safetensors").read_bytes()
     for verb in ("sketch", "teach", "distill"):

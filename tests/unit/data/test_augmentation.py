@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from dpsad import build
-from dpsad.data.augmentation import AugmentationConfig, affine_maps, augment, smooth_fields
+from dpsad.data.augmentation import AugmentationConfig, affine_maps, augment, smooth_fields, variation_size, vary
 from students.prototypes import Prototypes
 
 EVERYTHING = AugmentationConfig(rotation=20, scale=0.2, shear=15, shift=0.1, elastic=1.5, flip=True)
@@ -54,7 +54,8 @@ def test_affine_part_agrees_with_a_loop_over_pixels(height, width):
     config = AugmentationConfig(rotation=40, scale=0.5, shear=25, shift=0.2)
     images = noise_images(6, 1, height, width)
     warped = augment(images, config, generator=seeded(5))
-    draws = (2 * torch.special.ndtr(torch.randn(6, 6, generator=seeded(5))) - 1).double().tolist()
+    normals = torch.randn(6, variation_size(images, config), generator=seeded(5))[:, :6]
+    draws = (2 * torch.special.ndtr(normals) - 1).double().tolist()
     pairs = zip(images[:, 0].double().numpy(), draws, strict=True)
     expected = np.stack([slow_affine(image, config, draw) for image, draw in pairs])
     np.testing.assert_allclose(warped[:, 0].numpy(), expected, atol=2e-5)
@@ -197,16 +198,17 @@ def test_pixel_values_vary_within_range_and_by_image(key):
 
 
 def test_pixel_values_follow_their_formulas():
-    """Against the formulas written out with the same draws."""
+    """Against the formulas written out with the same numbers."""
     images = noise_images(4) * 0.3
-    n = torch.randn(4, 1, 1, 1, generator=seeded(2))
+    normals = torch.randn(4, variation_size(images, AugmentationConfig()), generator=seeded(2))
+    for_gamma, for_contrast = normals[:, -2:, None, None, None].unbind(1)
     black_up = (images + 1) / 2
-    gamma = augment(images, AugmentationConfig(gamma=0.4), generator=seeded(2))
-    torch.testing.assert_close(gamma, 2 * black_up ** torch.exp(0.4 * n) - 1)
-    contrast = augment(images, AugmentationConfig(contrast=0.2), generator=seeded(2))
-    torch.testing.assert_close(contrast, (2 * black_up * torch.exp(0.2 * n) - 1).clamp(-1, 1))
-    noise = augment(images, AugmentationConfig(noise=0.1), generator=seeded(2))
-    torch.testing.assert_close(noise, images + 0.1 * torch.randn(images.shape, generator=seeded(2)))
+    gamma = vary(images, AugmentationConfig(gamma=0.4), normals)
+    torch.testing.assert_close(gamma, 2 * black_up ** torch.exp(0.4 * for_gamma) - 1)
+    contrast = vary(images, AugmentationConfig(contrast=0.2), normals)
+    torch.testing.assert_close(contrast, (2 * black_up * torch.exp(0.2 * for_contrast) - 1).clamp(-1, 1))
+    noise = augment(images, AugmentationConfig(noise=0.1), generator=seeded(2)) - images
+    assert noise.square().mean().sqrt().item() == pytest.approx(0.1, rel=0.2)
     flat = torch.full((2, 1, 5, 5), 0.25)
     torch.testing.assert_close(augment(flat, AugmentationConfig(sharpness=3.0), generator=seeded(2)), flat)
     edge = torch.zeros(1, 1, 1, 6)

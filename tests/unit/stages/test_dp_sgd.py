@@ -5,7 +5,7 @@ import torch
 
 from dpsad import build
 from dpsad.checkpoint import Checkpoint
-from dpsad.data.augmentation import AugmentationConfig, variation_size, warp
+from dpsad.data.augmentation import AugmentationConfig, variation_size, vary
 from dpsad.data.records import ImageSet
 from dpsad.diffusion.denoiser import denoising_loss
 from dpsad.diffusion.noise_levels import linear_schedule_levels
@@ -65,8 +65,7 @@ def test_a_row_is_the_gradient_of_the_mean_loss_over_its_views(make_denoiser, ge
     """A loop over records and draws, each with its own view, noise level and noise; one backward pass each."""
     augmentation = AugmentationConfig(flip=True, shift=0.2, rotation=30.0)
     denoiser, images, labels = make_denoiser(), torch.randn(2, 1, 6, 6, generator=generator), torch.tensor([2, 0])
-    vary = build.record_views(augmentation)
-    rows = torch.cat(rows_of(denoiser, vary=vary)(images, labels).parts, dim=1)
+    rows = torch.cat(rows_of(denoiser, vary=build.record_views(augmentation))(images, labels).parts, dim=1)
     randomness = PrivateRandomness(seed=0)
     randomness.uniform(2)
     normals = randomness.normal((6, variation_size(images, augmentation))).reshape(3, 2, -1)
@@ -75,7 +74,7 @@ def test_a_row_is_the_gradient_of_the_mean_loss_over_its_views(make_denoiser, ge
     for index in range(2):
         expected = torch.zeros_like(rows[0])
         for draw in range(3):
-            view = warp(images[[index]], augmentation, normals[draw, [index]])
+            view = vary(images[[index]], augmentation, normals[draw, [index]])
             views.append(view)
             loss = denoising_loss(denoiser, view, sigma[draw, [index]], noise[draw, [index]], labels[[index]])
             gradients = torch.autograd.grad(loss.sum(), trainable_parameters(denoiser))
