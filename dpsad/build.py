@@ -208,14 +208,14 @@ def lognormal_of(settings: TeacherConfig | RefineConfig | BaselineConfig) -> noi
 
 
 def baseline_levels(settings: BaselineConfig) -> noise_levels.Levels:
-    """Which noise levels a baseline is trained on: its parameterisation's own, which edm lets one move."""
+    """The noise levels of a baseline's parameterisation, which edm lets one move."""
     if settings.parameterisation == "edm":
         return lognormal_of(settings)
     return PARAMETERISATIONS[settings.parameterisation].levels
 
 
 def timestep_levels(settings: BaselineConfig) -> noise_levels.Levels:
-    """Which noise levels records fine-tune a denoiser at: those of the timesteps that `timesteps` favours."""
+    """Which noise levels a baseline meets records at: those of `timesteps`, else its parameterisation's."""
     bounds, weights = settings.timesteps, settings.timestep_weights
     if not bounds:
         return baseline_levels(settings)

@@ -38,7 +38,7 @@ def train(opened: Opened) -> Releasable:
             "baseline",
             parameterisation=settings.parameterisation,
         ),
-        levels=build.baseline_levels(settings),
+        levels=build.timestep_levels(settings),
         label_dropout=settings.label_dropout,
         records=records,
         ledger=opened.ledger,

@@ -80,10 +80,11 @@ def _require_other_images(public: DataConfig, private: DataConfig) -> None:
 
 
 def with_new_classes(pretrained: Denoiser, new: Denoiser) -> Denoiser:
-    """Gives a new denoiser the pretrained weights, all but what embeds a label.
+    """Gives a denoiser of the records' classes the pretrained weights.
 
-    Public classes are not private ones, so the embedding of each label stays as it was first drawn; "no label", which
-    means the same in both, keeps what was learned.
+    Public classes are not private ones. The network has learned to tell its own labels apart, though, so each new class
+    starts at the embedding of a public one, in turn, and "no label" at that of "no label"; records decide what becomes
+    of them.
 
     Args:
         pretrained, new: of the same network and image channels, of any number of classes.
@@ -91,7 +92,8 @@ def with_new_classes(pretrained: Denoiser, new: Denoiser) -> Denoiser:
     Returns:
         `new`.
     """
-    weights, embedding = pretrained.state_dict(), new.state_dict()[LABEL_WEIGHT].clone()
-    embedding[:, -1] = weights[LABEL_WEIGHT][:, -1]
-    new.load_state_dict({**weights, LABEL_WEIGHT: embedding})
+    weights, num_classes = pretrained.state_dict(), new.state_dict()[LABEL_WEIGHT].shape[1] - 1
+    no_label = weights[LABEL_WEIGHT].shape[1] - 1
+    columns = [*(label % no_label for label in range(num_classes)), no_label]
+    new.load_state_dict({**weights, LABEL_WEIGHT: weights[LABEL_WEIGHT][:, columns]})
     return new

@@ -61,9 +61,9 @@ class BaselineConfig:
     label_dropout: fraction of records trained without their label, for guidance.
     parameterisation: what the network predicts: edm, v, vp or ve, each with its own noise levels and loss weight.
     sigma_mean, sigma_std: of the logarithm of noise levels; edm only.
-    timesteps, timestep_weights: dp-diffusion only. Records meet timesteps of a DDPM chain, drawn from adjoining ranges:
-        [0, 30, 600, 1000] and [0.1, 0.8, 0.1] are three, of those probabilities, in a chain of 1,000 with the linear
-        schedule. Without, the noise levels are those of the pretraining.
+    timesteps, timestep_weights: records meet timesteps of a DDPM chain, drawn from adjoining ranges: [0, 30, 600, 1000]
+        and [0.1, 0.8, 0.1] are three, of those probabilities, in a chain of 1,000 with the linear schedule. Empty, the
+        noise levels are the parameterisation's.
     chunk_size: records whose rows are held at once; times draws, the images that pass the network together.
     """
 

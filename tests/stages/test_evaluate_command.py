@@ -48,6 +48,16 @@ def test_everything_asked_for_is_written_and_only_to_private(evaluate, finished)
     assert not {"evaluation.json", "memorisation.json"} & {path.name for path in run.iterdir()}
 
 
+def test_classifiers_may_learn_from_more_samples_than_there_are_records(evaluate):
+    code, printed, run = evaluate("--num", "260", "--ensemble", "2")
+    assert code == 0, printed
+    result = result_in(run)
+    assert (result["student"]["num_images"], result["real"]["num_images"]) == (260, 200)
+    outcome = result["student"]["classifiers"]["logistic"]
+    assert len(outcome["member_accuracies"]) == 2
+    assert outcome["synthetic_accuracy"] * 52 == pytest.approx(round(outcome["synthetic_accuracy"] * 52)), "26 held out"
+
+
 def test_the_summary_shows_the_worst_class(evaluate):
     code, printed, run = evaluate("--no-compare")
     assert code == 0, printed
