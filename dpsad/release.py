@@ -227,9 +227,7 @@ class Kind:
 
 KINDS = {
     "denoiser": Kind(_new_denoiser, lambda config: f"{config.sampler.steps} denoising steps"),
-    "prototypes": Kind(
-        _new_started, lambda config: f"{config.sampler.steps} denoising steps from prototypes on"
-    ),
+    "prototypes": Kind(_new_started, lambda config: f"{config.sampler.steps} denoising steps from prototypes on"),
     "latent": Kind(_new_latent, lambda config: f"{config.sampler.steps} denoising steps in a decoder's latents"),
     "generator": Kind(_new_generator, lambda config: "one pass of a generator"),
 }

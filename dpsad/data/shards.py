@@ -70,3 +70,8 @@ def shard_of(record_id: str, num_shards: int, *, key: bytes) -> int:
     """
     digest = hashlib.blake2b(record_id.encode(), digest_size=8, key=key).digest()
     return int.from_bytes(digest, "big") % num_shards
+
+
+def in_chunks(joined: Tensor, size: int) -> tuple[Tensor, ...]:
+    """Shards that work at once, `size` at most; none where nobody takes part, where `split` gives one empty chunk."""
+    return joined.split(max(1, size)) if len(joined) else ()

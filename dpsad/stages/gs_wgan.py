@@ -9,7 +9,7 @@ from torch import Tensor
 from discriminators.shard_wasserstein import ShardWassersteinCritics
 from dpsad.checkpoint import Checkpoint, progress
 from dpsad.data.records import ImageSet
-from dpsad.data.shards import Shards
+from dpsad.data.shards import Shards, in_chunks
 from dpsad.diffusion.ema import ExponentialMovingAverage
 from dpsad.errors import require_positive
 from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
@@ -66,11 +66,6 @@ class GsWganConfig:
             )
 
 
-def _chunks(joined: Tensor) -> tuple[Tensor, ...]:
-    """Shards that work at once; none where nobody takes part, where `split` would give one empty chunk."""
-    return joined.split(CHUNK) if len(joined) else ()
-
-
 def generated(generator: Generator, labels: Tensor, stream: torch.Generator) -> Tensor:
     """One image of each label, [num, chan, height, width], from public noise; with the graph into the weights."""
     noise = torch.randn(len(labels), generator.noise_dim, generator=stream, device=stream.device)
@@ -101,7 +96,7 @@ def train_critics(
     shard without records sees `fakes` on both sides.
     """
     counts = (shards.members >= 0).sum(1)
-    for part in _chunks(joined):
+    for part in in_chunks(joined, CHUNK):
 
         def uniform(num: int = len(part)) -> Tensor:
             drawn = randomness.uniform(steps * num * batch_size).float()
@@ -129,7 +124,7 @@ def shard_rows(critics: ShardWassersteinCritics, joined: Tensor, outputs: Tensor
     Returns:
         Chunks of dense rows [units, batch, chan, height, width], not clipped; one joint norm each.
     """
-    for part in _chunks(joined):
+    for part in in_chunks(joined, CHUNK):
         yield critics.directions(part, outputs, labels)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from discriminators.shard_critics import ShardCritics
-from dpsad.data.shards import Shards
+from dpsad.data.shards import Shards, in_chunks
 from dpsad.privacy.rows import BlockRows, clip_rows, clip_scale
 from students.base import Proposal
 from teachers.base import Teacher
@@ -57,7 +57,7 @@ def shard_pulls(
     """
     num_classes = int(proposal.labels.max()) + 1
     own = proposal.outputs.unflatten(0, (num_classes, -1))
-    for part in joined.split(max(1, CHUNK * shards.num_shards // max(1, len(images)))):
+    for part in in_chunks(joined, CHUNK * shards.num_shards // max(1, len(images))):
         members = shards.members[part]
         unit, place = (members >= 0).nonzero(as_tuple=True)
         index = members[unit, place]
@@ -94,7 +94,7 @@ def teacher_pulls(
         one shard and the proposal.
     """
     outputs = proposal.outputs
-    for part in joined.split(max(1, CHUNK // len(outputs))):
+    for part in in_chunks(joined, CHUNK // len(outputs)):
         answers = teachers.denoise(proposal.inputs, proposal.sigma, proposal.labels, part)
         rows = torch.empty(len(part), len(outputs), outputs[0].numel() + 1, device=outputs.device)
         pulls, answered = rows[..., :-1], rows[..., -1]

@@ -142,3 +142,11 @@ def test_trained_teachers_answer_each_from_its_own_network(make_denoiser, pertur
         torch.testing.assert_close(answer, Denoiser(network)(x, sigma, labels))
     some = teachers.denoise(x, sigma, labels, torch.tensor([2, 1]))
     torch.testing.assert_close(some, answers[[2, 1]])
+
+
+def test_a_round_that_no_shard_joins_has_no_rows(records, proposal):
+    """Poisson sampling may draw nobody; what is released then is noise."""
+    shards, nobody = split_into_shards(records.ids, K, key=b"test"), torch.empty(0, dtype=torch.int64)
+    teachers = ClosedFormTeachers(records.images, records.labels, shards)
+    assert not list(teacher_pulls(teachers, None, nobody, proposal, 1.0, COUNT_SHARE))
+    assert not list(shard_pulls(records.images, records.labels, shards, nobody, proposal, 1.0, COUNT_SHARE))
