@@ -26,15 +26,14 @@ from dpsad.privacy.calibration import calibrate_noise_multiplier
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.provenance import require_released
 from dpsad.privacy.randomness import PrivateRandomness
-from dpsad.release import Releasable, releasable_denoiser, releasable_started
+from dpsad.release import Releasable, ReleaseConfig
 from dpsad.stages.distill import Levels, Sanitize
 from dpsad.stages.dp_sgd import Vary, unvaried
 from dpsad.stages.fit import BaselineConfig, RefineConfig
 from dpsad.stages.nominal import nominal_plan, published_noise
 from dpsad.stages.sketch import NamedPlan
 from dpsad.stages.teach import Draw, TeacherConfig
-from students.few_step import FewStepStudent
-from students.from_prototypes import PrototypeStudent, StartedDenoiser
+from students.from_prototypes import StartedDenoiser
 from students.generator import Generator, GeneratorConfig
 from students.prototypes import Prototypes
 from teachers.base import Teacher
@@ -292,14 +291,19 @@ def releasable_student(
     prototypes: Prototypes | None,
 ) -> Releasable:
     """What is handed out of a finished run: its denoiser, and prototypes where samples start from them."""
-    if config.sampler.start == "prototypes":
-        assert prototypes is not None  # the config refuses runs without a sketch
-        model = StartedDenoiser(denoiser, prototypes)
-        student = PrototypeStudent(model, config.sampler, config.augmentation, image_shape, class_names)
-        return releasable_started(student, config.network)
-    use_labels = config.student.use_labels
-    few_step = FewStepStudent(denoiser, config.sampler, image_shape, class_names, use_labels=use_labels)
-    return releasable_denoiser(few_step, config.network)
+    release = ReleaseConfig(
+        image_shape=image_shape,
+        class_names=class_names,
+        use_labels=config.student.use_labels,
+        network=config.network,
+        sampler=config.sampler,
+    )
+    if config.sampler.start == "noise":
+        return Releasable(denoiser, release)
+    assert prototypes is not None  # the config refuses runs without a sketch
+    num = len(prototypes.labels)
+    started = replace(release, kind="prototypes", num_prototypes=num, augmentation=config.augmentation)
+    return Releasable(StartedDenoiser(denoiser, prototypes), started)
 
 
 def distillation_levels(config: Config, device: torch.device) -> Levels:

@@ -19,10 +19,10 @@ from dpsad.networks.autoencoder import AutoencoderConfig, Decoder
 from dpsad.networks.unet import NetworkConfig, UNet
 from dpsad.stages.generate import generate, labels_to_sample, sample_grid
 from students.base import Student
-from students.few_step import FewStepStudent, SamplerConfig
-from students.from_prototypes import PrototypeStudent, StartedDenoiser
-from students.generator import Generator, GeneratorConfig, GeneratorStudent
-from students.latent import LatentModel, LatentStudent
+from students.few_step import SamplerConfig, few_step_student
+from students.from_prototypes import StartedDenoiser, prototype_student
+from students.generator import Generator, GeneratorConfig, generator_student
+from students.latent import LatentModel, latent_student
 from students.prototypes import Prototypes
 
 SAMPLES_PER_CLASS = 10
@@ -60,73 +60,17 @@ class ReleaseConfig:
 
 @dataclass(frozen=True)
 class Releasable:
-    """A student, and all that a release must hold to build it again.
+    """A trained model, and how to make images with it.
 
-    student: makes the samples.
     model: whose weights are released; provenance released.
-    config: how to build student and model.
+    config: how to build it again.
     """
 
-    student: Student
     model: nn.Module
     config: ReleaseConfig
 
-
-def releasable_denoiser(student: FewStepStudent, network: NetworkConfig, parameterisation: str = "edm") -> Releasable:
-    """A student whose denoiser wraps a `UNet` of shape `network`."""
-    config = ReleaseConfig(
-        image_shape=student.image_shape,
-        class_names=student.class_names,
-        use_labels=student.use_labels,
-        parameterisation=parameterisation,
-        network=network,
-        sampler=student.sampler,
-    )
-    return Releasable(student, student.denoiser, config)
-
-
-def releasable_started(student: PrototypeStudent, network: NetworkConfig) -> Releasable:
-    """A student whose denoiser wraps a `UNet` of shape `network`, and whose images begin as prototypes."""
-    config = ReleaseConfig(
-        kind="prototypes",
-        image_shape=student.image_shape,
-        class_names=student.class_names,
-        network=network,
-        sampler=student.sampler,
-        num_prototypes=len(student.model.prototypes().labels),
-        augmentation=student.augmentation,
-    )
-    return Releasable(student, student.model, config)
-
-
-def releasable_latent(
-    student: LatentStudent,
-    network: NetworkConfig,
-    autoencoder: AutoencoderConfig,
-    *,
-    parameterisation: str = "edm",
-    fine_tuned: float = 1.0,
-) -> Releasable:
-    """A student whose denoiser wraps a `UNet` of shape `network`, and whose decoder has the shape `autoencoder`."""
-    config = ReleaseConfig(
-        kind="latent",
-        image_shape=student.image_shape,
-        class_names=student.class_names,
-        parameterisation=parameterisation,
-        network=network,
-        sampler=student.sampler,
-        fine_tuned=fine_tuned,
-        autoencoder=autoencoder,
-    )
-    return Releasable(student, student.model, config)
-
-
-def releasable_generator(student: GeneratorStudent, generator: GeneratorConfig) -> Releasable:
-    """A student whose generator has the shape `generator`."""
-    config = ReleaseConfig(
-        kind="generator", image_shape=student.image_shape, class_names=student.class_names, generator=generator
-    )
-    return Releasable(student, student.generator, config)
+    def student(self) -> Student:
+        return KINDS[self.config.kind].student(self.config, self.model)
 
 
 def export_release(release: Path, made: Releasable, statement: dict) -> None:
@@ -140,7 +84,7 @@ def export_release(release: Path, made: Releasable, statement: dict) -> None:
     Formal guarantee: the folder holds the student's weights, samples of it and public numbers; it is as private as
     `statement` says, and reads nothing else.
     """
-    student = made.student
+    student = made.student()
     draft = release.with_name(f".{release.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
@@ -173,63 +117,84 @@ def load_student(folder: str | Path, *, device: torch.device | str = "cpu") -> S
                 f"{folder} is no release: it has no {name}; pass a run folder after `dpsad distill` or baseline"
             )
     config = load_config(ReleaseConfig, base=folder / "config.yaml", overrides=())
-    made = KINDS[config.kind].build(config)
+    made = Releasable(KINDS[config.kind].new_model(config), config)
     made.model.load_state_dict(load_file(folder / "student.safetensors"))
     made.model.to(torch.device(device))
-    return made.student
+    return made.student()
 
 
-def _new_denoiser(config: ReleaseConfig) -> Releasable:
+def _shape(config: ReleaseConfig) -> tuple[int, int, int]:
     chan, height, width = config.image_shape
-    num_classes, use_labels = len(config.class_names), config.use_labels
-    network = UNet(config.network, image_channels=chan, num_classes=num_classes, use_labels=use_labels)
-    denoiser = Denoiser(network, parameterisation=config.parameterisation)
-    shape = (chan, height, width)
-    student = FewStepStudent(denoiser, config.sampler, shape, config.class_names, use_labels=use_labels)
-    return Releasable(student, denoiser, config)
+    return chan, height, width
 
 
-def _new_started(config: ReleaseConfig) -> Releasable:
-    chan, height, width = config.image_shape
-    num, shape = config.num_prototypes, (chan, height, width)
+def _new_denoiser(config: ReleaseConfig, image_channels: int | None = None) -> Denoiser:
+    network = UNet(
+        config.network,
+        image_channels=image_channels or _shape(config)[0],
+        num_classes=len(config.class_names),
+        use_labels=config.use_labels,
+    )
+    return Denoiser(network, parameterisation=config.parameterisation)
+
+
+def _new_started(config: ReleaseConfig) -> StartedDenoiser:
+    num, shape = config.num_prototypes, _shape(config)
     empty = Prototypes(torch.empty(num, *shape), torch.empty(num, dtype=torch.int64), torch.empty(num), 0.0)
-    network = UNet(config.network, image_channels=chan, num_classes=len(config.class_names))
-    model = StartedDenoiser(Denoiser(network, parameterisation=config.parameterisation), empty)
-    student = PrototypeStudent(model, config.sampler, config.augmentation, shape, config.class_names)
-    return Releasable(student, model, config)
+    return StartedDenoiser(_new_denoiser(config), empty)
 
 
-def _new_latent(config: ReleaseConfig) -> Releasable:
-    chan, height, width = config.image_shape
-    decoder = Decoder(config.autoencoder, (chan, height, width))
-    network = UNet(config.network, image_channels=decoder.latent_shape[0], num_classes=len(config.class_names))
-    model = LatentModel(Denoiser(network, parameterisation=config.parameterisation), decoder)
-    return Releasable(LatentStudent(model, config.sampler, (chan, height, width), config.class_names), model, config)
+def _new_latent(config: ReleaseConfig) -> LatentModel:
+    decoder = Decoder(config.autoencoder, _shape(config))
+    return LatentModel(_new_denoiser(config, decoder.latent_shape[0]), decoder)
 
 
-def _new_generator(config: ReleaseConfig) -> Releasable:
-    chan, height, width = config.image_shape
-    generator = Generator(config.generator, image_shape=(chan, height, width), num_classes=len(config.class_names))
-    return Releasable(GeneratorStudent(generator, (chan, height, width), config.class_names), generator, config)
+def _new_generator(config: ReleaseConfig) -> Generator:
+    return Generator(config.generator, image_shape=_shape(config), num_classes=len(config.class_names))
+
+
+def _few_step(config: ReleaseConfig, model: nn.Module) -> Student:
+    return few_step_student(model, config.sampler, _shape(config), config.class_names, use_labels=config.use_labels)
+
+
+def _started(config: ReleaseConfig, model: nn.Module) -> Student:
+    assert isinstance(model, StartedDenoiser)
+    return prototype_student(model, config.sampler, config.augmentation, _shape(config), config.class_names)
+
+
+def _latent(config: ReleaseConfig, model: nn.Module) -> Student:
+    assert isinstance(model, LatentModel)
+    return latent_student(model, config.sampler, _shape(config), config.class_names)
+
+
+def _one_pass(config: ReleaseConfig, model: nn.Module) -> Student:
+    assert isinstance(model, Generator)
+    return generator_student(model, _shape(config), config.class_names)
 
 
 @dataclass(frozen=True)
 class Kind:
     """What differs between kinds of released students.
 
-    build: a new one, its weights yet to be loaded.
+    new_model: a model of the right shape, its weights yet to be loaded.
+    student: makes images with it.
     effort: how many passes of its network an image takes, in words.
     """
 
-    build: Callable[[ReleaseConfig], Releasable]
+    new_model: Callable[[ReleaseConfig], nn.Module]
+    student: Callable[[ReleaseConfig, nn.Module], Student]
     effort: Callable[[ReleaseConfig], str]
 
 
 KINDS = {
-    "denoiser": Kind(_new_denoiser, lambda config: f"{config.sampler.steps} denoising steps"),
-    "prototypes": Kind(_new_started, lambda config: f"{config.sampler.steps} denoising steps from prototypes on"),
-    "latent": Kind(_new_latent, lambda config: f"{config.sampler.steps} denoising steps in a decoder's latents"),
-    "generator": Kind(_new_generator, lambda config: "one pass of a generator"),
+    "denoiser": Kind(_new_denoiser, _few_step, lambda config: f"{config.sampler.steps} denoising steps"),
+    "prototypes": Kind(
+        _new_started, _started, lambda config: f"{config.sampler.steps} denoising steps from prototypes on"
+    ),
+    "latent": Kind(
+        _new_latent, _latent, lambda config: f"{config.sampler.steps} denoising steps in a decoder's latents"
+    ),
+    "generator": Kind(_new_generator, _one_pass, lambda config: "one pass of a generator"),
 }
 
 

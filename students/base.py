@@ -1,27 +1,37 @@
-"""What every student offers: the loop that trains it, and whoever wants images of it."""
+"""What every student offers: to the loop that trains it, and to whoever wants images of it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dpsad.diffusion.denoiser import Denoiser
+from students.seeds import Make, normal_of
 
 
-class Student(Protocol):
-    """Makes images of a class from seeds.
+class Student:
+    """What is handed out: makes images of a class from seeds.
 
-    Attributes:
+    Args:
+        model: its weights are all that `make` knows; on its device, and not trained further.
+        make: labels of a batch and their noise -> images.
         image_shape: (chan, height, width).
         class_names: by label.
         use_labels: whether it heeds labels; without, it makes images of any class, and labels say nothing.
     """
 
-    image_shape: tuple[int, int, int]
-    class_names: tuple[str, ...]
-    use_labels: bool
+    def __init__(
+        self,
+        model: nn.Module,
+        make: Make,
+        image_shape: tuple[int, int, int],
+        class_names: Sequence[str],
+        *,
+        use_labels: bool = True,
+    ):
+        self.model, self.make = model.eval().requires_grad_(False), make
+        self.image_shape, self.class_names, self.use_labels = image_shape, tuple(class_names), use_labels
 
     def sample(
         self,
@@ -31,8 +41,27 @@ class Student(Protocol):
         batch_size: int = 250,
         progress: Callable[[int], object] | None = None,
     ) -> Tensor:
-        """Makes one image for each label and seed; see `students.seeds.images_of_seeds`."""
-        ...
+        """Makes one image for each label and seed.
+
+        Args:
+            labels: [num] classes; any number where the student heeds none.
+            seeds: one per image, in [0, 2^128). The same seed and label give the same image, up to rounding, whatever
+                else is in the batch.
+            batch_size: images at a time.
+            progress: called with the number of images of each finished batch.
+
+        Returns:
+            [num, chan, height, width] in [-1, 1], float32, on the CPU.
+        """
+        device = next(self.model.parameters()).device
+        images = torch.empty(len(labels), *self.image_shape)
+        with torch.no_grad():
+            for start in range(0, len(labels), batch_size):
+                index = slice(start, start + batch_size)
+                images[index] = self.make(labels[index].to(device), normal_of(seeds[index], device)).clamp(-1, 1).cpu()
+                if progress is not None:
+                    progress(len(labels[index]))
+        return images
 
 
 @dataclass(frozen=True, eq=False)

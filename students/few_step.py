@@ -1,14 +1,16 @@
 """The student that is handed out: a denoiser and the few steps in which it makes images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from dpsad.diffusion.noise_levels import sampling_levels
 from dpsad.diffusion.samplers import Churn, guided, sample_ddim, sample_heun
 from dpsad.errors import require_choice, require_positive
-from students.seeds import Normal, images_of_seeds
+from students.base import Student
+from students.seeds import Normal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,64 +42,51 @@ class SamplerConfig:
             raise ValueError(f"sampler.sigma_max={self.sigma_max} must be above sampler.sigma_min={self.sigma_min}")
 
 
-class FewStepStudent:
-    """Makes images of a class from seeds.
+def few_step_student(
+    denoiser: nn.Module,
+    sampler: SamplerConfig,
+    image_shape: tuple[int, int, int],
+    class_names: Sequence[str],
+    *,
+    use_labels: bool = True,
+) -> Student:
+    """A student that denoises pure noise in a few steps.
 
     Args:
         denoiser: a `Denoiser`, on its device.
         sampler: how many steps, and of which kind.
-        image_shape: (chan, height, width).
-        class_names: by label.
-        use_labels: whether the denoiser heeds labels; without, it makes images of any class, and labels say nothing.
+        image_shape, class_names, use_labels: as for `Student`.
     """
 
-    def __init__(
-        self,
-        denoiser: nn.Module,
-        sampler: SamplerConfig,
-        image_shape: tuple[int, int, int],
-        class_names: Sequence[str],
-        *,
-        use_labels: bool = True,
-    ):
-        self.denoiser, self.sampler = denoiser.eval().requires_grad_(False), sampler
-        self.image_shape, self.class_names, self.use_labels = image_shape, tuple(class_names), use_labels
+    def make(labels: Tensor, normal: Normal) -> Tensor:
+        return denoised(denoiser, sampler, labels, normal, torch.zeros(image_shape), no_label=len(class_names))
 
-    def sample(
-        self,
-        labels: Tensor,
-        seeds: Sequence[int],
-        *,
-        batch_size: int = 250,
-        progress: Callable[[int], object] | None = None,
-    ) -> Tensor:
-        """Makes one image for each label and seed; as `images_of_seeds`. Any label where the student heeds none."""
-        device = next(self.denoiser.parameters()).device
-        return images_of_seeds(
-            self.make,
-            labels,
-            seeds,
-            image_shape=self.image_shape,
-            device=device,
-            batch_size=batch_size,
-            progress=progress,
-        )
+    return Student(denoiser, make, image_shape, class_names, use_labels=use_labels)
 
-    def make(self, labels: Tensor, normal: Normal, start: Tensor | None = None) -> Tensor:
-        """A batch of labels and their noise -> [batch, *image_shape], not clamped.
 
-        Args:
-            start: [batch, *image_shape] clean images to begin with, under noise; None begins with noise alone.
-        """
-        config = self.sampler
-        sigmas = sampling_levels(config.steps, sigma_min=config.sigma_min, sigma_max=config.sigma_max).to(labels.device)
-        denoise = guided(self.denoiser, scale=config.guidance, no_label=len(self.class_names))
+def denoised(
+    denoiser: nn.Module, sampler: SamplerConfig, labels: Tensor, normal: Normal, start: Tensor, *, no_label: int
+) -> Tensor:
+    """Noises images to the first level and takes them through the sampler's steps.
 
-        def fresh_noise() -> Tensor:
-            return normal(self.image_shape)
+    Args:
+        labels: [batch] classes.
+        normal: the noise of each image.
+        start: [batch, chan, height, width] clean images, or [chan, height, width] one for all.
+        no_label: the label that says so.
 
-        x = fresh_noise() * sigmas[0] + (0 if start is None else start)
-        if config.method == "ddim":
-            return sample_ddim(denoise, x, sigmas, labels, churn=config.churn, fresh_noise=fresh_noise)
-        churn = Churn(amount=config.churn) if config.churn > 0 else None
-        return sample_heun(denoise, x, sigmas, labels, churn=churn, fresh_noise=fresh_noise)
+    Returns:
+        [batch, chan, height, width], not clamped.
+    """
+    shape, device = tuple(start.shape[-3:]), labels.device
+    sigmas = sampling_levels(sampler.steps, sigma_min=sampler.sigma_min, sigma_max=sampler.sigma_max).to(device)
+    denoise = guided(denoiser, scale=sampler.guidance, no_label=no_label)
+
+    def fresh_noise() -> Tensor:
+        return normal(shape)
+
+    x = start.to(device) + fresh_noise() * sigmas[0]
+    if sampler.method == "ddim":
+        return sample_ddim(denoise, x, sigmas, labels, churn=sampler.churn, fresh_noise=fresh_noise)
+    churn = Churn(amount=sampler.churn) if sampler.churn > 0 else None
+    return sample_heun(denoise, x, sigmas, labels, churn=churn, fresh_noise=fresh_noise)

@@ -1,7 +1,7 @@
 """The one-pass student: noise and a label in, an image out."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dpsad.errors import require_positive
-from students.seeds import Normal, images_of_seeds
+from students.base import Student
+from students.seeds import Normal
 
 KERNEL = 5
 
@@ -78,41 +79,10 @@ def _twice(h: Tensor) -> Tensor:
     return F.interpolate(h, scale_factor=2, mode="nearest")
 
 
-class GeneratorStudent:
-    """Makes images of a class from seeds, in one pass.
+def generator_student(generator: Generator, image_shape: tuple[int, int, int], class_names: Sequence[str]) -> Student:
+    """A student that makes images in one pass of a generator, which is on its device."""
 
-    Args:
-        generator: a `Generator`, on its device.
-        image_shape: (chan, height, width).
-        class_names: by label.
-    """
+    def make(labels: Tensor, normal: Normal) -> Tensor:
+        return generator(normal((generator.noise_dim,)), labels)
 
-    use_labels = True
-
-    def __init__(self, generator: Generator, image_shape: tuple[int, int, int], class_names: Sequence[str]):
-        self.generator = generator.eval().requires_grad_(False)
-        self.image_shape, self.class_names = image_shape, tuple(class_names)
-
-    def sample(
-        self,
-        labels: Tensor,
-        seeds: Sequence[int],
-        *,
-        batch_size: int = 250,
-        progress: Callable[[int], object] | None = None,
-    ) -> Tensor:
-        """Makes one image for each label and seed; as `images_of_seeds`."""
-
-        def make(labels: Tensor, normal: Normal) -> Tensor:
-            return self.generator(normal((self.generator.noise_dim,)), labels)
-
-        device = next(self.generator.parameters()).device
-        return images_of_seeds(
-            make,
-            labels,
-            seeds,
-            image_shape=self.image_shape,
-            device=device,
-            batch_size=batch_size,
-            progress=progress,
-        )
+    return Student(generator, make, image_shape, class_names)

@@ -1,12 +1,14 @@
 """The student that makes latents in a few steps, and images of them in one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from dpsad.networks.autoencoder import Decoder
-from students.few_step import FewStepStudent, SamplerConfig
-from students.seeds import Normal, images_of_seeds
+from students.base import Student
+from students.few_step import SamplerConfig, denoised
+from students.seeds import Normal
 
 
 class LatentModel(nn.Module):
@@ -17,8 +19,10 @@ class LatentModel(nn.Module):
         self.denoiser, self.decoder = denoiser, decoder
 
 
-class LatentStudent:
-    """Makes images of a class from seeds.
+def latent_student(
+    model: LatentModel, sampler: SamplerConfig, image_shape: tuple[int, int, int], class_names: Sequence[str]
+) -> Student:
+    """A student that denoises latents in a few steps, and decodes them.
 
     Args:
         model: on its device.
@@ -29,39 +33,8 @@ class LatentStudent:
     Source: Rombach et al. 2022, section 3.2.
     """
 
-    use_labels = True
+    def make(labels: Tensor, normal: Normal) -> Tensor:
+        start = torch.zeros(model.decoder.latent_shape)
+        return model.decoder(denoised(model.denoiser, sampler, labels, normal, start, no_label=len(class_names)))
 
-    def __init__(
-        self,
-        model: LatentModel,
-        sampler: SamplerConfig,
-        image_shape: tuple[int, int, int],
-        class_names: Sequence[str],
-    ):
-        self.model, self.sampler = model.eval().requires_grad_(False), sampler
-        self.image_shape, self.class_names = image_shape, tuple(class_names)
-        self.latents = FewStepStudent(model.denoiser, sampler, model.decoder.latent_shape, class_names)
-
-    def sample(
-        self,
-        labels: Tensor,
-        seeds: Sequence[int],
-        *,
-        batch_size: int = 250,
-        progress: Callable[[int], object] | None = None,
-    ) -> Tensor:
-        """Makes one image for each label and seed; as `images_of_seeds`."""
-
-        def make(labels: Tensor, normal: Normal) -> Tensor:
-            return self.model.decoder(self.latents.make(labels, normal))
-
-        device = next(self.model.parameters()).device
-        return images_of_seeds(
-            make,
-            labels,
-            seeds,
-            image_shape=self.image_shape,
-            device=device,
-            batch_size=batch_size,
-            progress=progress,
-        )
+    return Student(model, make, image_shape, class_names)

@@ -8,10 +8,9 @@ from dpsad.baselines.method import Opened
 from dpsad.baselines.pretraining import pretrained, with_new_classes
 from dpsad.config import Config
 from dpsad.fitting import fit_to_records
-from dpsad.release import Releasable, releasable_denoiser
+from dpsad.release import Releasable, ReleaseConfig
 from dpsad.sketching import Subject
 from dpsad.stages.sketch import NamedPlan
-from students.few_step import FewStepStudent
 
 PURPOSE = "dp-diffusion, gradient rows"
 
@@ -51,5 +50,11 @@ def train(opened: Opened) -> Releasable:
         say=opened.say,
         vary=vary,
     )
-    student = FewStepStudent(denoiser, config.sampler, subject.image_shape, subject.class_names)
-    return releasable_denoiser(student, config.network, settings.parameterisation)
+    release = ReleaseConfig(
+        image_shape=subject.image_shape,
+        class_names=subject.class_names,
+        parameterisation=settings.parameterisation,
+        network=config.network,
+        sampler=config.sampler,
+    )
+    return Releasable(denoiser, release)

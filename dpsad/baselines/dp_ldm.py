@@ -13,11 +13,11 @@ from dpsad.config import Config
 from dpsad.fitting import fit_to_records
 from dpsad.networks.trainable import merge_low_rank, trainable_fraction
 from dpsad.privacy.per_example import trainable_parameters
-from dpsad.release import Releasable, releasable_latent
+from dpsad.release import Releasable, ReleaseConfig
 from dpsad.runs import Log
 from dpsad.sketching import Subject
 from dpsad.stages.sketch import NamedPlan
-from students.latent import LatentModel, LatentStudent
+from students.latent import LatentModel
 
 PURPOSE = "dp-ldm, gradient rows"
 
@@ -66,10 +66,14 @@ def train(opened: Opened) -> Releasable:
     )
     merge_low_rank(denoiser)
     model = LatentModel(denoiser, autoencoder.decoder)
-    return releasable_latent(
-        LatentStudent(model, config.sampler, image_shape, subject.class_names),
-        config.network,
-        config.autoencoder,
+    release = ReleaseConfig(
+        kind="latent",
+        image_shape=image_shape,
+        class_names=subject.class_names,
         parameterisation=settings.parameterisation,
+        network=config.network,
+        sampler=config.sampler,
         fine_tuned=fraction,
+        autoencoder=config.autoencoder,
     )
+    return Releasable(model, release)

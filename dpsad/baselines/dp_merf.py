@@ -12,12 +12,11 @@ from dpsad.config import Config
 from dpsad.privacy.calibration import calibrate_noise_multiplier
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.sanitizer import Sanitizer
-from dpsad.release import Releasable, releasable_generator
+from dpsad.release import Releasable, ReleaseConfig
 from dpsad.runs import Log
 from dpsad.sketching import Subject
 from dpsad.stages.dp_merf import dp_merf, features_of
 from dpsad.stages.sketch import NamedPlan
-from students.generator import GeneratorStudent
 
 PURPOSE = "dp-merf, mean embedding"
 CPU = torch.device("cpu")
@@ -61,5 +60,10 @@ def train(opened: Opened) -> Releasable:
         f"dp-merf: {settings.num_features} features, noise multiplier {plan.noise_multiplier:.3f}, {settings.steps} "
         f"steps of {settings.batch_size} images, in {seconds():.0f} s; epsilon {opened.ledger.spent():.3f}"
     )
-    student = GeneratorStudent(generator, subject.image_shape, subject.class_names)
-    return releasable_generator(student, settings.generator)
+    release = ReleaseConfig(
+        kind="generator",
+        image_shape=subject.image_shape,
+        class_names=subject.class_names,
+        generator=settings.generator,
+    )
+    return Releasable(generator, release)

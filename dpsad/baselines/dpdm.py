@@ -7,10 +7,9 @@ from dpsad import build
 from dpsad.baselines.method import Opened
 from dpsad.config import Config
 from dpsad.fitting import fit_to_records
-from dpsad.release import Releasable, releasable_denoiser
+from dpsad.release import Releasable, ReleaseConfig
 from dpsad.sketching import Subject
 from dpsad.stages.sketch import NamedPlan
-from students.few_step import FewStepStudent
 
 PURPOSE = "dpdm, gradient rows"
 
@@ -45,5 +44,11 @@ def train(opened: Opened) -> Releasable:
         randomness=opened.randomness,
         say=opened.say,
     )
-    student = FewStepStudent(denoiser, config.sampler, subject.image_shape, subject.class_names)
-    return releasable_denoiser(student, config.network, settings.parameterisation)
+    release = ReleaseConfig(
+        image_shape=subject.image_shape,
+        class_names=subject.class_names,
+        parameterisation=settings.parameterisation,
+        network=config.network,
+        sampler=config.sampler,
+    )
+    return Releasable(denoiser, release)

@@ -16,12 +16,11 @@ from dpsad.networks.stacked import Stacked
 from dpsad.privacy.calibration import calibrate_noise_multiplier
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.sanitizer import Sanitizer
-from dpsad.release import Releasable, releasable_generator
+from dpsad.release import Releasable, ReleaseConfig
 from dpsad.runs import Log
 from dpsad.sketching import Subject
 from dpsad.stages.gs_wgan import gs_wgan
 from dpsad.stages.sketch import NamedPlan
-from students.generator import GeneratorStudent
 
 PURPOSE = "gs-wgan, gradients of shards' critics"
 
@@ -69,8 +68,13 @@ def train(opened: Opened) -> Releasable:
         f"gs-wgan: {settings.steps} steps of {settings.shards_per_step} among {settings.num_shards} shards, noise "
         f"multiplier {plan.noise_multiplier:.3f}, in {seconds():.0f} s; epsilon {opened.ledger.spent():.3f}"
     )
-    student = GeneratorStudent(generator, subject.image_shape, subject.class_names)
-    return releasable_generator(student, settings.generator)
+    release = ReleaseConfig(
+        kind="generator",
+        image_shape=subject.image_shape,
+        class_names=subject.class_names,
+        generator=settings.generator,
+    )
+    return Releasable(generator, release)
 
 
 def build_critics(config: Config, records: ImageSet) -> ShardWassersteinCritics:

@@ -45,10 +45,10 @@ def test_a_baseline_releases_what_a_student_does_under_the_same_budget(command, 
     assert f"dpdm, gradient rows: 2 x noise multiplier {event['noise_multiplier']:.3f}" in account
     assert f"epsilon so far {statement['epsilon']:.3f}" in account
     student = load_student(run)
-    assert student.denoiser.parameterisation is PARAMETERISATIONS["v"]
+    assert student.model.parameterisation is PARAMETERISATIONS["v"]
     assert student.sample(torch.tensor([3, 7]), seeds=[1, 2]).shape == (2, 1, 8, 8)
     weights = load(run / "private" / "baseline.checkpoint")["parts"]["ema"]["model"]
-    assert all(torch.equal(value, weights[name]) for name, value in student.denoiser.state_dict().items())
+    assert all(torch.equal(value, weights[name]) for name, value in student.model.state_dict().items())
     assert "there already" in command("baseline", f"run={run}")[1]
 
 

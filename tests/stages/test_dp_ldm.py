@@ -84,7 +84,7 @@ def test_a_loaded_student_makes_the_same_images(command, words, tmp_path, monkey
         assert code == 0, printed
         labels, seeds = torch.arange(10), list(range(10))
         images = load_student(run).sample(labels, seeds)
-        assert torch.equal(images, made[-1].student.sample(labels, seeds))
+        assert torch.equal(images, made[-1].student().sample(labels, seeds))
         assert images.std() > 0.01
 
 

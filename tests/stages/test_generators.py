@@ -12,7 +12,7 @@ import torch
 from dpsad import judging, load_student
 from dpsad.checkpoint import load
 from dpsad.stages import dp_merf, gs_wgan
-from students.generator import GeneratorStudent
+from students.generator import Generator
 
 DATA = ("data.limit=200", "privacy.num_records=200", "privacy.delta=1e-3")
 METHODS = {
@@ -68,9 +68,9 @@ def test_a_generator_is_released_sampled_and_measured_under_the_budget(command, 
     assert "there already" in command("baseline", f"run={run}")[1]
 
     student = load_student(run / "release")
-    assert isinstance(student, GeneratorStudent)
+    assert isinstance(student.model, Generator)
     weights = load(run / "private" / f"{method.replace('-', '_')}.checkpoint")["parts"]["ema"]["model"]
-    released = student.generator.state_dict()
+    released = student.model.state_dict()
     assert released.keys() == weights.keys()
     assert all(torch.equal(value, weights[name]) for name, value in released.items())
     assert command("sample", run, "--num", 12, "--out", tmp_path / "a.npz")[0] == 0

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dpsad.stages.generate import to_bytes
-from students.few_step import FewStepStudent, SamplerConfig
+from students.few_step import SamplerConfig, few_step_student
 from students.seeds import image_seeds
 
 KINDS = [
@@ -17,7 +17,7 @@ KINDS = [
 @pytest.fixture
 def make_student(make_denoiser):
     def make(**sampler):
-        return FewStepStudent(make_denoiser(attention=True), SamplerConfig(**sampler), (1, 8, 8), ("a", "b", "c"))
+        return few_step_student(make_denoiser(attention=True), SamplerConfig(**sampler), (1, 8, 8), ("a", "b", "c"))
 
     return make
 

@@ -5,7 +5,7 @@ from torch import nn
 from dpsad.data.augmentation import AugmentationConfig
 from dpsad.stages.generate import to_bytes
 from students.few_step import SamplerConfig
-from students.from_prototypes import PrototypeStudent, StartedDenoiser
+from students.from_prototypes import StartedDenoiser, prototype_student
 from students.prototypes import Prototypes
 from students.seeds import image_seeds
 
@@ -17,8 +17,12 @@ SHORT = SamplerConfig(start="prototypes", steps=2, sigma_min=0.5, sigma_max=1.0)
 class Unmoved(nn.Module):
     """Takes every image for clean already, so that samples are what they begin as."""
 
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+
     def forward(self, x, sigma, labels):
-        return x
+        return self.gain * x
 
 
 @pytest.fixture
@@ -29,7 +33,7 @@ def prototypes(generator):
 
 
 def student_of(denoiser, prototypes, augmentation=STILL, sampler=SHORT):
-    return PrototypeStudent(StartedDenoiser(denoiser, prototypes), sampler, augmentation, (1, 8, 8), ("a", "b"))
+    return prototype_student(StartedDenoiser(denoiser, prototypes), sampler, augmentation, (1, 8, 8), ("a", "b"))
 
 
 def test_images_begin_as_prototypes_of_their_class_in_proportion_to_their_counts(prototypes):

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from dpsad.stages.generate import to_bytes
-from students.generator import Generator, GeneratorConfig, GeneratorStudent
+from students.generator import Generator, GeneratorConfig, generator_student
 from students.seeds import image_seeds
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 9, 14)]
@@ -39,7 +39,7 @@ def test_no_image_sees_another(make_generator, generator):
 
 def test_an_image_is_its_seed_s_and_label_s_whatever_else_is_made(make_generator):
     """Within 1 of 255 levels, since matrix products round by batch size; the same call repeats to the bit."""
-    student = GeneratorStudent(make_generator(), (1, 8, 8), ("a", "b", "c"))
+    student = generator_student(make_generator(), (1, 8, 8), ("a", "b", "c"))
     labels, seeds = torch.arange(11) % 3, image_seeds(0, 11)
     counts = []
     whole = student.sample(labels, seeds, progress=counts.append)
