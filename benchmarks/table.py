@@ -149,12 +149,12 @@ def page(folder: Path, cells: Sequence[Cell], words: Sequence[str]) -> str:
         "Written by `python benchmarks/table.py`, which runs the commands below. Every line is trained on the training "
         "set under (epsilon, delta = 1e-5) for one record added or removed, epsilon from the run's own ledger; "
         f"classifiers learn from {NUM_SAMPLES:,} samples alone, their epoch is chosen on held-out samples, and the "
-        "real test set is read once. Settings are those of the presets, and none was chosen on a test set. Where there "
-        "are several seeds, figures are means with half the range behind ±. Frechet distances are in the feature space of "
-        "one small classifier a data set, trained on real images: not FID. Minutes are of all training stages, on "
-        f"{hardware or 'hardware that is not recorded'}; with one CPU thread, another run had the second core. "
-        "Published figures are accuracies of a CNN as others print them, from other networks, hardware and training "
-        "times.",
+        "real test set is read once. Settings are those of the presets, and none was chosen on a test set. Where "
+        "there are several seeds, figures are means with half the range behind ±. Frechet distances are in the "
+        "feature space of one small classifier a data set, trained on real images: not FID. Minutes are of all "
+        f"training stages, on {hardware or 'hardware that is not recorded'}; with one CPU thread, another run had the "
+        "second core. Published figures are accuracies of a CNN as others print them, from other networks, hardware "
+        "and training times.",
     ]
     for data in dict.fromkeys(cell.data for cell in results):
         lines += ["", f"## {data}", "", *_table(data, results), "", "<details><summary>Commands</summary>", ""]
