@@ -41,7 +41,7 @@ def measure(config: Config, train: ImageSet, test: ImageSet, num_simulated: int)
     generator = torch.Generator(device).manual_seed(config.seed)
     randomness = PrivateRandomness(device)
     start = time.perf_counter()
-    shards = build_sketch.split_records(config, train).to(device)
+    shards = build.split_records(config, train, config.shards.num_shards).to(device)
     plans = build_sketch.plans_of_sketch(config, len(train))
     ledger, clean = Ledger(float("inf"), config.privacy.delta), len(train) / num_simulated
 

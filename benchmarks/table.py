@@ -66,7 +66,7 @@ RECIPES = {
 
 # accuracy of a CNN on samples, as others have printed it: (data, method, epsilon) -> (figure, where)
 DPIMAGEBENCH = "DPImageBench, re-measured"
-PUBLISHED = {
+PUBLISHED: dict[tuple[str, str, float], tuple[float, str]] = {
     ("mnist", "published", 10): (0.976, "DP-SAD, as published, nominal epsilon"),
     ("mnist", "published", 1): (0.962, "DP-SAD, as published, nominal epsilon"),
     ("mnist", "dpdm", 10): (0.981, "DPDM, as published"),
@@ -174,7 +174,7 @@ def _table(data: str, results: dict[Cell, Result]) -> list[str]:
         runs = list(group.values())
         evaluations = [result.evaluation for result in runs if result.evaluation is not None]
         spent = max(result.epsilon or result.nominal_epsilon or 0.0 for result in runs)
-        figure, source = PUBLISHED.get((data, method, epsilon), (None, ""))
+        published = PUBLISHED.get((data, method, epsilon))
         cells = [
             method if runs[0].formal else f"{method}, **not formal**",
             f"{spent:.2f}" if runs[0].formal else f"nominal {spent:.2f}",
@@ -185,7 +185,7 @@ def _table(data: str, results: dict[Cell, Result]) -> list[str]:
             _spread([evaluation.frechet for evaluation in evaluations], ".0f"),
             _spread([result.training_minutes or 0.0 for result in runs], ".1f"),
             ", ".join(str(cell.seed) for cell in group),
-            "" if figure is None else f"{figure:.3f} ({source})",
+            "" if published is None else f"{published[0]:.3f} ({published[1]})",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines

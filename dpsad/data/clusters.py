@@ -68,11 +68,12 @@ def find_clusters(records: ImageSet, num_clusters: int) -> Clusters:
             f"data.pseudo_labels={num_clusters} is more than the {len(records)} records there are; lower it"
         )
     pixels = records.images.flatten(1).numpy()
+    # counted before any arithmetic, whose rounding may tell twins apart
+    num_different = len({image.tobytes() for image in pixels})
+    if num_different < num_clusters:
+        raise ValueError(f"data.pseudo_labels={num_clusters}, but only {num_different} records differ; lower it")
     projection = PCA(min(NUM_FEATURES, *pixels.shape), random_state=0).fit(pixels)
     found = KMeans(num_clusters, n_init=STARTS, random_state=0).fit(projection.transform(pixels))
-    num_found = len(set(found.labels_.tolist()))
-    if num_found < num_clusters:
-        raise ValueError(f"data.pseudo_labels={num_clusters}, but only {num_found} records differ; lower it")
     return Clusters(
         torch.from_numpy(projection.mean_).float(),
         torch.from_numpy(projection.components_).float(),
