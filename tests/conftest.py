@@ -1,3 +1,5 @@
+import signal
+
 import pytest
 import torch
 from scipy.stats import chi2
@@ -5,6 +7,14 @@ from torch import nn
 
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.networks.unet import NetworkConfig, UNet
+
+
+@pytest.fixture(autouse=True)
+def interruptible():
+    """SIGINT interrupts, as in a terminal: a shell lets what it runs in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

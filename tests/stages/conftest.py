@@ -1,4 +1,3 @@
-import signal
 import sys
 
 import pytest
@@ -15,14 +14,6 @@ TINY = (
     "data.limit=200",
     "privacy.num_records=200",
 )
-
-
-@pytest.fixture(autouse=True)
-def interruptible():
-    """SIGINT interrupts, as in a terminal: a shell lets what it runs in the background ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
