@@ -1,7 +1,7 @@
 """From a config to objects. The only place that asks which guarantee or which kind a run has."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -213,12 +213,20 @@ def gradient_plan(
             num_releases=settings.steps,
         )
 
-    events = [spent_plan.event() for _, spent_plan in spent]
-    return plan(
-        calibrate_noise_multiplier(
-            lambda multiplier: plan(multiplier).event(), epsilon=privacy.epsilon, delta=privacy.delta, spent=events
-        )
+    return calibrated(plan, privacy, spent)
+
+
+def calibrated(
+    plan: Callable[[float], ReleasePlan], privacy: PrivacyConfig, spent: Sequence[NamedPlan] = ()
+) -> ReleasePlan:
+    """The plan, by noise multiplier, whose noise spends what `spent` leaves of the budget."""
+    multiplier = calibrate_noise_multiplier(
+        lambda multiplier: plan(multiplier).event(),
+        epsilon=privacy.epsilon,
+        delta=privacy.delta,
+        spent=[spent_plan.event() for _, spent_plan in spent],
     )
+    return plan(multiplier)
 
 
 def nominal_plan_of(config: Config, num_records: int) -> ReleasePlan:
@@ -229,11 +237,7 @@ def nominal_plan_of(config: Config, num_records: int) -> ReleasePlan:
     def plan(noise_multiplier: float) -> ReleasePlan:
         return nominal_plan(noise_multiplier, config.published.max_norm, sampling_prob, student.steps)
 
-    return plan(
-        calibrate_noise_multiplier(
-            lambda multiplier: plan(multiplier).event(), epsilon=privacy.epsilon, delta=privacy.delta
-        )
-    )
+    return calibrated(plan, privacy)
 
 
 def lognormal_of(settings: TeacherConfig | RefineConfig | BaselineConfig) -> noise_levels.Levels:

@@ -9,7 +9,6 @@ from dpsad import build
 from dpsad.baselines.method import Opened
 from dpsad.checkpoint import Checkpoint
 from dpsad.config import Config
-from dpsad.privacy.calibration import calibrate_noise_multiplier
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.release import Releasable, ReleaseConfig
@@ -24,15 +23,11 @@ CPU = torch.device("cpu")
 
 def plans(config: Config, num_records: int) -> list[NamedPlan]:
     """One release of all records' rows, of norm 1, on the whole budget; the number of records does not matter."""
-    privacy = config.privacy
 
     def plan(noise_multiplier: float) -> ReleasePlan:
         return ReleasePlan(unit=Unit.RECORD, max_norm=1.0, noise_multiplier=noise_multiplier)
 
-    multiplier = calibrate_noise_multiplier(
-        lambda multiplier: plan(multiplier).event(), epsilon=privacy.epsilon, delta=privacy.delta
-    )
-    return [(PURPOSE, plan(multiplier))]
+    return [(PURPOSE, build.calibrated(plan, config.privacy))]
 
 
 def train(opened: Opened) -> Releasable:

@@ -13,7 +13,6 @@ from dpsad.checkpoint import Checkpoint
 from dpsad.config import Config
 from dpsad.data.records import ImageSet
 from dpsad.networks.stacked import Stacked
-from dpsad.privacy.calibration import calibrate_noise_multiplier
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.release import Releasable, ReleaseConfig
@@ -27,7 +26,7 @@ PURPOSE = "gs-wgan, gradients of shards' critics"
 
 def plans(config: Config, num_records: int) -> list[NamedPlan]:
     """One release of sampled shards' rows a step, on the whole budget; the number of records does not matter."""
-    settings, privacy = config.gs_wgan, config.privacy
+    settings = config.gs_wgan
 
     def plan(noise_multiplier: float) -> ReleasePlan:
         return ReleasePlan(
@@ -38,10 +37,7 @@ def plans(config: Config, num_records: int) -> list[NamedPlan]:
             num_releases=settings.steps,
         )
 
-    multiplier = calibrate_noise_multiplier(
-        lambda multiplier: plan(multiplier).event(), epsilon=privacy.epsilon, delta=privacy.delta
-    )
-    return [(PURPOSE, plan(multiplier))]
+    return [(PURPOSE, build.calibrated(plan, config.privacy))]
 
 
 def train(opened: Opened) -> Releasable:

@@ -93,8 +93,10 @@ def vary(images: Tensor, config: AugmentationConfig, normals: Tensor) -> Tensor:
 
 def variation_size(images: Tensor, config: AugmentationConfig) -> int:
     """How many normal numbers `vary` needs for an image: those of `warp`, then three for pixel values."""
+    if not config.elastic:
+        return 9
     down, across = _filters(images, config)
-    return 9 + (2 * down.shape[1] * across.shape[1] if config.elastic else 0)
+    return 9 + 2 * down.shape[1] * across.shape[1]
 
 
 def warp(images: Tensor, config: AugmentationConfig, normals: Tensor) -> Tensor:
