@@ -2,9 +2,10 @@
 
 Runs the commands of every cell in a folder of its own below runs/table and writes docs/results.md from all that are
 finished. Cells that are finished are not run again, and one that was stopped goes on; so the table grows over as many
-calls as it takes. Words narrow it down or move it:
+calls as it takes. Words narrow it down or move it, others go to every command that trains:
 
-    only=mnist,dp-merf   cells whose names have all of these words; only=mnist-dpdm|mnist-records takes either
+    data.root=data       where the data sets are: MNIST, FashionMNIST, and cifar10 as an image folder
+    only=mnist-dpdm,...  cells whose names begin with one of these
     epsilons=1,10        budgets, of 0.2, 1 and 10
     seeds=0,1            seeds of models, samples and classifiers; privacy noise is always fresh
     folder=runs/table    where runs are kept
@@ -37,26 +38,48 @@ class Recipe:
     """How a method is run on a data set.
 
     verbs: the commands that train it, in order.
-    presets: by epsilon; budgets that have none of their own take that of the nearest larger epsilon.
-    from_largest: keys whose file the run at the largest epsilon makes, and the others take from it.
+    presets: by epsilon; budgets that have none of their own take that of the nearest larger one, and larger budgets
+        than any are no cells.
+    settings: beside the preset; {root} is where the data sets are.
+    taken: (key, method, file): what another run of the table has made already, at epsilon 10 and the same seed.
     """
 
     verbs: tuple[str, ...]
     presets: dict[float, str]
-    from_largest: tuple[tuple[str, str], ...] = ()
+    settings: tuple[str, ...] = ()
+    taken: tuple[str, str, str] | None = None
 
 
+FASHION_MNIST_IS_PUBLIC = ("public_data.root={root}",)
+LATENT_MODEL = ("pretrain.path", "dp-ldm", "private/pretrained.pt")
 RECIPES = {
     ("mnist", "records"): Recipe(verbs=STUDENT, presets={10: "mnist", 1: "mnist-epsilon1"}),
     ("mnist", "shards"): Recipe(verbs=STUDENT, presets={10: "mnist-shards"}),
     ("mnist", "published"): Recipe(
-        verbs=STUDENT, presets={10: "mnist-published"}, from_largest=(("teacher.path", "private/teacher.pt"),)
+        verbs=STUDENT, presets={10: "mnist-published"}, taken=("teacher.path", "published", "private/teacher.pt")
     ),
     ("mnist", "dpdm"): Recipe(verbs=BASELINE, presets={10: "mnist-dpdm"}),
     ("mnist", "dp-diffusion"): Recipe(
-        verbs=BASELINE, presets={10: "mnist-dp-diffusion", 1: "mnist-dp-diffusion-epsilon1"}
+        verbs=BASELINE,
+        presets={10: "mnist-dp-diffusion", 1: "mnist-dp-diffusion-epsilon1"},
+        settings=FASHION_MNIST_IS_PUBLIC,
+        taken=("pretrain.path", "dp-diffusion", "private/pretrained.pt"),
     ),
-    ("mnist", "dp-ldm"): Recipe(verbs=BASELINE, presets={10: "mnist-dp-ldm", 1: "mnist-dp-ldm-epsilon1"}),
+    ("mnist", "dp-ldm"): Recipe(
+        verbs=BASELINE,
+        presets={10: "mnist-dp-ldm", 1: "mnist-dp-ldm-epsilon1"},
+        settings=FASHION_MNIST_IS_PUBLIC,
+        taken=LATENT_MODEL,
+    ),
+    ("mnist", "dp-ldm-all-weights"): Recipe(
+        verbs=BASELINE,
+        presets={1: "mnist-dp-ldm-epsilon1"},
+        settings=(*FASHION_MNIST_IS_PUBLIC, "fine_tune.parameters=all", "baseline.learning_rate=3e-3"),
+        taken=LATENT_MODEL,
+    ),
+    ("mnist", "dp-ldm-cifar10"): Recipe(
+        verbs=BASELINE, presets={10: "mnist-dp-ldm-cifar10"}, settings=("public_data.path={root}/cifar10",)
+    ),
     ("mnist", "dp-merf"): Recipe(verbs=BASELINE, presets={10: "mnist-dp-merf", 1: "mnist-dp-merf-epsilon1"}),
     ("mnist", "gs-wgan"): Recipe(verbs=BASELINE, presets={10: "mnist-gs-wgan"}),
     ("fashion-mnist", "records"): Recipe(verbs=STUDENT, presets={10: "fashion-mnist"}),
@@ -94,31 +117,32 @@ class Cell:
         return f"{self.data}-{self.method}-epsilon{self.epsilon:g}-seed{self.seed}"
 
 
-def commands(cell: Cell, folder: Path, words: Sequence[str]) -> list[list[str]]:
+def commands(cell: Cell, folder: Path, root: str, words: Sequence[str]) -> list[list[str]]:
     """What one types to run a cell, without `dpsad` itself."""
     recipe, run = RECIPES[cell.data, cell.method], folder / cell.name
     preset = recipe.presets[min(epsilon for epsilon in recipe.presets if epsilon >= cell.epsilon)]
-    settings = [f"run={run}", f"privacy.epsilon={cell.epsilon:g}", f"seed={cell.seed}", *words]
-    largest = max(recipe.presets)
-    if cell.epsilon < largest:
-        donor = folder / Cell(cell.data, cell.method, largest, cell.seed).name
-        settings += [f"{key}={donor / file}" for key, file in recipe.from_largest]
+    settings = [f"data.root={root}", *(setting.format(root=root) for setting in recipe.settings)]
+    settings += [f"run={run}", f"privacy.epsilon={cell.epsilon:g}", f"seed={cell.seed}", *words]
     verbs = recipe.verbs
-    if any(setting.startswith("teacher.path=") for setting in settings):
-        verbs = tuple(verb for verb in verbs if verb != "teach")
+    if recipe.taken is not None:
+        key, method, file = recipe.taken
+        donor = Cell(cell.data, method, 10, cell.seed)
+        if donor != cell:
+            settings.append(f"{key}={folder / donor.name / file}")
+            verbs = verbs[-1:]
     return [
         *([verb, "--config", preset, *settings] for verb in verbs),
         ["evaluate", str(run), "--num", str(NUM_SAMPLES), "--seed", str(cell.seed), "--no-compare"],
     ]
 
 
-def run_cell(cell: Cell, folder: Path, words: Sequence[str]) -> None:
+def run_cell(cell: Cell, folder: Path, root: str, words: Sequence[str]) -> None:
     """Runs what is left of a cell; all cells of a data set measure distances in one feature space."""
     run = folder / cell.name
     if (run / "private" / "evaluation.json").exists():
         return
     shared = folder / f"{cell.data}-{REFERENCE.name}"
-    *training, evaluation = commands(cell, folder, words)
+    *training, evaluation = commands(cell, folder, root, words)
     start = time.perf_counter()
     for words_of_command in training:
         _call(words_of_command)
@@ -146,21 +170,23 @@ def page(folder: Path, cells: Sequence[Cell], words: Sequence[str]) -> str:
     lines = [
         "# Results",
         "",
-        "Written by `python benchmarks/table.py`, which runs the commands below. Every line is trained on the training "
-        "set under (epsilon, delta = 1e-5) for one record added or removed, epsilon from the run's own ledger; "
-        f"classifiers learn from {NUM_SAMPLES:,} samples alone, their epoch is chosen on held-out samples, and the "
-        "real test set is read once. Settings are those of the presets, and none was chosen on a test set. Where "
-        "there are several seeds, figures are means with half the range behind ±. Frechet distances are in the "
-        "feature space of one small classifier a data set, trained on real images: not FID. Minutes are of all "
-        f"training stages, on {hardware or 'hardware that is not recorded'}; with one CPU thread, another run had the "
-        "second core. Published figures are accuracies of a CNN as others print them, from other networks, hardware "
-        "and training times.",
+        "Written by `python benchmarks/table.py`, which runs the commands below; `data` is where the data sets are. "
+        "Every line is trained on the training set under (epsilon, delta = 1e-5) for one record added or removed, "
+        f"epsilon from the run's own ledger. Classifiers learn from {NUM_SAMPLES:,} samples alone, their epoch is "
+        "chosen on held-out samples, and the real test set is read once. Settings are those of the presets, and none "
+        "was chosen on a test set. Where there are several seeds, figures are means with half the range behind ±. "
+        "Frechet distances are in the feature space of one small classifier a data set, trained on real images: not "
+        "FID. Minutes are of the training stages that a run did itself, without what its command takes from another, "
+        f"on {hardware or 'hardware that is not recorded'}; with one CPU thread, another run had the second core. "
+        "Published figures are accuracies of a CNN as others print them, from other networks, hardware and training "
+        "times.",
     ]
     for data in dict.fromkeys(cell.data for cell in results):
         lines += ["", f"## {data}", "", *_table(data, results), "", "<details><summary>Commands</summary>", ""]
         for cell in results:
             if cell.data == data:
-                lines += ["```", *(f"dpsad {shlex.join(words)}" for words in commands(cell, folder, words)), "```", ""]
+                typed = commands(cell, Path("runs/table"), "data", words)
+                lines += ["```", *(f"dpsad {shlex.join(command)}" for command in typed), "```", ""]
         lines.append("</details>")
     return "\n".join(lines) + "\n"
 
@@ -169,8 +195,11 @@ def _table(data: str, results: dict[Cell, Result]) -> list[str]:
     titles = ["method", "epsilon", "cnn", "mlp", "logistic", "Frechet", "minutes", "seeds", "published"]
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for method, epsilon in dict.fromkeys((cell.method, cell.epsilon) for cell in results if cell.data == data):
-        group = {cell: result for cell, result in results.items() if cell.name.startswith(f"{data}-{method}-")}
-        group = {cell: result for cell, result in group.items() if cell.epsilon == epsilon and cell.method == method}
+        group = {
+            cell: result
+            for cell, result in results.items()
+            if (cell.data, cell.method, cell.epsilon) == (data, method, epsilon)
+        }
         runs = list(group.values())
         evaluations = [result.evaluation for result in runs if result.evaluation is not None]
         spent = max(result.epsilon or result.nominal_epsilon or 0.0 for result in runs)
@@ -196,6 +225,11 @@ def _spread(values: Sequence[float], form: str) -> str:
     return middle if len(values) == 1 else f"{middle} ± {format((max(values) - min(values)) / 2, form)}"
 
 
+def _cells(epsilons: Sequence[float], seeds: Sequence[int]) -> list[Cell]:
+    grid = product(RECIPES.items(), epsilons, seeds)
+    return [Cell(*key, epsilon, seed) for (key, recipe), epsilon, seed in grid if epsilon <= max(recipe.presets)]
+
+
 def main() -> None:
     words = sys.argv[1:]
 
@@ -204,21 +238,17 @@ def main() -> None:
         words[:] = [word for word in words if word not in found]
         return found[-1].removeprefix(f"{key}=") if found else default
 
-    only = [alternatives.split("|") for alternatives in option("only", "").split(",")]
+    only, root = tuple(option("only", "").split(",")), option("data.root", "data")
     epsilons = [float(epsilon) for epsilon in option("epsilons", "10,1").split(",")]
     seeds = [int(seed) for seed in option("seeds", "0").split(",")]
     folder, out = Path(option("folder", "runs/table")), Path(option("out", "docs/results.md"))
     running = option("run", "yes") == "yes"
-    # largest budget first: others may take its teacher
-    grid = [
-        Cell(data, method, epsilon, seed)
-        for (data, method), epsilon, seed in product(RECIPES, sorted(epsilons, reverse=True), seeds)
-    ]
     folder.mkdir(parents=True, exist_ok=True)
-    for cell in grid:
-        if running and all(any(word in cell.name for word in alternatives) for alternatives in only):
-            run_cell(cell, folder, words)
-    every = [Cell(*key, epsilon, seed) for key, epsilon, seed in product(RECIPES, (10, 1, 0.2), range(10))]
+    # largest budget first: others may take what it has made
+    for cell in _cells(sorted(epsilons, reverse=True), seeds):
+        if running and cell.name.startswith(only):
+            run_cell(cell, folder, root, words)
+    every = _cells((10, 1, 0.2), range(10))
     out.write_text(page(folder, every, words), encoding="utf-8")
     print(f"page: {out}")
 

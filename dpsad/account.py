@@ -1,6 +1,6 @@
 """The whole budget plan as text, before a record is read."""
 
-from dpsad import build, build_sketch
+from dpsad import build, build_rows, build_sketch
 from dpsad.build_baseline import method_of
 from dpsad.config import DISTILLATION, Config
 from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY, epsilon_of
@@ -53,7 +53,9 @@ def budget_plan(config: Config, num_records: int) -> list[NamedPlan]:
             # the bound on a row depends on the number of classes; what it costs does not
             plans.append(build_sketch.plan_of_consulting(config, max(1, config.data.num_classes), plans))
     if config.refine.steps:
-        plans.append((build.REFINE, build.gradient_plan("refine", config.refine, config.privacy, num_records, plans)))
+        plans.append(
+            (build.REFINE, build_rows.gradient_plan("refine", config.refine, config.privacy, num_records, plans))
+        )
     return plans
 
 

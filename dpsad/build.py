@@ -12,23 +12,21 @@ from torch import Tensor, nn
 
 from discriminators.convolutional import ConvolutionalCritic
 from dpsad.config import Config, PrivacyConfig
-from dpsad.data.augmentation import AugmentationConfig, augment, variation_size, vary
+from dpsad.data.augmentation import AugmentationConfig, augment
 from dpsad.data.records import ImageSet
 from dpsad.data.shards import Shards, split_into_shards
 from dpsad.diffusion import noise_levels
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.noise_levels import every_level, linear_schedule_levels, lognormal_levels, one_random_level
-from dpsad.diffusion.parameterisations import PARAMETERISATIONS, lognormal_quantiles
+from dpsad.diffusion.parameterisations import lognormal_quantiles
 from dpsad.networks.autoencoder import Autoencoder
-from dpsad.networks.trainable import train_all, train_attention, train_low_rank
 from dpsad.networks.unet import UNet
 from dpsad.privacy.calibration import calibrate_noise_multiplier
-from dpsad.privacy.plan import ReleasePlan, Unit
+from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.provenance import require_released
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.release import Releasable, ReleaseConfig
 from dpsad.stages.distill import Levels, Sanitize
-from dpsad.stages.dp_sgd import Vary, unvaried
 from dpsad.stages.fit import BaselineConfig, RefineConfig
 from dpsad.stages.nominal import nominal_plan, published_noise
 from dpsad.stages.sketch import NamedPlan
@@ -128,18 +126,6 @@ def build_autoencoder(config: Config, image_shape: tuple[int, int, int]) -> Auto
     return on_device(autoencoder, device_of(config))
 
 
-def choose_trainable(config: Config, denoiser: Denoiser) -> Denoiser:
-    """Freezes what records shall not train; `merge_low_rank` makes an ordinary denoiser of it again."""
-    if config.fine_tune.parameters == "attention":
-        train_attention(denoiser)
-    elif config.fine_tune.parameters == "lora":
-        with first_weights(config, "low rank"):
-            train_low_rank(denoiser, config.fine_tune.rank)
-    else:
-        train_all(denoiser)
-    return on_device(denoiser, device_of(config))
-
-
 def build_generator(
     config: Config, shape: GeneratorConfig, image_shape: tuple[int, int, int], num_classes: int
 ) -> Generator:
@@ -191,31 +177,6 @@ def num_records_of(config: Config, records: ImageSet | None = None) -> int:
     return len(records)
 
 
-def gradient_plan(
-    section: str,
-    settings: RefineConfig | BaselineConfig,
-    privacy: PrivacyConfig,
-    num_records: int,
-    spent: list[NamedPlan],
-) -> ReleasePlan:
-    """Releases of gradient rows, with the noise that the rest of the budget asks for."""
-    if settings.batch_size > num_records:
-        raise ValueError(
-            f"{section}.batch_size={settings.batch_size} is more than the {num_records} records there are; lower it"
-        )
-
-    def plan(noise_multiplier: float) -> ReleasePlan:
-        return ReleasePlan(
-            unit=Unit.RECORD,
-            max_norm=settings.max_norm,
-            noise_multiplier=noise_multiplier,
-            sampling_prob=settings.batch_size / num_records,
-            num_releases=settings.steps,
-        )
-
-    return calibrated(plan, privacy, spent)
-
-
 def calibrated(
     plan: Callable[[float], ReleasePlan], privacy: PrivacyConfig, spent: Sequence[NamedPlan] = ()
 ) -> ReleasePlan:
@@ -243,41 +204,6 @@ def nominal_plan_of(config: Config, num_records: int) -> ReleasePlan:
 def lognormal_of(settings: TeacherConfig | RefineConfig | BaselineConfig) -> noise_levels.Levels:
     """Noise levels whose logarithm is normal, as a section says."""
     return partial(lognormal_quantiles, mean=settings.sigma_mean, std=settings.sigma_std)
-
-
-def baseline_levels(settings: BaselineConfig) -> noise_levels.Levels:
-    """The noise levels of a baseline's parameterisation, which edm lets one move."""
-    if settings.parameterisation == "edm":
-        return lognormal_of(settings)
-    return PARAMETERISATIONS[settings.parameterisation].levels
-
-
-def timestep_levels(settings: BaselineConfig) -> noise_levels.Levels:
-    """Which noise levels a baseline meets records at: those of `timesteps`, else its parameterisation's."""
-    bounds, weights = settings.timesteps, settings.timestep_weights
-    if not bounds:
-        return baseline_levels(settings)
-    fractions = [bound / bounds[-1] for bound in bounds]
-    # in time, VP is the limit of Ho et al.'s linear schedule
-    levels = PARAMETERISATIONS["vp"].levels
-    return lambda uniform: levels(noise_levels.mixture_quantiles(uniform, fractions, weights))
-
-
-def record_views(augmentation: AugmentationConfig) -> Vary:
-    """Random views of records, by geometry alone: flips, shifts, turns and bends that keep the class.
-
-    Raises:
-        ValueError: pixel values are to vary, too.
-    """
-    if augmentation.sharpness or augmentation.gamma or augmentation.contrast or augmentation.noise:
-        raise ValueError(
-            "records are viewed through geometry alone; set augmentation.sharpness, gamma, contrast and noise to 0"
-        )
-    if not (augmentation.moves or augmentation.flip):
-        return unvaried
-    return lambda images, randomness: vary(
-        images, augmentation, randomness.normal((len(images), variation_size(images, augmentation)))
-    )
 
 
 def student_start(config: Config, student: Denoiser, teacher: Denoiser) -> Denoiser:

@@ -1,6 +1,6 @@
 """What every command does that fits a denoiser to records: plan, charge, train, and say what it has cost."""
 
-from dpsad import build
+from dpsad import build, build_rows
 from dpsad.checkpoint import Checkpoint
 from dpsad.config import Config
 from dpsad.data.records import ImageSet
@@ -44,7 +44,7 @@ def fit_to_records(
         The averaged denoiser.
     """
     num_records = build.num_records_of(config, records)
-    plan = build.gradient_plan(stage, settings, config.privacy, num_records, ledger.entries)
+    plan = build_rows.gradient_plan(stage, settings, config.privacy, num_records, ledger.entries)
     log = Log(run, stage, config.log)
     with log.timed(build.hardware_of(randomness.device)) as seconds:
         fitted = fit_denoiser(

@@ -17,7 +17,7 @@ LAYERS = [  # from low to high; rooms of one layer do not know each other
     {"dpsad.stages", "dpsad.evaluation", "dpsad.audit", "dpsad.report"},
     {"dpsad.release", "dpsad.config"},
     {"dpsad.build"},
-    {"dpsad.build_sketch"},
+    {"dpsad.build_rows", "dpsad.build_sketch"},
     {"dpsad.sketching"},
     {"dpsad.fitting", "dpsad.denoiser_files"},
     {"dpsad.baselines"},

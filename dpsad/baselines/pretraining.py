@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from dpsad import build
+from dpsad import build, build_rows
 from dpsad.baselines.method import Opened
 from dpsad.checkpoint import Checkpoint, save_atomic
 from dpsad.config import Config
@@ -80,7 +80,7 @@ def _pretrain(opened: Opened, path: Path, see: See) -> None:
             ),
             num_classes=images.num_classes,
             draw=build.draw_as_they_are(images, device),
-            levels=build.baseline_levels(config.baseline),
+            levels=build_rows.baseline_levels(config.baseline),
             generator=build.generator_of(config, "pretrain", device),
             checkpoint=Checkpoint(run.private / "pretrain.checkpoint"),
             log=log,

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from dpsad import build
+from dpsad import build_rows
 from dpsad.checkpoint import Checkpoint
 from dpsad.data.augmentation import AugmentationConfig, variation_size, vary
 from dpsad.data.records import ImageSet
@@ -65,7 +65,7 @@ def test_a_row_is_the_gradient_of_the_mean_loss_over_its_views(make_denoiser, ge
     """A loop over records and draws, each with its own view, noise level and noise; one backward pass each."""
     augmentation = AugmentationConfig(flip=True, shift=0.2, rotation=30.0)
     denoiser, images, labels = make_denoiser(), torch.randn(2, 1, 6, 6, generator=generator), torch.tensor([2, 0])
-    rows = torch.cat(rows_of(denoiser, vary=build.record_views(augmentation))(images, labels).parts, dim=1)
+    rows = torch.cat(rows_of(denoiser, vary=build_rows.record_views(augmentation))(images, labels).parts, dim=1)
     randomness = PrivateRandomness(seed=0)
     randomness.uniform(2)
     normals = randomness.normal((6, variation_size(images, augmentation))).reshape(3, 2, -1)
@@ -87,22 +87,22 @@ def test_a_row_is_the_gradient_of_the_mean_loss_over_its_views(make_denoiser, ge
 
 def test_a_record_is_viewed_through_geometry_alone():
     with pytest.raises(ValueError, match=r"set augmentation.sharpness, gamma, contrast and noise to 0"):
-        build.record_views(AugmentationConfig(noise=0.1))
+        build_rows.record_views(AugmentationConfig(noise=0.1))
 
 
 def test_timesteps_are_those_of_the_linear_chain():
     """Levels drawn for steps a..b of a chain of 1,000 lie between the chain's own levels there, in the given shares."""
     chain = linear_schedule_levels(1000)
     settings = BaselineConfig(timesteps=(0, 30, 600, 1000), timestep_weights=(0.1, 0.7, 0.2))
-    drawn = build.timestep_levels(settings)(torch.linspace(0, 1, 10_002, dtype=torch.float64)[1:-1])
+    drawn = build_rows.timestep_levels(settings)(torch.linspace(0, 1, 10_002, dtype=torch.float64)[1:-1])
     edges = torch.tensor([0.0, chain[29], chain[599], 1.01 * chain[999]])
     shares = torch.histogram(drawn, edges).hist / len(drawn)
     assert shares.tolist() == pytest.approx([0.1, 0.7, 0.2], abs=4e-3)
     # the middle of the middle range is step 315
     assert drawn[len(drawn) * 45 // 100].item() == pytest.approx(chain[314].item(), rel=5e-3)
     assert torch.equal(
-        build.timestep_levels(BaselineConfig())(torch.tensor([0.3])),
-        build.baseline_levels(BaselineConfig())(torch.tensor([0.3])),
+        build_rows.timestep_levels(BaselineConfig())(torch.tensor([0.3])),
+        build_rows.baseline_levels(BaselineConfig())(torch.tensor([0.3])),
     )
 
 
