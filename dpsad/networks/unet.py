@@ -23,6 +23,8 @@ class NetworkConfig:
     attention: whether the coarsest level attends over all positions.
     attention_levels: levels, 0 the finest, whose every block is followed by attention as well.
     label_tokens: tokens that a label becomes, for attention to look at beside positions; 0 keeps labels out of it.
+    label_spread: standard deviation of the weights that tell labels apart, at first; 0 for a layer's own small ones,
+        from which noisy gradients take long to tell anything apart.
     """
 
     channels: int = 32
@@ -32,6 +34,7 @@ class NetworkConfig:
     attention: bool = False
     attention_levels: tuple[int, ...] = ()
     label_tokens: int = 0
+    label_spread: float = 0.0
 
     def __post_init__(self) -> None:
         for key in ("channels", "blocks", "patch"):
@@ -43,8 +46,9 @@ class NetworkConfig:
                 f"network.attention_levels={list(self.attention_levels)} must be among the "
                 f"{len(self.multipliers)} levels of network.multipliers, counted from 0"
             )
-        if self.label_tokens < 0:
-            raise ValueError(f"network.label_tokens={self.label_tokens} must not be negative")
+        for key in ("label_tokens", "label_spread"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"network.{key}={getattr(self, key)} must not be negative")
         if self.label_tokens and not (self.attention or self.attention_levels):
             raise ValueError(
                 f"network.label_tokens={self.label_tokens} needs attention that looks at them; pass "
@@ -78,6 +82,10 @@ class UNet(nn.Module):
         self.embed_tokens = (
             nn.Linear(num_classes + 1, config.label_tokens * channels, bias=False) if config.label_tokens else None
         )
+        if config.label_spread:
+            for told in (self.embed_label, self.embed_tokens):
+                if told is not None:
+                    nn.init.normal_(told.weight, std=config.label_spread)
         token_dim = self.token_dim if config.label_tokens else None
         self.conv_in = nn.Conv2d(image_channels * patch**2, channels, 3, padding=1)
 

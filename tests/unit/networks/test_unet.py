@@ -81,6 +81,7 @@ def test_it_starts_at_zero():
         ({"attention_levels": (2,)}, "attention_levels"),
         ({"attention_levels": (-1,)}, "attention_levels"),
         ({"label_tokens": -1}, "label_tokens"),
+        ({"label_spread": -1.0}, r"label_spread=-1\.0 must not be negative"),
         ({"label_tokens": 2}, "label_tokens=2 needs attention"),
     ],
 )
@@ -136,3 +137,17 @@ def test_a_label_reaches_attention_through_its_tokens(make_unet, generator):
     with torch.no_grad():
         unet.embed_tokens.weight.zero_()
     assert torch.allclose(*unet(x, level, torch.arange(4))[:2])
+
+
+def test_label_spread_is_that_of_first_label_weights_and_of_no_others():
+    """11 x 64 and 11 x 96 normal numbers: their standard deviations are off by 12 % less than once in 10,000 times."""
+    shape = {"channels": 32, "attention_levels": (0,), "label_tokens": 3}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        plain = UNet(NetworkConfig(**shape), image_channels=1, num_classes=10)
+        torch.manual_seed(0)
+        spread = UNet(NetworkConfig(**shape, label_spread=2.0), image_channels=1, num_classes=10)
+    told = (spread.embed_label.weight, spread.embed_tokens.weight)
+    assert [weight.std().item() for weight in told] == pytest.approx([2.0, 2.0], rel=0.12)
+    assert plain.embed_label.weight.abs().max() < 1 / 11**0.5
+    assert spread.embed_out.weight.std().item() == pytest.approx(plain.embed_out.weight.std().item(), rel=0.1)
