@@ -58,7 +58,7 @@ RECIPES = {
     ("mnist", "published"): Recipe(
         verbs=STUDENT, presets={10: "mnist-published"}, taken=("teacher.path", "published", "private/teacher.pt")
     ),
-    ("mnist", "dpdm"): Recipe(verbs=BASELINE, presets={10: "mnist-dpdm"}),
+    ("mnist", "dpdm"): Recipe(verbs=BASELINE, presets={10: "mnist-dpdm", 1: "mnist-dpdm-epsilon1"}),
     ("mnist", "dp-diffusion"): Recipe(
         verbs=BASELINE,
         presets={10: "mnist-dp-diffusion", 1: "mnist-dp-diffusion-epsilon1"},
