@@ -94,6 +94,7 @@ PUBLISHED: dict[tuple[str, str, float], tuple[float, str]] = {
     ("mnist", "published", 1): (0.962, "DP-SAD, as published, nominal epsilon"),
     ("mnist", "dpdm", 10): (0.981, "DPDM, as published"),
     ("mnist", "dpdm", 1): (0.953, "DPDM, as published"),
+    ("mnist", "dp-diffusion", 10): (0.974, DPIMAGEBENCH),
     ("mnist", "dp-merf", 10): (0.813, DPIMAGEBENCH),
     ("mnist", "dp-merf", 1): (0.803, DPIMAGEBENCH),
     ("mnist", "gs-wgan", 10): (0.753, DPIMAGEBENCH),
