@@ -10,6 +10,7 @@ calls as it takes. Words narrow it down or move it, others go to every command t
     seeds=0,1            seeds of models, samples and classifiers; privacy noise is always fresh
     folder=runs/table    where runs are kept
     out=docs/results.md  the page
+    machine=...          what the page calls the machine
     run=no               writes the page only
 
 Two calls with OMP_NUM_THREADS=1 and different cells make better use of two cores than one call with both.
@@ -170,7 +171,7 @@ def _call(words: Sequence[str]) -> None:
     subprocess.run([sys.executable, "-m", "dpsad.cli", *words], check=True)
 
 
-def page(folder: Path, cells: Sequence[Cell], words: Sequence[str]) -> str:
+def page(folder: Path, cells: Sequence[Cell], words: Sequence[str], machine: str) -> str:
     """docs/results.md: a table for each data set, then the commands of every line in it."""
     results = {
         cell: read_run(folder / cell.name, cell.name)
@@ -189,7 +190,7 @@ def page(folder: Path, cells: Sequence[Cell], words: Sequence[str]) -> str:
         "are means with half the range behind ±. "
         "Frechet distances are in the feature space of one small classifier a data set, trained on real images: not "
         "FID. Minutes are of the training stages that a run did itself, without what its command takes from another, "
-        f"on {hardware or 'hardware that is not recorded'}; with one CPU thread, another run had the second core. "
+        f"with {hardware or 'hardware that is not recorded'} on {machine}; other work had the rest. "
         "Published figures are accuracies of a CNN as others print them, from other networks, hardware and training "
         "times.",
     ]
@@ -251,14 +252,14 @@ def main() -> None:
     epsilons = [float(epsilon) for epsilon in option("epsilons", "10,1").split(",")]
     seeds = [int(seed) for seed in option("seeds", "0").split(",")]
     folder, out = Path(option("folder", "runs/table")), Path(option("out", "docs/results.md"))
-    running = option("run", "yes") == "yes"
+    running, machine = option("run", "yes") == "yes", option("machine", "a machine without a name")
     folder.mkdir(parents=True, exist_ok=True)
     # largest budget first: others may take what it has made
     for cell in _cells(sorted(epsilons, reverse=True), seeds):
         if running and cell.name.startswith(only):
             run_cell(cell, folder, root, words)
     every = _cells((10, 1, 0.2), range(10))
-    out.write_text(page(folder, every, words), encoding="utf-8")
+    out.write_text(page(folder, every, words, machine), encoding="utf-8")
     print(f"page: {out}")
 
 
