@@ -75,7 +75,7 @@ RECIPES = {
     ("mnist", "dp-ldm-all-weights"): Recipe(
         verbs=BASELINE,
         presets={1: "mnist-dp-ldm-epsilon1"},
-        settings=(*FASHION_MNIST_IS_PUBLIC, "fine_tune.parameters=all", "baseline.learning_rate=3e-3"),
+        settings=(*FASHION_MNIST_IS_PUBLIC, "fine_tune.parameters=all"),
         taken=LATENT_MODEL,
     ),
     ("mnist", "dp-ldm-cifar10"): Recipe(
