@@ -184,7 +184,8 @@ def page(folder: Path, cells: Sequence[Cell], words: Sequence[str], machine: str
         "",
         "Written by `python benchmarks/table.py`, which runs the commands below; `data` is where the data sets are. "
         "Every line is trained on the training set under (epsilon, delta = 1e-5) for one record added or removed, "
-        "epsilon from the run's own ledger. Accuracy is that of the CNN of the literature, which learns from "
+        "epsilon from the run's own ledger; with shards and gs-wgan the unit is a shard, and covers each record in it. "
+        "Accuracy is that of the CNN of the literature, which learns from "
         f"{NUM_SAMPLES:,} samples alone; its epoch is chosen on held-out samples, and the real test set is read once. "
         "Settings are those of the presets, and none was chosen on a test set. Where there are several seeds, figures "
         "are means with half the range behind ±. "
