@@ -134,17 +134,7 @@ def commands(cell: Cell, folder: Path, root: str, words: Sequence[str]) -> list[
             verbs = verbs[-1:]
     return [
         *([verb, "--config", preset, *settings] for verb in verbs),
-        [
-            "evaluate",
-            str(run),
-            "--num",
-            str(NUM_SAMPLES),
-            "--seed",
-            str(cell.seed),
-            "--classifier",
-            "cnn",
-            "--no-compare",
-        ],
+        ["evaluate", str(run), *f"--num {NUM_SAMPLES} --seed {cell.seed} --classifier cnn --no-compare".split()],
     ]
 
 
@@ -185,10 +175,9 @@ def page(folder: Path, cells: Sequence[Cell], words: Sequence[str], machine: str
         "Written by `python benchmarks/table.py`, which runs the commands below; `data` is where the data sets are. "
         "Every line is trained on the training set under (epsilon, delta = 1e-5) for one record added or removed, "
         "epsilon from the run's own ledger; with shards and gs-wgan the unit is a shard, and covers each record in it. "
-        "Accuracy is that of the CNN of the literature, which learns from "
-        f"{NUM_SAMPLES:,} samples alone; its epoch is chosen on held-out samples, and the real test set is read once. "
-        "Settings are those of the presets, and none was chosen on a test set. Where there are several seeds, figures "
-        "are means with half the range behind ±. "
+        f"Accuracy is that of the CNN of the literature, which learns from {NUM_SAMPLES:,} samples alone; its epoch is "
+        "chosen on held-out samples, and the real test set is read once. Settings are those of the presets, and none "
+        "was chosen on a test set. Where there are several seeds, figures are means with half the range behind ±. "
         "Frechet distances are in the feature space of one small classifier a data set, trained on real images: not "
         "FID. Minutes are of the training stages that a run did itself, without what its command takes from another, "
         f"with {hardware or 'hardware that is not recorded'} on {machine}; other work had the rest. "
