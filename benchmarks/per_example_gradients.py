@@ -27,10 +27,10 @@ from torch.nn.grad import conv2d_weight
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.parameterisations import edm_loss_weight
 from dpsad.networks.unet import NetworkConfig, UNet
-from dpsad.privacy import per_example
-from dpsad.privacy.per_example import per_example_gradients, set_gradients, trainable_parameters
+from dpsad.privacy import per_example_gradients as per_example
+from dpsad.privacy.clipping import PartedRows, clip_scale, sum_clipped
+from dpsad.privacy.per_example_gradients import per_example_gradients, set_gradients, trainable_parameters
 from dpsad.privacy.randomness import PrivateRandomness
-from dpsad.privacy.rows import PartedRows, clip_scale, sum_clipped
 
 RECORDS, IMAGES_AT_ONCE, MAX_NORM = 16, 64, 1.0
 ROUNDS = {1: 7, 4: 5, 32: 2}  # for each number of noise draws

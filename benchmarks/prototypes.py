@@ -13,16 +13,16 @@ import torch
 
 from dpsad import build, build_sketch
 from dpsad.config import Config
-from dpsad.config_files import find_config, load_config
 from dpsad.data.augmentation import AugmentationConfig
 from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
 from dpsad.evaluation.downstream import downstream_accuracy
+from dpsad.methods.dp_sad.prototypes import sketch
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.randomness import PrivateRandomness
-from dpsad.stages.generate import even_labels
-from dpsad.stages.sketch import sketch
+from dpsad.runtime.config_files import find_config, load_config
 from students.prototypes import Prototypes
+from students.sampling import even_labels
 
 NUM, EPOCHS, SEEDS = 20_000, 5, (0, 1, 2)
 

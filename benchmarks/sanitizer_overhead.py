@@ -13,11 +13,11 @@ import torch
 
 from discriminators.convolutional import ConvolutionalCritic, CriticConfig
 from dpsad.diffusion.denoiser import Denoiser
-from dpsad.networks.precision import autocast
+from dpsad.methods.dp_sad.distillation import StudentConfig, output_gradient
+from dpsad.methods.dp_sad.nominal_noise import PublishedConfig, published_noise
 from dpsad.networks.unet import NetworkConfig, UNet
 from dpsad.privacy.randomness import PrivateRandomness
-from dpsad.stages.distill import StudentConfig, output_gradient
-from dpsad.stages.nominal import PublishedConfig, published_noise
+from dpsad.training.precision import autocast
 from students.base import propose
 
 ROUNDS = 15

@@ -13,11 +13,11 @@ import torch
 from dpsad.data.config import DataConfig
 from dpsad.data.shards import split_into_shards
 from dpsad.data.sources import load_images
+from dpsad.methods.dp_sad.prototype_rows import teacher_pulls
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.sanitizer import Sanitizer
-from dpsad.stages.pulls import teacher_pulls
 from students.base import Proposal
 from teachers.closed_form import ClosedFormTeachers
 

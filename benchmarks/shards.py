@@ -17,13 +17,13 @@ from prototypes import cnn_accuracy
 
 from dpsad import build, build_sketch
 from dpsad.config import Config
-from dpsad.config_files import find_config, load_config
 from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
+from dpsad.methods.dp_sad.consult import consult
+from dpsad.methods.dp_sad.prototypes import NamedPlan, sketch
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.randomness import PrivateRandomness
-from dpsad.stages.consult import consult
-from dpsad.stages.sketch import NamedPlan, sketch
+from dpsad.runtime.config_files import find_config, load_config
 from teachers.closed_form import ClosedFormTeachers
 
 

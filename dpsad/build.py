@@ -19,18 +19,18 @@ from dpsad.diffusion import noise_levels
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.noise_levels import every_level, linear_schedule_levels, lognormal_levels, one_random_level
 from dpsad.diffusion.parameterisations import lognormal_quantiles
+from dpsad.methods.dp_sad.distillation import Levels, Sanitize
+from dpsad.methods.dp_sad.nominal_noise import nominal_plan, published_noise
+from dpsad.methods.dp_sad.prototypes import NamedPlan
 from dpsad.networks.autoencoder import Autoencoder
 from dpsad.networks.unet import UNet
 from dpsad.privacy.calibration import calibrate_noise_multiplier
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.provenance import require_released
 from dpsad.privacy.randomness import PrivateRandomness
-from dpsad.release import Releasable, ReleaseConfig
-from dpsad.stages.distill import Levels, Sanitize
-from dpsad.stages.fit import BaselineConfig, RefineConfig
-from dpsad.stages.nominal import nominal_plan, published_noise
-from dpsad.stages.sketch import NamedPlan
-from dpsad.stages.teach import Draw, TeacherConfig
+from dpsad.release.export import Releasable, ReleaseConfig
+from dpsad.training.denoiser import Draw, TeacherConfig
+from dpsad.training.private_denoiser import BaselineConfig, RefineConfig
 from students.from_prototypes import StartedDenoiser
 from students.generator import Generator, GeneratorConfig
 from students.prototypes import Prototypes

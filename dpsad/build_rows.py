@@ -6,11 +6,11 @@ from dpsad.data.augmentation import AugmentationConfig, variation_size, vary
 from dpsad.diffusion import noise_levels
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.parameterisations import PARAMETERISATIONS
+from dpsad.methods.dp_sad.prototypes import NamedPlan
 from dpsad.networks.trainable import train_all, train_attention, train_low_rank
 from dpsad.privacy.plan import ReleasePlan, Unit
-from dpsad.stages.dp_sgd import Vary, unvaried
-from dpsad.stages.fit import BaselineConfig, RefineConfig
-from dpsad.stages.sketch import NamedPlan
+from dpsad.training.dp_sgd import Vary, unvaried
+from dpsad.training.private_denoiser import BaselineConfig, RefineConfig
 
 
 def gradient_plan(

@@ -12,15 +12,15 @@ from dpsad import build
 from dpsad.config import Config
 from dpsad.data.records import ImageSet
 from dpsad.data.shards import Shards
+from dpsad.methods.dp_sad.prototype_rows import record_pulls, shard_pulls, teacher_pulls
+from dpsad.methods.dp_sad.prototypes import NamedPlan, Pulls, sketch_plans
 from dpsad.networks.stacked import Stacked
 from dpsad.networks.unet import UNet
 from dpsad.privacy.accounting import gaussian_epsilon, gaussian_mu
 from dpsad.privacy.calibration import calibrate_noise_multiplier
+from dpsad.privacy.clipping import BlockRows
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
-from dpsad.privacy.rows import BlockRows
-from dpsad.stages.pulls import record_pulls, shard_pulls, teacher_pulls
-from dpsad.stages.sketch import NamedPlan, Pulls, sketch_plans
 from students.base import Proposal
 from teachers.base import Teacher
 

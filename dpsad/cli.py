@@ -9,22 +9,22 @@ import torch
 import typer
 from tqdm import tqdm
 
-from dpsad.ablate import run_ablation
-from dpsad.ablations import ABLATIONS
-from dpsad.account import budget_table
-from dpsad.baselining import run_baseline
 from dpsad.build import device_named
-from dpsad.checkpoint import CheckpointError
+from dpsad.commands.ablate import run_ablation
+from dpsad.commands.ablations import ABLATIONS
+from dpsad.commands.account import budget_table
+from dpsad.commands.baseline import run_baseline
+from dpsad.commands.distill import run_distill, run_teach
+from dpsad.commands.evaluate import JUDGEMENTS, evaluate_run, summary
+from dpsad.commands.sketch import run_sketch
 from dpsad.config import BASELINES, Config
-from dpsad.config_files import PRESETS, find_config, load_config
 from dpsad.errors import require_choice
 from dpsad.evaluation.classifiers import DEFAULT_KINDS, KINDS
-from dpsad.judging import JUDGEMENTS, evaluate_run, summary
-from dpsad.release import load_student
+from dpsad.release.export import load_student
 from dpsad.report.comparison import write_comparison
-from dpsad.sketching import run_sketch
-from dpsad.stages.generate import check_destination, generate, labels_to_sample, write_samples
-from dpsad.training import run_distill, run_teach
+from dpsad.runtime.checkpoint import CheckpointError
+from dpsad.runtime.config_files import PRESETS, find_config, load_config
+from students.sampling import check_destination, generate, labels_to_sample, write_samples
 
 app = typer.Typer(
     help="Trains private image generators by distillation.",

@@ -6,21 +6,21 @@ from discriminators.convolutional import CriticConfig
 from dpsad.data.augmentation import AugmentationConfig
 from dpsad.data.config import DataConfig
 from dpsad.errors import require_choice, require_positive
+from dpsad.methods.dp_merf import DpMerfConfig
+from dpsad.methods.dp_sad.distillation import StudentConfig
+from dpsad.methods.dp_sad.nominal_noise import PublishedConfig
+from dpsad.methods.dp_sad.prototypes import SketchConfig
+from dpsad.methods.dp_sad.shard_teachers import ShardsConfig
+from dpsad.methods.gs_wgan import GsWganConfig
 from dpsad.networks.autoencoder import AutoencoderConfig
-from dpsad.networks.precision import PRECISIONS
 from dpsad.networks.trainable import FineTuneConfig
 from dpsad.networks.unet import NetworkConfig
 from dpsad.privacy.provenance import Provenance, require_released
-from dpsad.runs import LogConfig
-from dpsad.stages.compress import CompressConfig
-from dpsad.stages.distill import StudentConfig
-from dpsad.stages.dp_merf import DpMerfConfig
-from dpsad.stages.fit import BaselineConfig, RefineConfig
-from dpsad.stages.gs_wgan import GsWganConfig
-from dpsad.stages.nominal import PublishedConfig
-from dpsad.stages.shards import ShardsConfig
-from dpsad.stages.sketch import SketchConfig
-from dpsad.stages.teach import PretrainConfig, TeacherConfig
+from dpsad.runtime.run_folder import LogConfig
+from dpsad.training.autoencoder import CompressConfig
+from dpsad.training.denoiser import PretrainConfig, TeacherConfig
+from dpsad.training.precision import PRECISIONS
+from dpsad.training.private_denoiser import BaselineConfig, RefineConfig
 from students.few_step import SamplerConfig
 
 GUARANTEES = ("records", "shards", "published")

@@ -1,7 +1,7 @@
 """What every command does that fits a denoiser to records: plan, charge, train, and say what it has cost."""
 
 from dpsad import build, build_rows
-from dpsad.checkpoint import Checkpoint
+from dpsad.commands.sketch import Say
 from dpsad.config import Config
 from dpsad.data.records import ImageSet
 from dpsad.diffusion.denoiser import Denoiser
@@ -9,10 +9,10 @@ from dpsad.diffusion.noise_levels import Levels
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.sanitizer import Sanitizer
-from dpsad.runs import Log, Run
-from dpsad.sketching import Say
-from dpsad.stages.dp_sgd import Vary, unvaried
-from dpsad.stages.fit import BaselineConfig, RefineConfig, fit_denoiser
+from dpsad.runtime.checkpoint import Checkpoint
+from dpsad.runtime.run_folder import Log, Run
+from dpsad.training.dp_sgd import Vary, unvaried
+from dpsad.training.private_denoiser import BaselineConfig, RefineConfig, fit_denoiser
 
 
 def fit_to_records(

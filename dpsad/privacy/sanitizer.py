@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from dpsad.privacy.clipping import BlockRows, PartedRows, sum_clipped
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.randomness import PrivateRandomness
-from dpsad.privacy.rows import BlockRows, PartedRows, sum_clipped
 
 
 class Sanitizer:

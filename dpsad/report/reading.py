@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpsad.config_files import read_mapping
-from dpsad.runs import Run
+from dpsad.runtime.config_files import read_mapping
+from dpsad.runtime.run_folder import Run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from dpsad.diffusion.parameterisations import lognormal_quantiles
+from dpsad.methods.dp_sad.prototype_rows import record_pulls
+from dpsad.methods.dp_sad.prototypes import propose_prototypes
+from dpsad.privacy.clipping import BlockRows, PartedRows
 from dpsad.privacy.ledger import BudgetExceeded, Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.randomness import PrivateRandomness
-from dpsad.privacy.rows import BlockRows, PartedRows
 from dpsad.privacy.sanitizer import Sanitizer
-from dpsad.stages.dp_sgd import denoising_rows
-from dpsad.stages.pulls import record_pulls
-from dpsad.stages.sketch import propose_prototypes
+from dpsad.training.dp_sgd import denoising_rows
 
 DIM = 300
 

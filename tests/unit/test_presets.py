@@ -3,7 +3,7 @@ import re
 import pytest
 
 from dpsad.config import DISTILLATION, Config
-from dpsad.config_files import PRESETS, load_config
+from dpsad.runtime.config_files import PRESETS, load_config
 
 FILES = sorted(PRESETS.glob("*.yaml"))
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 import yaml
 
-from dpsad.stages.generate import sample_grid
+from students.sampling import sample_grid
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from PIL import Image
 from dpsad.report.groups import group_by_data
 from dpsad.report.reading import read_run, read_runs
 from dpsad.report.samples import LARGEST_SIDE, bands, class_strips
-from dpsad.stages.generate import to_bytes
+from students.sampling import to_bytes
 
 
 @pytest.mark.parametrize("image_shape", [(1, 8, 8), (3, 8, 12), (1, 28, 28)])

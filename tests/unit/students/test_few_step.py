@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from dpsad.stages.generate import to_bytes
 from students.few_step import SamplerConfig, few_step_student
+from students.sampling import to_bytes
 from students.seeds import image_seeds
 
 KINDS = [

@@ -3,10 +3,10 @@ import torch
 from torch import nn
 
 from dpsad.data.augmentation import AugmentationConfig
-from dpsad.stages.generate import to_bytes
 from students.few_step import SamplerConfig
 from students.from_prototypes import StartedDenoiser, prototype_student
 from students.prototypes import Prototypes
+from students.sampling import to_bytes
 from students.seeds import image_seeds
 
 STILL = AugmentationConfig()

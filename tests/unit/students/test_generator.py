@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from dpsad.stages.generate import to_bytes
 from students.generator import Generator, GeneratorConfig, generator_student
+from students.sampling import to_bytes
 from students.seeds import image_seeds
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 9, 14)]

@@ -1,0 +1,240 @@
+"""Measures a run's samples against real images; the result is private."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from dpsad import build
+from dpsad.config import Config
+from dpsad.data.clusters import Clusters, majority_classes
+from dpsad.data.records import ImageSet
+from dpsad.data.sources import load_images
+from dpsad.evaluation.classifiers import DEFAULT_KINDS, Kind
+from dpsad.evaluation.downstream import BATCH_SIZE
+from dpsad.evaluation.evaluate import MAX_FRECHET_IMAGES, METRICS, LabelledImages, evaluate_samples
+from dpsad.evaluation.feature_space import FeatureSpace, embed
+from dpsad.evaluation.features import ReferenceFeatures, load_reference, train_reference
+from dpsad.evaluation.inception import FILE_NAMES, STANDARD_NAME, InceptionFeatures, cached_weights
+from dpsad.evaluation.memorisation import Closeness, closeness, details, verdict
+from dpsad.release.export import load_student
+from dpsad.runtime.checkpoint import load
+from students.base import Student
+from students.prototypes import Prototypes
+from students.sampling import even_labels, generate
+
+Judgement = Literal["kernel", "neighbours", "memorisation"]
+JUDGEMENTS: tuple[Judgement, ...] = get_args(Judgement)
+REFERENCE_BATCHES = 1000  # a classifier for features takes at least this many, and three epochs
+
+
+def evaluate_run(
+    config: Config,
+    *,
+    num: int,
+    seed: int,
+    say: Callable[[str], None],
+    classifiers: Sequence[Kind] = DEFAULT_KINDS,
+    compare: bool = True,
+    members: int = 1,
+    metrics: Sequence[Judgement] = (),
+    inception: str | None = None,
+) -> dict:
+    """Samples the released student, measures, and writes private/evaluation.json (and private/memorisation.json).
+
+    Args:
+        config: of a run that has been distilled.
+        num: synthetic images to train classifiers on.
+        seed: of samples, classifiers and draws.
+        say: receives a line after each measurement.
+        classifiers: kinds to train.
+        compare: whether to measure real images and the sketch by the same rule, which takes three times as long.
+        members: classifiers of each kind, which answer together.
+        metrics: what to measure beyond the cheap; see `evaluate_samples` and `closeness`.
+        inception: file of Inception's weights, to measure distances in its space; "cache" for torch's own cache, or
+            the reference classifier's space where there are none. None takes the latter.
+
+    Returns:
+        What `evaluate_samples` returns, the student's speed under "sampling_images_per_second" and "hardware", the
+        privacy statement under "privacy", under "no_classifiers" why none was trained, or None, and, where asked for,
+        what may be told of `closeness` under "memorisation".
+
+    Raises:
+        ValueError: there is no release, no such data, or no such weights.
+    """
+    run, device = Path(config.run), build.device_of(config)
+    student = load_student(run, device=device)
+    train, test = load_images(config.data, "train"), load_images(config.data, "test")
+    no_classifiers = why_no_classifiers(student, train)
+    labels = even_labels(num, len(student.class_names))
+    start = time.perf_counter()
+    samples = generate(student, labels, seed=seed)
+    images_per_second = num / (time.perf_counter() - start)
+    sketch = _sketch_images(config, labels, seed) if compare else None
+    if config.data.pseudo_labels:
+        train, labels = _clusters_as_classes(run, train, labels)
+    num_classes = train.num_classes
+    space = _feature_space(run, train, inception, device, say)
+    result = evaluate_samples(
+        (samples, labels),
+        train=(train.images, train.labels),
+        test=(test.images, test.labels),
+        sketch=None if sketch is None else (sketch, labels),
+        real=compare,
+        classifiers=() if no_classifiers else classifiers,
+        num_classes=num_classes,
+        seed=seed,
+        device=device,
+        members=members,
+        metrics=[name for name in METRICS if name in metrics],
+        space=space,
+        log=say,
+    )
+    if "memorisation" in metrics:
+        result["memorisation"] = _memorisation(run, (samples, labels), train, test, space, seed, device)
+        say(f"student: {_memorisation_line(result['memorisation'])}")
+    result["no_classifiers"] = no_classifiers
+    result["sampling_images_per_second"] = images_per_second
+    result["hardware"] = build.hardware_of(device)
+    result["privacy"] = json.loads((run / "release" / "privacy.json").read_text(encoding="utf-8"))
+    (run / "private" / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return result
+
+
+def _feature_space(
+    run: Path, train: ImageSet, inception: str | None, device: torch.device, say: Callable[[str], None]
+) -> FeatureSpace:
+    """Inception's where it is asked for and at hand, else the run's reference classifier, trained where it lacks."""
+    if inception is not None:
+        weights = cached_weights() if inception == "cache" else Path(inception)
+        if weights is not None:
+            return InceptionFeatures(weights).to(device)
+        say(
+            f"no Inception weights ({' or '.join(FILE_NAMES)}) in torch's cache; pass --inception PATH. Distances are "
+            f"in the space of {ReferenceFeatures.name} instead, and are not FID"
+        )
+    path = run / "private" / "reference_classifier.safetensors"
+    if not path.exists():
+        _trained_features((train.images, train.labels), train.num_classes, 0, device).save(path)
+    return load_reference(path, device=device)
+
+
+def _trained_features(images: LabelledImages, num_classes: int, seed: int, device: torch.device) -> ReferenceFeatures:
+    epochs = max(3, math.ceil(REFERENCE_BATCHES * BATCH_SIZE / len(images[0])))
+    return train_reference(*images, num_classes=num_classes, seed=seed, epochs=epochs, device=device)
+
+
+def _memorisation(
+    run: Path,
+    samples: LabelledImages,
+    train: ImageSet,
+    test: ImageSet,
+    space: FeatureSpace,
+    seed: int,
+    device: torch.device,
+) -> dict:
+    """Writes private/memorisation.json and returns its verdict."""
+    images = samples[0][:MAX_FRECHET_IMAGES]
+    name = space.name
+    if isinstance(space, ReferenceFeatures):
+        # The reference classifier knows its training images from others. One that saw samples alone cannot.
+        space, name = _trained_features(samples, train.num_classes, seed, device), "cnn trained on the samples"
+
+    def measure(vectors: Callable[[Tensor], Tensor]) -> Closeness:
+        return closeness(vectors(images), vectors(train.images), vectors(test.images), seed=seed, device=device)
+
+    measured = {
+        "pixels": measure(lambda pixels: pixels.flatten(1)),
+        name: measure(lambda pixels: embed(space, pixels, device=device)),
+    }
+    path = run / "private" / "memorisation.json"
+    path.write_text(json.dumps(details(measured)) + "\n", encoding="utf-8")
+    return verdict(measured)
+
+
+def why_no_classifiers(student: Student, train: ImageSet) -> str | None:
+    """Why no classifier can learn from the student's samples, or be tested; None where it can."""
+    if not student.use_labels:
+        return "the student was trained without labels (student.use_labels=false), so its samples have none"
+    if train.num_classes == 1:
+        return "the records have no labels of their own, or one class alone"
+    return None
+
+
+def _clusters_as_classes(run: Path, train: ImageSet, labels: Tensor) -> tuple[ImageSet, Tensor]:
+    """Records and labels of samples to measure by, where the student was taught by clusters.
+
+    A sample counts as what most training records of its cluster are. Where records have no labels, clusters stand in.
+
+    Args:
+        labels: [num] clusters of the samples.
+
+    Returns:
+        The training records, and [num] labels of the samples, both in the same classes.
+    """
+    clustered = Clusters(**load(run / "private" / "clusters.pt")).label(train)
+    if train.num_classes == 1:
+        return clustered, labels
+    majority = majority_classes(clustered.labels, train.labels, clustered.num_classes, train.num_classes)
+    return train, majority[labels]
+
+
+def _sketch_images(config: Config, labels: Tensor, seed: int) -> Tensor | None:
+    """As many varied prototypes as there are samples, where the run has a sketch."""
+    path = Path(config.run) / "private" / "sketch.pt"
+    if not path.exists():
+        return None
+    prototypes = Prototypes(**load(path)["prototypes"])
+    generator = torch.Generator().manual_seed(seed)
+    drawn = [prototypes.draw(part, config.augmentation, generator) for part in labels.split(1000)]
+    return torch.cat(drawn)
+
+
+def summary(result: dict) -> str:
+    """The closing lines of an evaluation: accuracy by classifier, the worst class, Frechet distance, epsilon."""
+    names = [name for name in ("real", "sketch", "student") if result[name] is not None]
+    kinds = list(result["student"]["classifiers"])
+    distance = "FID" if result["features"]["name"] == STANDARD_NAME else "Frechet"
+    lines = ["trained on   " + "".join(f"{kind:>12}" for kind in kinds) + f"{distance:>12}"]
+    for name in names:
+        accuracies = [result[name]["classifiers"][kind]["accuracy"] for kind in kinds]
+        figures = "".join(f"{accuracy:12.4f}" for accuracy in accuracies)
+        lines.append(f"{name:13}{figures}{result[name]['frechet']:12.1f}")
+    for name in names if kinds else ():
+        outcome = result[name]["classifiers"][kinds[-1]]
+        lines.append(f"{name:13}{kinds[-1]}: {_worst_class(outcome)}, calibration {outcome['calibration_error']:.3f}")
+    lines += [f"{name:13}{_metrics_line(result[name]['metrics'])}" for name in names]
+    if "memorisation" in result:
+        lines.append(_memorisation_line(result["memorisation"]))
+    if result["no_classifiers"]:
+        lines.append(f"no classifier was trained: {result['no_classifiers']}")
+    privacy = result["privacy"]
+    if privacy["formal"]:
+        lines.append(f"epsilon {privacy['epsilon']:.3f} at delta {privacy['delta']:g}, formal: {privacy['adjacency']}")
+    elif privacy["guarantee"] == "published":
+        lines.append(f"NOT a formal guarantee: nominal epsilon {privacy['nominal_epsilon']:.3f}")
+    else:
+        lines.append(f"NOT a formal guarantee: {'; '.join(privacy['reasons'])}")
+    return "\n".join(lines)
+
+
+def _worst_class(outcome: dict) -> str:
+    by_class = {label: value for label, value in enumerate(outcome["per_class_accuracy"]) if value is not None}
+    worst = min(by_class, key=by_class.__getitem__)
+    return f"worst class {worst} at {by_class[worst]:.4f}"
+
+
+def _metrics_line(metrics: dict) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items() if not name.endswith("_deviation")
+    )
+
+
+def _memorisation_line(memorisation: dict) -> str:
+    answer = "closer" if memorisation["closer_to_training"] else "no closer"
+    return f"{answer} to training than to held-out images (false alarms {memorisation['false_alarm_rate']:g})"

@@ -1,0 +1,181 @@
+"""Student stage: one stochastic distillation loop, for every guarantee.
+
+What differs between guarantees arrives as arguments: where the clean images come from, whether they are also targets,
+at which noise levels an image is looked at, and what an output gradient must pass before it reaches the student's
+weights.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from discriminators.losses import critic_loss, non_saturating_loss, saturating_loss
+from dpsad.diffusion.denoiser import Denoiser
+from dpsad.diffusion.parameterisations import edm_loss_weight
+from dpsad.errors import require_choice, require_positive
+from dpsad.runtime.checkpoint import Checkpoint, progress
+from dpsad.runtime.run_folder import Log
+from dpsad.training.denoiser import Draw, warm_cosine
+from dpsad.training.ema import ExponentialMovingAverage
+from dpsad.training.precision import autocast
+from students.base import Answers, Proposal, propose
+from teachers.base import Teacher
+
+Levels = Callable[[int, torch.Generator], Tensor]  # how many images -> [per image, images] noise levels
+Sanitize = Callable[[Tensor], Tensor]  # [batch, ...] gradient per output -> what may leave
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentConfig:
+    """How the student learns from its teacher.
+
+    start: teacher (copies its weights where the networks are alike) or random.
+    use_labels: whether it is told the class; without, it makes images of any class.
+    steps, batch_size, learning_rate, half_life: as for the teacher.
+    teacher_weight: of the error against the teacher's answer.
+    data_weight: of the error against the record itself; only `published` has it in this loop.
+    adversarial_weight: lambda of the paper; 0 turns the discriminator off.
+    adversarial_loss: saturating (the paper's log(1 - D)) or non_saturating.
+    weighting: of squared errors over noise levels: edm, or flat (the paper's).
+    """
+
+    start: str = "teacher"
+    use_labels: bool = True
+    steps: int = 500
+    batch_size: int = 128
+    learning_rate: float = 3e-4
+    half_life: float = 10_000
+    teacher_weight: float = 1.0
+    data_weight: float = 0.0
+    adversarial_weight: float = 1.0
+    adversarial_loss: str = "saturating"
+    weighting: str = "edm"
+
+    def __post_init__(self) -> None:
+        require_choice("student.start", self.start, ("teacher", "random"))
+        require_choice("student.adversarial_loss", self.adversarial_loss, ("saturating", "non_saturating"))
+        require_choice("student.weighting", self.weighting, ("edm", "flat"))
+        require_positive("student.batch_size", self.batch_size)
+        require_positive("student.learning_rate", self.learning_rate)
+
+
+def distill(
+    config: StudentConfig,
+    *,
+    student: Denoiser,
+    teacher: Teacher,
+    critic: nn.Module | None,
+    draw: Draw,
+    levels: Levels,
+    sanitize: Sanitize,
+    generator: torch.Generator,
+    checkpoint: Checkpoint,
+    log: Log,
+    precision: str = "auto",
+    answers: Answers | None = None,
+) -> Denoiser:
+    """Trains the student on its teacher's answers.
+
+    Args:
+        student: the model to train.
+        teacher: one shard; what it may have seen is checked by whoever builds the stage.
+        critic: the discriminator, trained along; None without one.
+        draw: clean images to noise, and their labels.
+        levels: the noise levels of a step, [per image, images]: usually one random level per image. An image's loss is
+            the mean over its levels. They are worked off one row at a time, so that memory holds one batch of images,
+            however many levels there are.
+        sanitize: passes the gradient at the student's outputs; the identity where everything here is released.
+        generator: model randomness.
+        checkpoint, log: as in `teach`.
+        answers: released answers to earlier questions, which are replayed beside the teacher's: a quarter of a batch
+            in each step. None replays nothing.
+
+    Returns:
+        The averaged student.
+
+    Source: DP-SAD, Algorithm 1.
+    """
+    device = generator.device
+    ema = ExponentialMovingAverage(student, half_life=config.half_life)
+    optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.steps))
+    checkpoint.track(student=student, ema=ema, optimizer=optimizer, schedule=schedule, generator=generator)
+    if critic is not None:
+        critic_optimizer = torch.optim.Adam(critic.parameters(), lr=config.learning_rate, betas=(0.5, 0.99))
+        checkpoint.track(critic=critic, critic_optimizer=critic_optimizer)
+    for step in progress(checkpoint, config.steps, "distill"):
+        clean, labels = draw(config.batch_size, generator)
+        sigmas = levels(len(clean), generator)
+        for sigma in sigmas:
+            noise = torch.randn(clean.shape, generator=generator, device=device)
+            with autocast(device, precision):
+                proposal = propose(student, clean, sigma, noise, labels)
+                answer = teacher.denoise(proposal.inputs, sigma, labels)[0]
+                gradient = output_gradient(config, proposal, answer, clean, critic, student.sigma_data)
+            proposal.outputs.backward(sanitize(gradient) / sigmas.numel())
+            if critic is not None:
+                with autocast(device, precision):
+                    real, fake = critic(answer, sigma, labels), critic(proposal.outputs.detach(), sigma, labels)
+                    loss = critic_loss(real.float(), fake.float())
+                (loss / len(sigmas)).backward()
+        if answers is not None:
+            replayed = answers.draw(max(1, config.batch_size // 4), generator)
+            with autocast(device, precision):
+                outputs = student(replayed.inputs, replayed.sigma, replayed.labels)
+            weight = edm_loss_weight(replayed.sigma, student.sigma_data)
+            error = (outputs - replayed.targets).square().sum(dim=(1, 2, 3))
+            ((weight * error).sum() / len(clean)).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        schedule.step()
+        ema.update(student, len(clean))
+        if critic is not None:
+            critic_optimizer.step()
+            critic_optimizer.zero_grad(set_to_none=True)
+        if (step + 1) % 50 == 0:
+            values = {"teacher_error": (proposal.outputs.detach() - answer).square().mean().item()}
+            log.private(step=step + 1, **values, **({} if critic is None else {"critic_loss": loss.item()}))
+    return ema.model
+
+
+def output_gradient(
+    config: StudentConfig,
+    proposal: Proposal,
+    answer: Tensor,
+    clean: Tensor,
+    critic: nn.Module | None,
+    sigma_data: float,
+) -> Tensor:
+    """Gradient of each image's loss at the student's output for it.
+
+    L = teacher_weight * ||teacher - student||^2 + data_weight * ||image - student||^2 + adversarial_weight * L_adv
+
+    Squared errors are summed over pixels. Averaged, they would have a gradient ten to a hundred times smaller than
+    that of the critic, and lambda = 1 would leave the critic alone to teach.
+
+    Args:
+        proposal: the student's batch.
+        answer: [batch, chan, height, width] the teacher's clean images for the same inputs.
+        clean: like answer, the images that were noised.
+        critic: scores student outputs; None leaves L_adv out.
+        sigma_data: standard deviation of clean pixels.
+
+    Returns:
+        [batch, chan, height, width] one row per image, not divided by the batch size.
+
+    Source: DP-SAD, the student's loss; lambda is `adversarial_weight`.
+    """
+    outputs = proposal.outputs.detach()
+    pulls = config.teacher_weight * (outputs - answer) + config.data_weight * (outputs - clean)
+    gradient = 2 * pulls
+    if config.weighting == "edm":
+        gradient = gradient * edm_loss_weight(proposal.sigma, sigma_data)[:, None, None, None]
+    if critic is not None:
+        adversarial_loss = saturating_loss if config.adversarial_loss == "saturating" else non_saturating_loss
+        outputs.requires_grad_()
+        loss = adversarial_loss(critic(outputs, proposal.sigma, proposal.labels).float())
+        (pull,) = torch.autograd.grad(loss.sum(), outputs)
+        gradient = gradient + config.adversarial_weight * pull
+    return gradient

@@ -1,0 +1,118 @@
+"""Who pulls prototypes into place: a record, a shard's records together, or a shard's teacher.
+
+Each gives one row a unit over all proposed images. The block of an image holds the pull on it, over its bound, beside
+a number that counts whoever pulled; it is zero where nobody did.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from discriminators.shard_critics import ShardCritics
+from dpsad.data.shards import Shards, in_chunks
+from dpsad.privacy.clipping import BlockRows, clip_rows, clip_scale
+from students.base import Proposal
+from teachers.base import Teacher
+
+CHUNK = 4096  # records, or blocks of shards' rows, that are held at once
+
+
+def record_pulls(
+    images: Tensor, by_class: list[Tensor], proposal: Proposal, bound: float, count_share: float
+) -> Iterator[BlockRows]:
+    """Each record's row: [sqrt(1 - a) * clip(image - output) / bound, sqrt(a)] in the block of its nearest output.
+
+    Args:
+        images: [num, chan, height, width] records.
+        by_class: the records of each class.
+        proposal: prototypes, class by class, equally many of each.
+        bound: on the norm of a pull.
+        count_share: a.
+
+    Returns:
+        Chunks of block rows, each row of norm at most 1 and a function of one record and the proposal.
+    """
+    own = proposal.outputs.unflatten(0, (len(by_class), -1))
+    for label, members in enumerate(by_class):
+        for index in members.split(CHUNK) if len(members) else ():
+            values, nearest = _pulls_on_nearest(images[index], own[label], bound, count_share)
+            yield BlockRows(values, label * own.shape[1] + nearest)
+
+
+def shard_pulls(
+    images: Tensor, labels: Tensor, shards: Shards, joined: Tensor, proposal: Proposal, bound: float, count_share: float
+) -> Iterator[BlockRows]:
+    """Each shard's row: the sum of what its records' rows would be.
+
+    Args:
+        images, labels: the records.
+        shards: which shard each record is in.
+        joined: [units] shards that take part.
+        proposal, bound, count_share: as for `record_pulls`.
+
+    Returns:
+        Chunks of block rows, not clipped; each row is a function of one shard and the proposal.
+    """
+    num_classes = int(proposal.labels.max()) + 1
+    own = proposal.outputs.unflatten(0, (num_classes, -1))
+    for part in in_chunks(joined, CHUNK * shards.num_shards // max(1, len(images))):
+        members = shards.members[part]
+        unit, place = (members >= 0).nonzero(as_tuple=True)
+        index = members[unit, place]
+        values, blocks, units = [], [], []
+        for label in labels[index].unique().tolist():
+            here = labels[index] == label
+            pulls, nearest = _pulls_on_nearest(images[index[here]], own[label], bound, count_share)
+            values.append(pulls)
+            blocks.append(label * own.shape[1] + nearest)
+            units.append(unit[here])
+        if values:
+            yield BlockRows(torch.cat(values), torch.cat(blocks), torch.cat(units))
+
+
+def teacher_pulls(
+    teachers: Teacher,
+    critics: ShardCritics | None,
+    joined: Tensor,
+    proposal: Proposal,
+    bound: float,
+    count_share: float,
+) -> Iterator[Tensor]:
+    """Each shard's row: how far its own teacher, and its own critic, would move each proposed output.
+
+    Args:
+        teachers: one for each shard, provenance private; may have no answer, NaN, where the shard knows no such class.
+        critics: one for each shard; their gradient at the outputs joins the pull. None leaves it out.
+        joined: [units] shards that take part.
+        proposal: public inputs, and the student's outputs for them.
+        bound, count_share: as for `record_pulls`.
+
+    Returns:
+        Chunks of dense rows [units, proposed images, pixels + 1], not clipped as a whole; each row is a function of
+        one shard and the proposal.
+    """
+    outputs = proposal.outputs
+    for part in in_chunks(joined, CHUNK // len(outputs)):
+        answers = teachers.denoise(proposal.inputs, proposal.sigma, proposal.labels, part)
+        rows = torch.empty(len(part), len(outputs), outputs[0].numel() + 1, device=outputs.device)
+        pulls, answered = rows[..., :-1], rows[..., -1]
+        torch.sub(answers.flatten(2), outputs.flatten(1), out=pulls)
+        if critics is not None:
+            pulls += critics.pulls(part, answers, outputs, proposal.sigma, proposal.labels).flatten(2)
+        norm = pulls.norm(dim=2)
+        answered.copy_(norm.isfinite()).mul_(math.sqrt(count_share))
+        pulls *= (clip_scale(norm, bound) * (math.sqrt(1 - count_share) / bound))[..., None]
+        if not norm.isfinite().all():
+            pulls[~norm.isfinite()] = 0  # 0 times NaN would be NaN
+        yield rows
+
+
+def _pulls_on_nearest(images: Tensor, outputs: Tensor, bound: float, count_share: float) -> tuple[Tensor, Tensor]:
+    """Pulls of records of one class, [num, pixels + 1] of norm at most 1, and which of its outputs each is on."""
+    flat, own = images.flatten(1), outputs.flatten(1)
+    nearest = torch.cdist(flat, own).argmin(1)
+    pulls = clip_rows(flat - own[nearest], bound) * (math.sqrt(1 - count_share) / bound)
+    ones = torch.full((len(flat), 1), math.sqrt(count_share), device=flat.device)
+    return torch.cat([pulls, ones], dim=1), nearest

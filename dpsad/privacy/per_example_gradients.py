@@ -1,0 +1,122 @@
+"""Per-example gradients in one backward pass, for the layers that the networks here are made of.
+
+Autograd is asked for the gradients at the layers' outputs only. With a layer's input and its output gradient at hand,
+the gradient of each example's weights is one batched matrix product, so nothing is computed twice.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
+
+from dpsad.privacy.clipping import PartedRows
+
+
+def per_example_gradients(model: nn.Module, losses: Callable[[], Tensor], num_examples: int) -> PartedRows:
+    """Gradient of each example's loss in the trainable parameters.
+
+    Args:
+        model: made of Linear and Conv2d layers as far as parameters go; no layer mixes examples.
+        losses: runs the model once and returns losses, of any shape, whose sum is over examples. The model's batch may
+            hold several views (noise draws) of each example: first one view of all examples, then the next.
+        num_examples: privacy units in the batch.
+
+    Returns:
+        Rows [num_examples, num_parameters], a part for each of `trainable_parameters(model)`; the dtype is the one
+        that the layers computed in.
+
+    Raises:
+        ValueError: a trainable parameter belongs to a layer that this file does not know.
+
+    Formal guarantee: row i is a function of example i and the weights alone.
+
+    Source: Goodfellow 2015 for linear layers; Rochette et al. 2019 for convolutions.
+    """
+    with _recorded(model) as calls:
+        total = losses().sum()
+    gradients = torch.autograd.grad(total, [output for _, _, output in calls])
+    rows: dict[Tensor, Tensor] = {}
+    for (layer, x, _), gradient in zip(calls, gradients, strict=True):
+        for parameter, row in _layer_rows(layer, x.detach().to(gradient.dtype), gradient, num_examples):
+            rows[parameter] = rows[parameter] + row if parameter in rows else row
+    return PartedRows([rows[parameter].flatten(1) for parameter in trainable_parameters(model)])
+
+
+def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that rows are about, in a fixed order."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def set_gradients(model: nn.Module, gradient: Tensor) -> None:
+    """Puts a released vector, [num_parameters], where an optimizer looks for gradients."""
+    parameters = trainable_parameters(model)
+    for parameter, part in zip(parameters, gradient.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = part.reshape(parameter.shape).clone()
+
+
+@contextmanager
+def _recorded(model: nn.Module) -> Iterator[list[tuple[nn.Linear | nn.Conv2d, Tensor, Tensor]]]:
+    """Lists (layer, input, output) of every trainable layer that runs inside the block."""
+    calls: list[tuple[nn.Linear | nn.Conv2d, Tensor, Tensor]] = []
+    hooks = []
+    for name, layer in model.named_modules():
+        if any(parameter.requires_grad for parameter in layer.parameters(recurse=False)):
+            if not isinstance(layer, nn.Linear | nn.Conv2d):
+                raise ValueError(f"layer '{name}' ({type(layer).__name__}) has no per-example gradient; freeze it")
+            hooks.append(layer.register_forward_hook(lambda layer, args, out: calls.append((layer, args[0], out))))
+    try:
+        yield calls
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _layer_rows(
+    layer: nn.Linear | nn.Conv2d, x: Tensor, gradient: Tensor, num_examples: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields (parameter, [num_examples, *parameter.shape]) for one call of a layer."""
+    if layer.weight.requires_grad:
+        if isinstance(layer, nn.Conv2d):
+            yield layer.weight, _conv_weight_rows(layer, x, gradient, num_examples)
+        else:
+            yield layer.weight, _linear_weight_rows(x, gradient, num_examples)
+    if layer.bias is not None and layer.bias.requires_grad:
+        # channels last, as Linear layers have them
+        by_place = gradient.movedim(1, -1) if isinstance(layer, nn.Conv2d) else gradient
+        yield layer.bias, _by_place(by_place, num_examples).sum(dim=(0, 2))
+
+
+def _by_place(tensor: Tensor, num_examples: int) -> Tensor:
+    """[views * examples, ..., features] -> [views, examples, places, features]; without an axis, one place."""
+    return tensor.reshape(len(tensor) // num_examples, num_examples, -1, tensor.shape[-1])
+
+
+def _linear_weight_rows(x: Tensor, gradient: Tensor, num_examples: int) -> Tensor:
+    """[num_examples, out, in]: outer products of gradients and inputs, summed over views and places (tokens)."""
+    return torch.einsum("vepo,vepi->eoi", _by_place(gradient, num_examples), _by_place(x, num_examples))
+
+
+def _conv_weight_rows(layer: nn.Conv2d, x: Tensor, gradient: Tensor, num_examples: int) -> Tensor:
+    """[num_examples, out, in, height, width]: one weight gradient per example.
+
+    With the examples as groups of channels and their views as the batch, it is one grouped weight gradient.
+
+    Source: Rochette et al. 2019.
+    """
+
+    def grouped(images: Tensor) -> Tensor:
+        return images.unflatten(0, (-1, num_examples)).flatten(1, 2)
+
+    out_channels, *rest = layer.weight.shape
+    weight = conv2d_weight(
+        grouped(x),
+        (num_examples * out_channels, *rest),
+        grouped(gradient),
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        groups=num_examples,
+    )
+    return weight.unflatten(0, (num_examples, out_channels))

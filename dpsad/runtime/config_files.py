@@ -1,0 +1,196 @@
+"""Between dataclasses and what people type: YAML files, `key=value` and presets. Knows no key of the project."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dpsad.errors import nearest
+
+T = TypeVar("T")
+
+PRESETS = Path(__file__).parent.parent / "configs"
+_TYPE_NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: "a text", type(None): "null"}
+
+
+def load_config(schema: type[T], *, base: Path | None, overrides: Sequence[str]) -> T:
+    """Fills a dataclass from its defaults, then a file, then the command line; the later wins.
+
+    Args:
+        schema: a dataclass, frozen or not; fields that are dataclasses are its sections.
+        base: a YAML file of sections and values, or None.
+        overrides: `section.key=value` each; `null` is None, `inf` a number, and a text stands as it is.
+
+    Raises:
+        ValueError: an unknown key, a value of the wrong type, a value missing, a file that is no YAML mapping, or
+            whatever the dataclasses' own checks raise.
+    """
+    keys = _keys(schema)
+    config = OmegaConf.structured(schema)
+    for section in ("", *(key for key, hint in keys.items() if is_dataclass(hint))):
+        OmegaConf.set_readonly(OmegaConf.select(config, section) if section else config, False)
+    for key, value in _pairs(read_mapping(base), keys) if base else ():
+        _require_known(key, keys, str(base))
+        try:
+            _assign(config, key, value, keys, shown=value)
+        except ValueError as error:
+            raise ValueError(f"{base}: {error}") from None
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ValueError(f"{override!r} in the command line has no '='; write {key}=VALUE")
+        _require_known(key, keys, "the command line")
+        if not text:
+            raise ValueError(f"{override} has no value; write {key}=VALUE, or leave it out")
+        _assign(config, key, _parse(text, keys[key]), keys, shown=text)
+    try:
+        return OmegaConf.to_object(config)  # type: ignore[return-value]
+    except MissingMandatoryValue as error:
+        raise ValueError(f"{error.full_key} has no value; pass {error.full_key}=VALUE") from None
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
+
+
+def find_config(name_or_path: str | Path) -> Path:
+    """The file at a path, else the packaged preset of that name.
+
+    Raises:
+        ValueError: neither is there.
+    """
+    if Path(name_or_path).is_file():
+        return Path(name_or_path)
+    presets = {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
+    if str(name_or_path) in presets:
+        return presets[str(name_or_path)]
+    near = nearest(str(name_or_path), presets)
+    hint = f"; did you mean {near!r}?" if near else ""
+    listed = ", ".join(presets) or "none"
+    raise ValueError(f"config {str(name_or_path)!r} is neither a file nor a preset{hint or '.'} Presets: {listed}")
+
+
+def save_config(config: object, path: Path) -> None:
+    """Writes all values as YAML that `load_config` reads back to an equal object; whole or not at all."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def flatten(config: object, prefix: str = "") -> dict[str, Any]:
+    """All values of a nested dataclass by dotted key, in the order of the fields."""
+    flat: dict[str, Any] = {}
+    for field in fields(config):  # type: ignore[arg-type]
+        key, value = prefix + field.name, getattr(config, field.name)
+        flat |= flatten(value, f"{key}.") if is_dataclass(value) else {key: value}
+    return flat
+
+
+def differences(there: T, here: T, within: Sequence[str] = ("",)) -> list[str]:
+    """What differs between two configs of one schema, such as "privacy.epsilon: 10.0 there, 1.0 here".
+
+    Args:
+        within: keys and sections to compare; "" is everything.
+
+    Raises:
+        ValueError: an entry of `within` that is no key or section.
+    """
+    before, after = flatten(there), flatten(here)
+    found = []
+    for part in within:
+        keys = [key for key in after if not part or f"{key}.".startswith(f"{part}.")]
+        if not keys:
+            raise ValueError(f"{part!r} is no key or section of {type(here).__name__}")
+        found += [f"{key}: {before[key]!r} there, {after[key]!r} here" for key in keys if before[key] != after[key]]
+    return found
+
+
+def _keys(schema: Any, prefix: str = "") -> dict[str, Any]:
+    """Every dotted key with its type; sections have their dataclass."""
+    hints = get_type_hints(schema)
+    keys: dict[str, Any] = {}
+    for field in fields(schema):
+        key, hint = prefix + field.name, hints[field.name]
+        keys |= {key: hint, **(_keys(hint, f"{key}.") if is_dataclass(hint) else {})}
+    return keys
+
+
+def read_mapping(path: Path) -> Mapping[str, Any]:
+    """A YAML file as it stands, checked against no schema.
+
+    Raises:
+        ValueError: it is no YAML, or no mapping.
+    """
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        if node is not None and not isinstance(node, yaml.MappingNode):
+            raise ValueError(f"{path} must be a YAML mapping of lines such as 'key: value'")
+        return OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[return-value]
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ValueError(f"{path}, line {line}: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {error}") from None
+    except OmegaConfBaseException as error:  # an interpolation that is none
+        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
+
+
+def _pairs(mapping: Mapping[str, Any], keys: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values; a section without lines has none."""
+    for name, value in mapping.items():
+        key = f"{prefix}{name}"
+        if not is_dataclass(keys.get(key)):
+            yield key, value
+        elif isinstance(value, Mapping):
+            yield from _pairs(value, keys, f"{key}.")
+        elif value is not None:
+            yield key, value
+
+
+def _require_known(key: str, keys: Mapping[str, Any], where: str) -> None:
+    if key not in keys:
+        last = key.rpartition(".")[2]
+        near = nearest(key, keys, similarity=0.75)
+        candidates = [near] if near else [option for option in keys if option.rpartition(".")[2] == last]
+        candidates = candidates or [option for option in [nearest(key, keys)] if option]
+        hint = f"; did you mean {' or '.join(map(repr, candidates))}?" if candidates else f"; keys: {', '.join(keys)}"
+        raise ValueError(f"unknown key {key!r} in {where}{hint}")
+
+
+def _parse(text: str, hint: Any) -> Any:
+    """A value as the command line means it. A text is left alone, so that a run may be called 007 or yes."""
+    types_here = get_args(hint) or (hint,)
+    if str in types_here and not (text == "null" and type(None) in types_here):
+        return text
+    try:
+        return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[index,call-overload]
+    except yaml.YAMLError:
+        return text
+
+
+def _assign(config: DictConfig, key: str, value: Any, keys: Mapping[str, Any], *, shown: Any) -> None:
+    if is_dataclass(keys[key]):
+        inner = ", ".join(option for option in keys if option.startswith(f"{key}."))
+        raise ValueError(f"{key}={shown!r} is a whole section; set its keys: {inner}")
+    try:
+        if value == "???":  # omegaconf's mark for a missing value
+            raise ValueError
+        OmegaConf.update(config, key, value, merge=False)
+    except (OmegaConfBaseException, ValueError):
+        raise ValueError(f"{key}={shown!r} must be {_expected(keys[key])}") from None
+
+
+def _expected(hint: Any) -> str:
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(map(_expected, get_args(hint)))
+    if get_origin(hint) in (list, tuple):
+        return "a list such as [1, 2]"
+    return _TYPE_NAMES.get(hint, f"a {hint}")

@@ -1,0 +1,87 @@
+"""Compression stage: trains an autoencoder on public images, for a diffusion model that works in its latents."""
+
+from dataclasses import dataclass
+
+import torch
+
+from dpsad.errors import require_positive
+from dpsad.networks.autoencoder import Autoencoder
+from dpsad.runtime.checkpoint import Checkpoint, progress
+from dpsad.runtime.run_folder import Log
+from dpsad.training.denoiser import Draw, warm_cosine
+from dpsad.training.ema import ExponentialMovingAverage
+from dpsad.training.precision import autocast
+
+SCALE_IMAGES = 2048  # images by which latents are scaled
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressConfig:
+    """How the autoencoder is trained. With `pretrain.path`, the one that lies there is taken instead.
+
+    steps, batch_size: optimizer steps, and images in each.
+    learning_rate: peak; rises over the first 100 steps and falls as a half cosine.
+    half_life: of the weight average, in images.
+    kl_weight: weight of the latents' divergence from standard normal ones beside the squared error, both summed over
+        an image. Small: a diffusion model needs latents without holes, not normal ones.
+    """
+
+    steps: int = 2000
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    half_life: float = 10_000
+    kl_weight: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for key in ("steps", "batch_size", "learning_rate", "half_life"):
+            require_positive(f"compress.{key}", getattr(self, key))
+        if self.kl_weight < 0:
+            raise ValueError(f"compress.kl_weight={self.kl_weight} must not be negative")
+
+
+def compress(
+    config: CompressConfig,
+    *,
+    autoencoder: Autoencoder,
+    draw: Draw,
+    generator: torch.Generator,
+    checkpoint: Checkpoint,
+    log: Log,
+    precision: str = "auto",
+) -> Autoencoder:
+    """Trains an autoencoder on drawn images.
+
+    Args:
+        autoencoder: the model to train, on its device.
+        draw: gives a batch of public images [num, chan, height, width] in [-1, 1], and labels, which are left aside.
+        generator: model randomness, on the device of the model.
+        checkpoint: resumes an interrupted stage.
+        log: receives the mean squared error a pixel, and the divergence an image.
+
+    Returns:
+        The averaged autoencoder, its latents scaled by such images.
+
+    Source: Kingma and Welling 2014, equation 10.
+    """
+    ema = ExponentialMovingAverage(autoencoder, half_life=config.half_life)
+    optimizer = torch.optim.Adam(autoencoder.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.steps))
+    checkpoint.track(autoencoder=autoencoder, ema=ema, optimizer=optimizer, schedule=schedule, generator=generator)
+    for step in progress(checkpoint, config.steps, "compress"):
+        images, _ = draw(config.batch_size, generator)
+        with autocast(images.device, precision):
+            mean, log_variance = autoencoder.encoder(images)
+            noise = torch.randn(mean.shape, generator=generator, device=images.device)
+            decoded = autoencoder.decoder(mean + (log_variance / 2).exp() * noise)
+        error = (decoded - images).square().flatten(1)
+        divergence = (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1).sum(1) / 2
+        loss = (error.sum(1) + config.kl_weight * divergence).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        ema.update(autoencoder, len(images))
+        if (step + 1) % 50 == 0:
+            log.public(step=step + 1, squared_error=error.mean().item(), divergence=divergence.mean().item())
+    ema.model.standardise(draw(SCALE_IMAGES, generator)[0])
+    return ema.model

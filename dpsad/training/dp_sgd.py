@@ -1,0 +1,132 @@
+"""DP-SGD: the loop behind every stage that trains on records through per-example gradient rows."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from dpsad.data.records import ImageSet
+from dpsad.diffusion.denoiser import Denoiser, denoising_loss
+from dpsad.diffusion.noise_levels import Levels
+from dpsad.privacy.clipping import PartedRows
+from dpsad.privacy.per_example_gradients import per_example_gradients, set_gradients, trainable_parameters
+from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
+from dpsad.privacy.sanitizer import Sanitizer
+from dpsad.runtime.checkpoint import Checkpoint, progress
+from dpsad.runtime.run_folder import Log
+from dpsad.training.ema import ExponentialMovingAverage, Model
+from dpsad.training.precision import autocast
+
+Rows = Callable[[Tensor, Tensor], PartedRows]  # images, labels of records -> a row each, in the model's parameters
+Vary = Callable[[Tensor, PrivateRandomness], Tensor]  # images of records -> a random view of each
+
+
+def unvaried(images: Tensor, randomness: PrivateRandomness) -> Tensor:
+    """Records as they are."""
+    return images
+
+
+def dp_sgd(
+    stage: str,
+    *,
+    model: Model,
+    rows: Rows,
+    records: ImageSet,
+    sanitizer: Sanitizer,
+    expected_batch_size: float,
+    learning_rate: float,
+    half_life: float,
+    chunk_size: int,
+    randomness: PrivateRandomness,
+    checkpoint: Checkpoint,
+    log: Log,
+) -> Model:
+    """Trains a model by noisy, clipped gradients, as many steps as the sanitizer's plan has releases.
+
+    Args:
+        stage: names the progress bar.
+        model: provenance released or public; is trained in place, on the device of `randomness`.
+        rows: each record's gradient; a function of that record, secret draws and the model.
+        records: the private records.
+        sanitizer: holds the plan: one row per record that joins a step.
+        expected_batch_size: public number that the noisy sum is divided by.
+        learning_rate: of Adam, constant.
+        half_life: of the weight average, in steps.
+        chunk_size: records whose rows are held at once.
+        randomness: secret; draws who joins.
+        checkpoint: tracks ledger, model and optimizer in one file.
+        log: the norm of the released gradient is public.
+
+    Returns:
+        The averaged model.
+
+    Formal guarantee: all of it is post-processing of `sanitizer`'s releases.
+    Edge cases: an empty batch is released as noise.
+
+    Source: Abadi et al. 2016, Algorithm 1.
+    """
+    device = randomness.device
+    ema = ExponentialMovingAverage(model, half_life=half_life, warmup=1.0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    checkpoint.track(model=model, ema=ema, optimizer=optimizer, sanitizer=sanitizer)
+    sanitizer.charge()
+    size = sum(parameter.numel() for parameter in trainable_parameters(model))
+
+    def chunks(images: Tensor, labels: Tensor) -> Iterator[PartedRows]:
+        for chunk, chunk_labels in zip(images.split(chunk_size), labels.split(chunk_size), strict=True):
+            yield rows(chunk.to(device), chunk_labels.to(device))
+
+    for step in progress(checkpoint, sanitizer.plan.num_releases, stage):
+        joined = poisson_sample(len(records), sanitizer.plan.sampling_prob, randomness)
+        released = sanitizer.release(chunks(records.images[joined], records.labels[joined]), (size,))
+        set_gradients(model, released / expected_batch_size)
+        optimizer.step()
+        ema.update(model, 1)
+        log.public(step=step + 1, released_norm=released.norm().item() / expected_batch_size)
+    return ema.model
+
+
+def denoising_rows(
+    denoiser: Denoiser,
+    *,
+    draws: int,
+    levels: Levels,
+    label_dropout: float,
+    no_label: int,
+    randomness: PrivateRandomness,
+    vary: Vary = unvaried,
+    precision: str = "auto",
+) -> Rows:
+    """Rows for `dp_sgd`: the gradient of each record's own denoising loss, averaged over draws before the clip.
+
+    Args:
+        draws: of each record, each with its own view, noise level and noise.
+        levels: which noise levels are drawn.
+        label_dropout: probability that a record trains without its label, in all its draws.
+        no_label: the label that says so.
+        randomness: secret, on the device. Were the draws known, one record more would shift the draws of others, and
+            so their rows.
+        vary: random views; works image by image.
+
+    Returns:
+        images [records, chan, height, width], labels [records] -> [records, num_parameters] rows, not clipped.
+
+    Source: Dockhorn et al. 2023, equation 6; Ghalebikesabi et al. 2023 for views; Ho and Salimans 2022, Algorithm 1 for
+    the labels.
+    """
+
+    def rows(images: Tensor, labels: Tensor) -> PartedRows:
+        num = len(images)
+        dropped = randomness.uniform(num).to(images.device) < label_dropout
+        labels = torch.where(dropped, no_label, labels).repeat(draws)
+        images = vary(images.repeat(draws, 1, 1, 1), randomness)
+        sigma = levels(randomness.uniform(num * draws)).to(images.device)
+        noise = randomness.normal(tuple(images.shape))
+
+        def losses() -> Tensor:
+            with autocast(images.device, precision):
+                return denoising_loss(denoiser, images, sigma, noise, labels) / draws
+
+        return per_example_gradients(denoiser, losses, num)
+
+    return rows

@@ -1,0 +1,116 @@
+import copy
+
+import pytest
+import torch
+
+from discriminators.convolutional import ConvolutionalCritic, CriticConfig
+from discriminators.losses import critic_loss, saturating_loss
+from dpsad.diffusion.parameterisations import edm_loss_weight
+from dpsad.methods.dp_sad.distillation import StudentConfig, distill
+from dpsad.privacy.provenance import Provenance
+from dpsad.runtime.checkpoint import Checkpoint
+from students import base
+from teachers.denoiser import DenoiserTeacher
+
+LABELS = torch.tensor([0, 2, 1])
+LEVELS = torch.tensor([[0.1, 2.0, 0.5], [1.0, 0.3, 4.0], [0.2, 0.7, 0.4], [3.0, 0.1, 0.9]])  # four for each image
+
+
+class NoLog:
+    def private(self, **values):
+        pass
+
+
+@pytest.fixture
+def models(make_denoiser, perturbed):
+    """A student, another denoiser as its teacher, and a critic."""
+    torch.manual_seed(0)
+    student, teacher = make_denoiser(), perturbed(make_denoiser(), 0.05)
+    critic = perturbed(ConvolutionalCritic(CriticConfig(channels=8), image_channels=1, num_classes=3))
+    return student, DenoiserTeacher(teacher, Provenance.PRIVATE), critic
+
+
+def one_step(config, models, tmp_path, *, levels=LEVELS, sanitize=lambda gradient: gradient):
+    """The gradients that one step collects, in student and critic, before their optimizers use them."""
+    student, teacher, critic = copy.deepcopy(models)
+    seen = {}
+
+    def note(name, model):
+        for number, parameter in enumerate(model.parameters()):
+            parameter.register_post_accumulate_grad_hook(
+                lambda parameter, key=(name, number): seen.__setitem__(key, parameter.grad.clone())
+            )
+
+    note("student", student)
+    note("critic", critic)
+    distill(
+        config,
+        student=student,
+        teacher=teacher,
+        critic=critic,
+        draw=lambda num, generator: (torch.rand(num, 1, 8, 8, generator=generator) * 2 - 1, LABELS),
+        levels=lambda num, generator: levels,
+        sanitize=sanitize,
+        generator=torch.Generator().manual_seed(3),
+        checkpoint=Checkpoint(tmp_path / "checkpoint"),
+        log=NoLog(),
+        precision="float32",
+    )
+    return seen
+
+
+@pytest.mark.parametrize("weighting", ["edm", "flat"])
+def test_all_levels_in_chunks_are_the_mean_over_every_image_and_level(models, tmp_path, weighting):
+    """Against autograd through the paper's loss, written out, on one batch of all images at all levels."""
+    config = StudentConfig(steps=1, batch_size=3, data_weight=0.5, adversarial_weight=30.0, weighting=weighting)
+    seen = one_step(config, models, tmp_path)
+
+    student, teacher, critic = models
+    generator = torch.Generator().manual_seed(3)
+    clean = torch.rand(3, 1, 8, 8, generator=generator) * 2 - 1
+    noise = torch.cat([torch.randn(clean.shape, generator=generator) for _ in LEVELS])
+    clean, labels, sigma = clean.repeat(4, 1, 1, 1), LABELS.repeat(4), LEVELS.flatten()
+    proposal = base.propose(student, clean, sigma, noise, labels)
+    answer = teacher.denoise(proposal.inputs, sigma, labels)[0]
+    weight = edm_loss_weight(sigma, 0.5) if weighting == "edm" else torch.ones(12)
+    errors = (proposal.outputs - answer).square() + 0.5 * (proposal.outputs - clean).square()
+    loss = weight * errors.sum((1, 2, 3)) + 30.0 * saturating_loss(critic(proposal.outputs, sigma, labels))
+    gradients = torch.autograd.grad(loss.mean(), list(student.parameters()), retain_graph=True)
+    for number, gradient in enumerate(gradients):
+        torch.testing.assert_close(seen["student", number], gradient, rtol=1e-3, atol=1e-4)
+    logits = critic(answer, sigma, labels), critic(proposal.outputs.detach(), sigma, labels)
+    for number, gradient in enumerate(torch.autograd.grad(critic_loss(*logits), list(critic.parameters()))):
+        torch.testing.assert_close(seen["critic", number], gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_every_image_and_level_is_a_row_of_its_own_to_the_sanitizer(models, tmp_path):
+    """The sanitizer sees one batch of images at a time, however many levels there are."""
+    shapes = []
+
+    def note(gradient):
+        shapes.append(tuple(gradient.shape))
+        return gradient
+
+    one_step(StudentConfig(steps=1, batch_size=3), models, tmp_path, sanitize=note)
+    assert shapes == [(3, 1, 8, 8)] * 4
+
+
+def test_what_the_sanitizer_gives_reaches_the_weights_and_nothing_else(models, tmp_path):
+    config = StudentConfig(steps=1, batch_size=3, teacher_weight=5.0, data_weight=1.0)
+    seen = one_step(config, models, tmp_path, sanitize=torch.zeros_like)
+    assert not any(gradient.any() for (name, _), gradient in seen.items() if name == "student")
+    assert any(gradient.any() for (name, _), gradient in seen.items() if name == "critic")
+
+
+def test_steps_do_not_carry_gradients_over(models, tmp_path):
+    """At the second step the student's released gradient is zero; so must be what reaches its weights."""
+    calls = []
+
+    def first_only(gradient):
+        calls.append(1)
+        return gradient if len(calls) == 1 else torch.zeros_like(gradient)
+
+    config = StudentConfig(steps=2, batch_size=3)
+    seen = one_step(config, models, tmp_path, levels=LEVELS[:1], sanitize=first_only)
+    assert len(calls) == 2
+    assert not any(gradient.any() for (name, _), gradient in seen.items() if name == "student")
