@@ -131,16 +131,16 @@ CONTENDERS = {
 
 def make_step(name: str, records: int, draws: int) -> Callable[[], Tensor]:
     """One step of a contender on fixed draws; returns the sum before noise, for comparison."""
-    contender, generator = CONTENDERS[name], torch.Generator().manual_seed(0)
+    contender, rng = CONTENDERS[name], torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         denoiser = Denoiser(UNet(NetworkConfig(patch=2), image_channels=1, num_classes=10)).to(DEVICE)
     for parameter in denoiser.parameters():  # so that no layer is silent
-        parameter.data += 0.02 * torch.randn(parameter.shape, generator=generator).to(DEVICE)
+        parameter.data += 0.02 * torch.randn(parameter.shape, generator=rng).to(DEVICE)
     model = contender.wrap(denoiser).train()
-    images = torch.rand(records, 1, 28, 28, generator=generator).to(DEVICE) * 2 - 1
-    sigma = torch.randn(draws, records, generator=generator).mul(1.2).sub(0.8).exp().to(DEVICE)
-    noise = torch.randn(draws, *images.shape, generator=generator).to(DEVICE)
+    images = torch.rand(records, 1, 28, 28, generator=rng).to(DEVICE) * 2 - 1
+    sigma = torch.randn(draws, records, generator=rng).mul(1.2).sub(0.8).exp().to(DEVICE)
+    noise = torch.randn(draws, *images.shape, generator=rng).to(DEVICE)
     labels = torch.arange(records, device=DEVICE) % 10
     optimizer = torch.optim.Adam(denoiser.parameters(), lr=0.0)
     randomness, size = PrivateRandomness(DEVICE), sum(p.numel() for p in denoiser.parameters())

@@ -10,9 +10,9 @@ from dataclasses import replace
 from statistics import mean
 
 import torch
+from dpsad.config import Config
 
 from dpsad import build, build_sketch
-from dpsad.config import Config
 from dpsad.data.augmentation import AugmentationConfig
 from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
@@ -28,11 +28,11 @@ NUM, EPOCHS, SEEDS = 20_000, 5, (0, 1, 2)
 
 
 def cnn_accuracy(
-    prototypes: Prototypes, augmentation: AugmentationConfig, test: ImageSet, seed: int, generator: torch.Generator
+    prototypes: Prototypes, augmentation: AugmentationConfig, test: ImageSet, seed: int, rng: torch.Generator
 ) -> float:
     """Accuracy on real test images of the CNN that learned from 20,000 varied prototypes."""
     labels = even_labels(NUM, test.num_classes)
-    drawn = [prototypes.draw(part, augmentation, generator) for part in labels.to(generator.device).split(1000)]
+    drawn = [prototypes.draw(part, augmentation, rng) for part in labels.to(rng.device).split(1000)]
     return downstream_accuracy(
         "cnn",
         torch.cat(drawn).cpu(),
@@ -42,7 +42,7 @@ def cnn_accuracy(
         num_classes=test.num_classes,
         seed=seed,
         epochs=EPOCHS,
-        device=generator.device,
+        device=rng.device,
     ).accuracy
 
 
@@ -55,7 +55,7 @@ def main() -> None:
     train = replace(train, images=train.images.to(device), labels=train.labels.to(device))
     accuracies = []
     for seed in SEEDS:
-        generator = torch.Generator(device).manual_seed(seed)
+        rng = torch.Generator(device).manual_seed(seed)
         ledger = Ledger(config.privacy.epsilon, config.privacy.delta)
         start = time.perf_counter()
         prototypes = sketch(
@@ -66,10 +66,10 @@ def main() -> None:
             image_shape=train.image_shape,
             ledger=ledger,
             randomness=PrivateRandomness(device),
-            generator=generator,
+            rng=rng,
         )
         seconds = time.perf_counter() - start
-        accuracies.append(cnn_accuracy(prototypes, config.augmentation, test, seed, generator))
+        accuracies.append(cnn_accuracy(prototypes, config.augmentation, test, seed, rng))
         print(
             f"seed {seed}: epsilon {ledger.spent():.3f}, sketch {seconds:.1f} s, CNN {accuracies[-1]:.4f}", flush=True
         )

@@ -36,15 +36,15 @@ def time_in_turn(first: Callable[[], None], second: Callable[[], None]) -> tuple
 
 def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    generator = torch.Generator(device).manual_seed(0)
+    rng = torch.Generator(device).manual_seed(0)
     network = UNet(NetworkConfig(patch=2), image_channels=1, num_classes=10)
     student = Denoiser(network).to(device)
     critic = ConvolutionalCritic(CriticConfig(), image_channels=1, num_classes=10).to(device)
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-4)
-    images = torch.rand(128, 1, 28, 28, generator=generator, device=device) * 2 - 1
+    images = torch.rand(128, 1, 28, 28, generator=rng, device=device) * 2 - 1
     labels = torch.arange(128, device=device) % 10
     sigma = torch.ones(128, device=device)
-    noise = torch.randn(images.shape, generator=generator, device=device)
+    noise = torch.randn(images.shape, generator=rng, device=device)
     randomness = PrivateRandomness(device)
     config = StudentConfig(data_weight=1.0, weighting="flat")
     clip_and_noise = published_noise(PublishedConfig(), 1.0, randomness)

@@ -26,10 +26,10 @@ QUERIES = 256
 
 def main() -> None:
     records = load_images(DataConfig(source="torchvision", name="MNIST", root=sys.argv[1]), "train")
-    generator = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     outputs = torch.zeros(QUERIES, *records.image_shape)
     sigma, labels = torch.full((QUERIES,), 0.5), torch.arange(QUERIES) % 10
-    inputs = 0.5 * torch.randn(outputs.shape, generator=generator)
+    inputs = 0.5 * torch.randn(outputs.shape, generator=rng)
     proposal = Proposal(inputs, sigma, labels, outputs)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = {}

@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from dpsad.config import Config
+from dpsad.methods.dp_sad.consult import consult
 from prototypes import cnn_accuracy
 
 from dpsad import build, build_sketch
-from dpsad.config import Config
 from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
-from dpsad.methods.dp_sad.consult import consult
 from dpsad.methods.dp_sad.prototypes import NamedPlan, sketch
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.randomness import PrivateRandomness
@@ -38,7 +38,7 @@ def option(words: list[str], key: str, default: str) -> str:
 def measure(config: Config, train: ImageSet, test: ImageSet, num_simulated: int) -> dict:
     """Accuracy of the CNN on prototypes that shards have released, as if there were `num_simulated` records."""
     device = build.device_of(config)
-    generator = torch.Generator(device).manual_seed(config.seed)
+    rng = torch.Generator(device).manual_seed(config.seed)
     randomness = PrivateRandomness(device)
     start = time.perf_counter()
     shards = build.split_records(config, train, config.shards.num_shards).to(device)
@@ -56,7 +56,7 @@ def measure(config: Config, train: ImageSet, test: ImageSet, num_simulated: int)
         image_shape=train.image_shape,
         ledger=ledger,
         randomness=randomness,
-        generator=generator,
+        rng=rng,
     )
     if config.shards.teacher != "none":
         teachers = ClosedFormTeachers(train.images, train.labels, shards)
@@ -68,10 +68,10 @@ def measure(config: Config, train: ImageSet, test: ImageSet, num_simulated: int)
             start=prototypes,
             ledger=ledger,
             randomness=randomness,
-            generator=generator,
+            rng=rng,
         )
     seconds = time.perf_counter() - start
-    accuracy = cnn_accuracy(prototypes, config.augmentation, test, config.seed, generator)
+    accuracy = cnn_accuracy(prototypes, config.augmentation, test, config.seed, rng)
     return {"accuracy": accuracy, "sketch_seconds": round(seconds, 1)}
 
 

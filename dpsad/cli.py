@@ -1,30 +1,20 @@
-"""The command line: one verb a stage, `key=value` for everything that a config holds."""
+"""The command line: one verb a stage, `key=value` for everything that a config holds.
+
+A command is imported when it is asked for, so that help and errors of usage come at once.
+"""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import torch
 import typer
 from tqdm import tqdm
+from typer.core import TyperCommand
 
-from dpsad.build import device_named
-from dpsad.commands.ablate import run_ablation
 from dpsad.commands.ablations import ABLATIONS
-from dpsad.commands.account import budget_table
-from dpsad.commands.baseline import run_baseline
-from dpsad.commands.distill import run_distill, run_teach
-from dpsad.commands.evaluate import JUDGEMENTS, evaluate_run, summary
-from dpsad.commands.sketch import run_sketch
-from dpsad.config import BASELINES, Config
-from dpsad.errors import require_choice
-from dpsad.evaluation.classifiers import DEFAULT_KINDS, KINDS
-from dpsad.release.export import load_student
-from dpsad.report.comparison import write_comparison
-from dpsad.runtime.checkpoint import CheckpointError
-from dpsad.runtime.config_files import PRESETS, find_config, load_config
-from students.sampling import check_destination, generate, labels_to_sample, write_samples
+from dpsad.errors import CheckpointError, require_choice
+from dpsad.evaluation.choices import DEFAULT_KINDS, JUDGEMENTS, KINDS
 
 app = typer.Typer(
     help="Trains private image generators by distillation.",
@@ -40,37 +30,50 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, such as 
 RunFolder = Annotated[Path, typer.Argument(help="A run folder.")]
 
 
-def read_config(name: str | None, overrides: list[str] | None) -> Config:
-    """The config of a command: what it names, else what its run folder already has, else the defaults."""
-    overrides = overrides or []
-    run = next((text.removeprefix("run=") for text in overrides if text.startswith("run=")), None)
-    saved = Path(run) / "config.yaml" if run else None
-    base = find_config(name) if name else saved if saved is not None and saved.exists() else None
-    return load_config(Config, base=base, overrides=overrides)
+class BaselineCommand(TyperCommand):
+    """A command whose help says what each baseline is, which it loads only then."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        from dpsad.commands.baseline import about_baselines
+
+        self.epilog = about_baselines()
+        super().format_epilog(ctx, formatter)
 
 
 @app.command()
 def sketch(overrides: Overrides = None, config: ConfigOption = None) -> None:
     """Release class-conditional prototypes of the records: the first, cheap stage of guarantee=records."""
-    run_sketch(read_config(config, overrides), tqdm.write)
+    from dpsad.commands.read import read_config
+    from dpsad.commands.sketch import run_sketch
+
+    run_sketch(read_config(config, overrides or []), tqdm.write)
 
 
 @app.command()
 def teach(overrides: Overrides = None, config: ConfigOption = None) -> None:
     """Train the teacher diffusion model: on the sketch, on private records, or on public images."""
-    run_teach(read_config(config, overrides), tqdm.write)
+    from dpsad.commands.read import read_config
+    from dpsad.commands.teach import run_teach
+
+    run_teach(read_config(config, overrides or []), tqdm.write)
 
 
 @app.command()
 def distill(overrides: Overrides = None, config: ConfigOption = None) -> None:
     """Distil the student from the teacher, refine it with records, and write the release folder."""
-    run_distill(read_config(config, overrides), tqdm.write)
+    from dpsad.commands.distill import run_distill
+    from dpsad.commands.read import read_config
+
+    run_distill(read_config(config, overrides or []), tqdm.write)
 
 
-@app.command(epilog="\n\n".join(f"method={name}: {text}" for name, text in BASELINES.items()))
+@app.command(cls=BaselineCommand)
 def baseline(overrides: Overrides = None, config: ConfigOption = None) -> None:
     """Train another method on the same records and budget, to compare with; writes the same release folder."""
-    run_baseline(read_config(config, overrides), tqdm.write)
+    from dpsad.commands.baseline import run_baseline
+    from dpsad.commands.read import read_config
+
+    run_baseline(read_config(config, overrides or []), tqdm.write)
 
 
 @app.command()
@@ -84,19 +87,10 @@ def sample(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
 ) -> None:
     """Make images with a released student."""
-    check_destination(out)
-    generator = load_student(student, device=device_named(device))
-    num_classes = len(generator.class_names)
-    if label is not None and not generator.use_labels:
-        raise ValueError(f"--label {label}: this student was trained without labels and makes any class; leave it out")
-    if label is not None and label >= num_classes:
-        raise ValueError(f"--label {label} is outside 0..{num_classes - 1}")
-    labels = labels_to_sample(generator, num) if label is None else torch.full((num,), label)
-    with tqdm(total=num, desc="sample", unit="image") as bar:
-        images = generate(generator, labels, seed=seed, batch_size=batch_size, progress=bar.update)
-    write_samples(images, labels, out)
-    classes = f"of {num_classes if label is None else 1} classes" if generator.use_labels else "without labels"
-    typer.echo(f"{num} images {classes} in {out}")
+    from dpsad.commands.sample import run_sample
+
+    made = run_sample(student, num=num, out=out, seed=seed, label=label, batch_size=batch_size, device=device)
+    typer.echo(made)
 
 
 @app.command()
@@ -119,6 +113,9 @@ def evaluate(
         require_choice("--classifier", kind, KINDS)
     for name in metrics or []:
         require_choice("--metrics", name, (*JUDGEMENTS, "all"))
+    from dpsad.commands.evaluate import evaluate_run, summary
+    from dpsad.commands.read import read_config
+
     asked = metrics or []
     result = evaluate_run(
         read_config(None, [f"run={run}"]),
@@ -146,6 +143,9 @@ def ablate(
     seed: Annotated[int, typer.Option(help="Of samples, classifiers and draws.", min=0)] = 0,
 ) -> None:
     require_choice("ablation", name, tuple(ABLATIONS))
+    from dpsad.api.config import Config
+    from dpsad.commands.ablate import run_ablation
+    from dpsad.commands.read import read_config
 
     def read(changes: Sequence[str]) -> Config:
         return read_config(config, [*(overrides or []), *changes])
@@ -161,6 +161,8 @@ def compare(
     ),
 ) -> None:
     """Put finished runs side by side: table, privacy-utility curves and samples, on one page."""
+    from dpsad.report.comparison import write_comparison
+
     typer.echo(write_comparison(runs, out))
     typer.echo(f"page: {out / 'report.html'}")
 
@@ -168,12 +170,17 @@ def compare(
 @app.command()
 def account(overrides: Overrides = None, config: ConfigOption = None) -> None:
     """Print everything that a run will release and what it will cost, before a record is read."""
-    typer.echo(budget_table(read_config(config, overrides)))
+    from dpsad.api.plan import budget_table
+    from dpsad.commands.read import read_config
+
+    typer.echo(budget_table(read_config(config, overrides or [])))
 
 
 @app.command()
 def presets() -> None:
     """List the packaged configs, with the command that runs each."""
+    from dpsad.runtime.config_files import PRESETS
+
     for path in sorted(PRESETS.glob("*.yaml")):
         typer.echo(f"{path.stem:24} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
 
@@ -181,21 +188,9 @@ def presets() -> None:
 @app.command()
 def quickstart(overrides: Overrides = None) -> None:
     """Teach, distil, sample and evaluate on the embedded digits: a few minutes on a laptop."""
-    overrides = overrides or []
-    if not any(text.startswith("run=") for text in overrides):
-        overrides = ["run=runs/quickstart", *overrides]
-    config = read_config("digits", overrides)
-    run_teach(config, tqdm.write)
-    run_distill(config, tqdm.write)
-    result = evaluate_run(config, num=2000, seed=0, say=tqdm.write)
-    out = Path(config.run) / "samples"
-    if not out.exists():
-        sample(Path(config.run), num=500, out=out, seed=0, label=None, batch_size=250, device=config.device)
-    report = Path(config.run) / "private" / "report"
-    write_comparison([Path(config.run)], report)
-    typer.echo(summary(result))
-    typer.echo(f"report, private: {report / 'report.html'}")
-    typer.echo(f"release: {Path(config.run) / 'release'} (start with README.md and samples.png)")
+    from dpsad.commands.quickstart import run_quickstart
+
+    typer.echo(run_quickstart(overrides or [], tqdm.write))
 
 
 def main() -> None:

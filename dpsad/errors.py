@@ -1,7 +1,11 @@
-"""Checks whose messages say what is wrong, its value and the mend. Any room may import this; it imports none."""
+"""Errors for users: messages say what is wrong, its value and the mend. Any room may import this; it imports none."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+
+
+class CheckpointError(OSError):
+    """A checkpoint that could not be written; the one before it is untouched."""
 
 
 def nearest(word: str, options: Iterable[str], *, similarity: float = 0.6) -> str | None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsad.data.augmentation import AugmentationConfig, variation_size, vary
+from dpsad.privacy.provenance import combined, provenance_of
 from students.base import Student
 from students.few_step import SamplerConfig, denoised
 from students.prototypes import Prototypes
@@ -18,6 +19,7 @@ class StartedDenoiser(nn.Module):
     def __init__(self, denoiser: nn.Module, prototypes: Prototypes):
         super().__init__()
         self.denoiser = denoiser
+        self.provenance = combined(provenance_of(denoiser), prototypes.provenance)
         self.register_buffer("images", prototypes.images)
         self.register_buffer("labels", prototypes.labels)
         self.register_buffer("counts", prototypes.counts)

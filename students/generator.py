@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dpsad.errors import require_positive
+from dpsad.privacy.provenance import Provenance
 from students.base import Student
 from students.seeds import Normal
 
@@ -47,6 +48,7 @@ class Generator(nn.Module):
     def __init__(self, config: GeneratorConfig, *, image_shape: tuple[int, int, int], num_classes: int):
         super().__init__()
         chan, height, width = image_shape
+        self.provenance = Provenance.PUBLIC
         self.num_classes, self.noise_dim, self.size = num_classes, config.noise_dim, (height, width)
         self.first_map = (2 * config.channels, -(-height // 4), -(-width // 4))
         self.embed = nn.Linear(config.noise_dim + num_classes, config.hidden)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsad.networks.autoencoder import Decoder
+from dpsad.privacy.provenance import combined, provenance_of
 from students.base import Student
 from students.few_step import SamplerConfig, denoised
 from students.seeds import Normal
@@ -17,6 +18,7 @@ class LatentModel(nn.Module):
     def __init__(self, denoiser: nn.Module, decoder: Decoder):
         super().__init__()
         self.denoiser, self.decoder = denoiser, decoder
+        self.provenance = combined(provenance_of(denoiser), provenance_of(decoder))
 
 
 def latent_student(

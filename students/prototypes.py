@@ -1,42 +1,45 @@
 """The student's first form: class-conditional images that it holds directly."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from dpsad.data.augmentation import AugmentationConfig, augment
+from dpsad.privacy.provenance import Provenance
 
 
 @dataclass(frozen=True, eq=False)
 class Prototypes:
-    """Released images, each standing for a number of records. All of it may be shared.
+    """Images, each standing for a number of records.
 
     Attributes:
         images: [num, chan, height, width] in [-1, 1].
         labels: [num] int64.
         counts: [num] released counts of the records behind each image; noisy, may be negative.
         min_count: images behind which there are fewer are noise, and are not drawn.
+        provenance: released, so that all of it may be shared, unless rows were no rows.
     """
 
     images: Tensor
     labels: Tensor
     counts: Tensor
     min_count: float
+    provenance: Provenance = Provenance.RELEASED
 
-    def draw(self, labels: Tensor, augmentation: AugmentationConfig, generator: torch.Generator) -> Tensor:
+    def draw(self, labels: Tensor, augmentation: AugmentationConfig, rng: torch.Generator) -> Tensor:
         """Draws an image for each label, in proportion to the released counts, and varies it.
 
         Args:
             labels: [batch] classes.
             augmentation: public variation.
-            generator: on the device of the prototypes.
+            rng: on the device of the prototypes.
 
         Returns:
             [batch, chan, height, width] in [-1, 1].
         """
-        uniform = torch.rand(len(labels), generator=generator, device=generator.device)
-        return augment(self.images[self.choose(labels, uniform)], augmentation, generator=generator).clamp(-1, 1)
+        uniform = torch.rand(len(labels), generator=rng, device=rng.device)
+        return augment(self.images[self.choose(labels, uniform)], augmentation, rng=rng).clamp(-1, 1)
 
     def choose(self, labels: Tensor, uniform: Tensor) -> Tensor:
         """Which prototype each image is of, in proportion to the released counts.
@@ -61,7 +64,13 @@ class Prototypes:
         return torch.where(weights.sum(1, keepdim=True) > 0, weights, own.float())
 
     def to(self, device: torch.device) -> "Prototypes":
-        return Prototypes(self.images.to(device), self.labels.to(device), self.counts.to(device), self.min_count)
+        moved = {key: getattr(self, key).to(device) for key in ("images", "labels", "counts")}
+        return replace(self, **moved)
 
     def state_dict(self) -> dict:
-        return {"images": self.images, "labels": self.labels, "counts": self.counts, "min_count": self.min_count}
+        return {**vars(self), "provenance": self.provenance.value}
+
+    @staticmethod
+    def from_dict(state: dict) -> "Prototypes":
+        """Takes up what `state_dict` gave; versions before 0.2 made none but released ones, and did not say so."""
+        return Prototypes(**{**state, "provenance": Provenance(state.get("provenance", Provenance.RELEASED))})

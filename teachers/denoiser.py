@@ -4,21 +4,15 @@ import torch
 from torch import Tensor
 
 from dpsad.diffusion.denoiser import Denoiser
-from dpsad.privacy.provenance import Provenance
 
 
 class DenoiserTeacher:
-    """Wraps a trained denoiser; it is not trained further.
-
-    Args:
-        denoiser: the model.
-        provenance: what it has seen.
-    """
+    """Wraps a trained denoiser; it is not trained further, and its provenance is the teacher's."""
 
     num_shards = 1
 
-    def __init__(self, denoiser: Denoiser, provenance: Provenance):
-        self.denoiser, self.provenance = denoiser.eval().requires_grad_(False), provenance
+    def __init__(self, denoiser: Denoiser):
+        self.denoiser, self.provenance = denoiser.eval().requires_grad_(False), denoiser.provenance
 
     @torch.no_grad()
     def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor, shards: Tensor | None = None) -> Tensor:

@@ -18,7 +18,7 @@ def interruptible():
 
 
 @pytest.fixture
-def generator():
+def rng():
     return torch.Generator().manual_seed(0)
 
 

@@ -6,16 +6,16 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from dpsad.api.config import FIXED, Config
 from dpsad.commands.ablations import Ablation
-from dpsad.commands.distill import run_distill, run_teach
+from dpsad.commands.distill import run_distill
 from dpsad.commands.evaluate import evaluate_run
-from dpsad.config import FIXED, Config
+from dpsad.commands.teach import run_teach
 from dpsad.report.ablation import Row, plot, to_csv, to_markdown
 from dpsad.runtime.config_files import differences
 from dpsad.runtime.run_folder import Run, open_run
 
 Read = Callable[[Sequence[str]], Config]  # further key=value -> the config with them
-REFERENCE = "reference_classifier.safetensors"
 
 
 def run_ablation(ablation: Ablation, read: Read, *, num: int, seed: int, say: Callable[[str], None]) -> str:
@@ -63,7 +63,7 @@ def cell_config(ablation: Ablation, cell: str, base: Config, read: Read) -> Conf
     config = read(changes)
     if base.teacher.path is not None or differences(base, config, (*FIXED, "seed")):
         return config
-    return read([*changes, f"teacher.path={Path(base.run) / 'private' / 'teacher.pt'}"])
+    return read([*changes, f"teacher.path={Run(Path(base.run)).teacher}"])
 
 
 def run_cell(cell: str, config: Config, run: Run, *, num: int, seed: int, say: Callable[[str], None]) -> Row:
@@ -114,17 +114,16 @@ def measured(config: Config, run: Run, *, num: int, seed: int, say: Callable[[st
 
     All cells are measured in one feature space: the first to need the reference classifier trains it for the others.
     """
-    private = Path(config.run) / "private"
-    path = private / "evaluation.json"
-    if path.exists():
-        result = json.loads(path.read_text(encoding="utf-8"))
+    own = Run(Path(config.run))
+    if own.evaluation.exists():
+        result = json.loads(own.evaluation.read_text(encoding="utf-8"))
         kinds = {"cnn"} if not result["no_classifiers"] else set()
         alike = (result["student"]["num_images"], result["environment"]["seed"]) == (num, seed)
         if alike and kinds <= result["student"]["classifiers"].keys():
             return result
-    _copy_once(run.private / REFERENCE, private / REFERENCE)
+    _copy_once(run.reference_classifier, own.reference_classifier)
     result = evaluate_run(config, num=num, seed=seed, say=say, classifiers=["cnn"], compare=False)
-    _copy_once(private / REFERENCE, run.private / REFERENCE)
+    _copy_once(own.reference_classifier, run.reference_classifier)
     return result
 
 

@@ -5,31 +5,30 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from dpsad import build
-from dpsad.config import Config
+from dpsad.api.config import Config
 from dpsad.data.clusters import Clusters, majority_classes
 from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
-from dpsad.evaluation.classifiers import DEFAULT_KINDS, Kind
+from dpsad.evaluation.choices import DEFAULT_KINDS, METRICS, Judgement, Kind
 from dpsad.evaluation.downstream import BATCH_SIZE
-from dpsad.evaluation.evaluate import MAX_FRECHET_IMAGES, METRICS, LabelledImages, evaluate_samples
+from dpsad.evaluation.evaluate import MAX_FRECHET_IMAGES, LabelledImages, evaluate_samples
 from dpsad.evaluation.feature_space import FeatureSpace, embed
 from dpsad.evaluation.features import ReferenceFeatures, load_reference, train_reference
 from dpsad.evaluation.inception import FILE_NAMES, STANDARD_NAME, InceptionFeatures, cached_weights
 from dpsad.evaluation.memorisation import Closeness, closeness, details, verdict
 from dpsad.release.export import load_student
 from dpsad.runtime.checkpoint import load
+from dpsad.runtime.device import device_named, hardware_of
+from dpsad.runtime.log import Say
+from dpsad.runtime.run_folder import Run
 from students.base import Student
 from students.prototypes import Prototypes
 from students.sampling import even_labels, generate
 
-Judgement = Literal["kernel", "neighbours", "memorisation"]
-JUDGEMENTS: tuple[Judgement, ...] = get_args(Judgement)
 REFERENCE_BATCHES = 1000  # a classifier for features takes at least this many, and three epochs
 
 
@@ -38,7 +37,7 @@ def evaluate_run(
     *,
     num: int,
     seed: int,
-    say: Callable[[str], None],
+    say: Say,
     classifiers: Sequence[Kind] = DEFAULT_KINDS,
     compare: bool = True,
     members: int = 1,
@@ -67,8 +66,8 @@ def evaluate_run(
     Raises:
         ValueError: there is no release, no such data, or no such weights.
     """
-    run, device = Path(config.run), build.device_of(config)
-    student = load_student(run, device=device)
+    run, device = Run(Path(config.run)), device_named(config.device)
+    student = load_student(run.path, device=device)
     train, test = load_images(config.data, "train"), load_images(config.data, "test")
     no_classifiers = why_no_classifiers(student, train)
     labels = even_labels(num, len(student.class_names))
@@ -100,14 +99,14 @@ def evaluate_run(
         say(f"student: {_memorisation_line(result['memorisation'])}")
     result["no_classifiers"] = no_classifiers
     result["sampling_images_per_second"] = images_per_second
-    result["hardware"] = build.hardware_of(device)
-    result["privacy"] = json.loads((run / "release" / "privacy.json").read_text(encoding="utf-8"))
-    (run / "private" / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    result["hardware"] = hardware_of(device)
+    result["privacy"] = json.loads(run.statement.read_text(encoding="utf-8"))
+    run.evaluation.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
 
 
 def _feature_space(
-    run: Path, train: ImageSet, inception: str | None, device: torch.device, say: Callable[[str], None]
+    run: Run, train: ImageSet, inception: str | None, device: torch.device, say: Say
 ) -> FeatureSpace:
     """Inception's where it is asked for and at hand, else the run's reference classifier, trained where it lacks."""
     if inception is not None:
@@ -118,7 +117,7 @@ def _feature_space(
             f"no Inception weights ({' or '.join(FILE_NAMES)}) in torch's cache; pass --inception PATH. Distances are "
             f"in the space of {ReferenceFeatures.name} instead, and are not FID"
         )
-    path = run / "private" / "reference_classifier.safetensors"
+    path = run.reference_classifier
     if not path.exists():
         _trained_features((train.images, train.labels), train.num_classes, 0, device).save(path)
     return load_reference(path, device=device)
@@ -130,7 +129,7 @@ def _trained_features(images: LabelledImages, num_classes: int, seed: int, devic
 
 
 def _memorisation(
-    run: Path,
+    run: Run,
     samples: LabelledImages,
     train: ImageSet,
     test: ImageSet,
@@ -152,8 +151,7 @@ def _memorisation(
         "pixels": measure(lambda pixels: pixels.flatten(1)),
         name: measure(lambda pixels: embed(space, pixels, device=device)),
     }
-    path = run / "private" / "memorisation.json"
-    path.write_text(json.dumps(details(measured)) + "\n", encoding="utf-8")
+    run.memorisation.write_text(json.dumps(details(measured)) + "\n", encoding="utf-8")
     return verdict(measured)
 
 
@@ -166,7 +164,7 @@ def why_no_classifiers(student: Student, train: ImageSet) -> str | None:
     return None
 
 
-def _clusters_as_classes(run: Path, train: ImageSet, labels: Tensor) -> tuple[ImageSet, Tensor]:
+def _clusters_as_classes(run: Run, train: ImageSet, labels: Tensor) -> tuple[ImageSet, Tensor]:
     """Records and labels of samples to measure by, where the student was taught by clusters.
 
     A sample counts as what most training records of its cluster are. Where records have no labels, clusters stand in.
@@ -177,7 +175,7 @@ def _clusters_as_classes(run: Path, train: ImageSet, labels: Tensor) -> tuple[Im
     Returns:
         The training records, and [num] labels of the samples, both in the same classes.
     """
-    clustered = Clusters(**load(run / "private" / "clusters.pt")).label(train)
+    clustered = Clusters(**load(run.clusters)).label(train)
     if train.num_classes == 1:
         return clustered, labels
     majority = majority_classes(clustered.labels, train.labels, clustered.num_classes, train.num_classes)
@@ -186,10 +184,10 @@ def _clusters_as_classes(run: Path, train: ImageSet, labels: Tensor) -> tuple[Im
 
 def _sketch_images(config: Config, labels: Tensor, seed: int) -> Tensor | None:
     """As many varied prototypes as there are samples, where the run has a sketch."""
-    path = Path(config.run) / "private" / "sketch.pt"
+    path = Run(Path(config.run)).prototypes
     if not path.exists():
         return None
-    prototypes = Prototypes(**load(path)["prototypes"])
+    prototypes = Prototypes.from_dict(load(path)["prototypes"])
     generator = torch.Generator().manual_seed(seed)
     drawn = [prototypes.draw(part, config.augmentation, generator) for part in labels.split(1000)]
     return torch.cat(drawn)
@@ -216,7 +214,7 @@ def summary(result: dict) -> str:
     privacy = result["privacy"]
     if privacy["formal"]:
         lines.append(f"epsilon {privacy['epsilon']:.3f} at delta {privacy['delta']:g}, formal: {privacy['adjacency']}")
-    elif privacy["guarantee"] == "published":
+    elif "nominal_epsilon" in privacy:
         lines.append(f"NOT a formal guarantee: nominal epsilon {privacy['nominal_epsilon']:.3f}")
     else:
         lines.append(f"NOT a formal guarantee: {'; '.join(privacy['reasons'])}")

@@ -55,22 +55,22 @@ class AugmentationConfig:
         return any((self.rotation, self.scale, self.shear, self.shift, self.elastic))
 
 
-def augment(images: Tensor, config: AugmentationConfig, *, generator: torch.Generator | None = None) -> Tensor:
+def augment(images: Tensor, config: AugmentationConfig, *, rng: torch.Generator | None = None) -> Tensor:
     """Varies each image by its own random flip, affine map and elastic field, then in its pixel values.
 
     Args:
         images: [num, chan, height, width] floats in [-1, 1], on any device.
-        generator: on the device of `images`; the device's default generator if None.
+        rng: on the device of `images`; the device's default generator if None.
 
     Returns:
         The shape, dtype and device of `images`; `images` itself where `config` turns everything off.
     """
     if not len(images):
         return images
-    normals = torch.randn(len(images), variation_size(images, config), generator=generator, device=images.device)
+    normals = torch.randn(len(images), variation_size(images, config), generator=rng, device=images.device)
     images = vary(images, config, normals)
     if config.noise:
-        white = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
+        white = torch.randn(images.shape, generator=rng, device=images.device, dtype=images.dtype)
         images = (images + config.noise * white).clamp(-1, 1)
     return images
 
@@ -158,7 +158,7 @@ def smooth_fields(
     smoothness: float,
     *,
     device: torch.device | str = "cpu",
-    generator: torch.Generator | None = None,
+    rng: torch.Generator | None = None,
 ) -> Tensor:
     """Gaussian random fields of standard deviation 1 at every pixel: white noise under a Gaussian filter.
 
@@ -171,7 +171,7 @@ def smooth_fields(
         [num, height, width, 2] float32, the two components independent.
     """
     down, across = (_spread(side, smoothness).to(device) for side in (height, width))
-    noise = torch.randn(num, 2, down.shape[1], across.shape[1], generator=generator, device=device)
+    noise = torch.randn(num, 2, down.shape[1], across.shape[1], generator=rng, device=device)
     return _filtered(noise, down, across)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -39,10 +39,10 @@ class Clusters:
                 f"{list(records.image_shape)}; teach on such data"
             )
         features = (records.images.flatten(1) - self.mean) @ self.components.T
-        return ImageSet(
-            images=records.images,
+        return replace(
+            records,
             labels=torch.cdist(features, self.centres).argmin(dim=1),
-            ids=records.ids,
+            clustered=True,
             class_names=tuple(f"cluster {index}" for index in range(len(self.centres))),
         )
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from dpsad.privacy.provenance import Provenance
 
 UNLABELLED = "unlabelled"  # the one class of records without labels
 
@@ -16,12 +19,16 @@ class ImageSet:
     labels: [num] int64 in 0..num_classes-1.
     ids: unique, and stable: a record keeps its id when other records come or go.
     class_names: by label.
+    provenance: private, unless whoever made the set knows better.
+    clustered: whether labels are clusters that were found among all images: then one image's label tells of others.
     """
 
     images: Tensor
     labels: Tensor
     ids: tuple[str, ...]
     class_names: tuple[str, ...]
+    provenance: Provenance = Provenance.PRIVATE
+    clustered: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -43,11 +50,58 @@ class ImageSet:
             index: [picked] int64 positions, or [num] bool.
         """
         places = torch.arange(len(self))[index.cpu()]
-        return ImageSet(
+        return replace(
+            self,
             images=self.images[places],
             labels=self.labels[places],
             ids=tuple(self.ids[place] for place in places.tolist()),
-            class_names=self.class_names,
+        )
+
+    def to(self, device: torch.device) -> ImageSet:
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def fingerprint(self) -> str:
+        """A short name of these images and labels in this order: the same for the same set, and no other."""
+        digest = hashlib.blake2b(repr((self.class_names, tuple(self.images.shape))).encode(), digest_size=16)
+        for tensor in (self.images, self.labels):
+            digest.update(memoryview(tensor.contiguous().cpu().numpy()).cast("B"))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What images are of: public facts that every stage needs."""
+
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @staticmethod
+    def of(images: ImageSet) -> Subject:
+        return Subject(images.image_shape, images.class_names)
+
+    @staticmethod
+    def from_dict(values: dict) -> Subject:
+        chan, height, width = values["image_shape"]
+        return Subject((chan, height, width), tuple(values["class_names"]))
+
+    def state_dict(self) -> dict:
+        return {"image_shape": list(self.image_shape), "class_names": list(self.class_names)}
+
+
+def require_own_labels(records: ImageSet) -> None:
+    """Refuses labels that were found among all records: rows with them would tell of other records than their own.
+
+    Raises:
+        ValueError: labels are clusters.
+    """
+    if records.clustered:
+        raise ValueError(
+            "labels are clusters that were found among all records without protection, so each would tell of other "
+            "records; use labelled data and data.pseudo_labels=0, or guarantee=nominal"
         )
 
 

@@ -54,6 +54,11 @@ def split_into_shards(ids: Sequence[str], num_shards: int, *, key: bytes) -> Sha
     return Shards(_padded(shard[order], order, num_shards))
 
 
+def shard_key(seed: int) -> bytes:
+    """The key of the shards of a run: its seed, and public."""
+    return f"dpsad shards {seed}".encode()
+
+
 def _padded(unit: Tensor, index: Tensor, num_shards: int) -> Tensor:
     """[entries] rising shards and their records -> [num_shards, largest], -1 where there are no more."""
     counts = unit.bincount(minlength=num_shards)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 
 from dpsad.data.config import DataConfig
 from dpsad.data.digits import read_digits
@@ -41,7 +42,7 @@ def load_images(config: DataConfig, split: str) -> ImageSet:
         records = records.take(first_in_turn(records.labels, config.limit))
     images = to_grey(records.images) if config.grey else records.images
     images = to_square(images, config.image_size) if config.image_size else images
-    return ImageSet(images=images, labels=records.labels, ids=records.ids, class_names=records.class_names)
+    return replace(records, images=images)
 
 
 def _describe(config: DataConfig) -> str:

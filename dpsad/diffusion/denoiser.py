@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsad.diffusion.parameterisations import PARAMETERISATIONS
+from dpsad.privacy.provenance import provenance_of
 
 
 class Denoiser(nn.Module):
@@ -16,6 +17,9 @@ class Denoiser(nn.Module):
         sigma_data: standard deviation of clean pixels, > 0.
         parameterisation: what the network predicts; a key of `PARAMETERISATIONS`.
 
+    Attributes:
+        provenance: what it has seen: nothing at first. Whatever trains it says so, and copies keep it.
+
     Source: Karras et al. 2022, equation 7.
     """
 
@@ -23,6 +27,7 @@ class Denoiser(nn.Module):
         super().__init__()
         self.network, self.sigma_data = network, sigma_data
         self.parameterisation = PARAMETERISATIONS[parameterisation]
+        self.provenance = provenance_of(network)
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor) -> Tensor:
         """Predicts the clean image.
@@ -60,10 +65,10 @@ def denoising_loss(denoiser: Denoiser, x0: Tensor, sigma: Tensor, noise: Tensor,
     return denoiser.parameterisation.loss_weight(sigma, denoiser.sigma_data) * error
 
 
-def drop_labels(labels: Tensor, no_label: int, prob: float, generator: torch.Generator) -> Tensor:
+def drop_labels(labels: Tensor, no_label: int, prob: float, rng: torch.Generator) -> Tensor:
     """Replaces labels by "no label" with probability `prob`, so that the model also learns the whole data.
 
     Source: Ho and Salimans 2022, Algorithm 1.
     """
-    dropped = torch.rand(labels.shape, generator=generator, device=labels.device) < prob
+    dropped = torch.rand(labels.shape, generator=rng, device=labels.device) < prob
     return torch.where(dropped, no_label, labels)

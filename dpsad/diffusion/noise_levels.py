@@ -8,21 +8,21 @@ from torch import Tensor
 Levels = Callable[[Tensor], Tensor]  # uniform numbers in (0, 1) -> noise levels of the same shape, float32
 
 
-def lognormal_levels(num: int, *, mean: float, std: float, generator: torch.Generator) -> Tensor:
+def lognormal_levels(num: int, *, mean: float, std: float, rng: torch.Generator) -> Tensor:
     """Draws training noise levels whose logarithm is normal.
 
     Args:
         num: how many.
         mean: mean of log sigma.
         std: standard deviation of log sigma.
-        generator: source of randomness; its device is the result's.
+        rng: source of randomness; its device is the result's.
 
     Returns:
         [num] levels, > 0.
 
     Source: Karras et al. 2022, Table 1, row "Noise distribution".
     """
-    return (mean + std * torch.randn(num, generator=generator, device=generator.device)).exp()
+    return (mean + std * torch.randn(num, generator=rng, device=rng.device)).exp()
 
 
 def mixture_quantiles(uniform: Tensor, bounds: Sequence[float], weights: Sequence[float]) -> Tensor:
@@ -79,14 +79,14 @@ def linear_schedule_levels(num: int) -> Tensor:
     return ((1 - kept) / kept).sqrt().float()
 
 
-def one_random_level(num_levels: int, num: int, generator: torch.Generator) -> Tensor:
+def one_random_level(num_levels: int, num: int, rng: torch.Generator) -> Tensor:
     """[1, num] which of `num_levels` levels each image meets: one, drawn evenly.
 
     Source: Ho et al. 2020, Algorithm 1.
     """
-    return torch.randint(num_levels, (1, num), generator=generator, device=generator.device)
+    return torch.randint(num_levels, (1, num), generator=rng, device=rng.device)
 
 
-def every_level(num_levels: int, num: int, generator: torch.Generator) -> Tensor:
+def every_level(num_levels: int, num: int, rng: torch.Generator) -> Tensor:
     """[num_levels, num] all levels for every image, each in an order of its own, so that every row mixes levels."""
-    return torch.rand(num_levels, num, generator=generator, device=generator.device).argsort(dim=0)
+    return torch.rand(num_levels, num, generator=rng, device=rng.device).argsort(dim=0)

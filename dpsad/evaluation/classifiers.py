@@ -1,15 +1,10 @@
 """The networks that judge synthetic images. None has BatchNorm, and all read pixels in [-1, 1]."""
 
-from typing import Literal, get_args
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dpsad.evaluation.choices import KINDS, Kind
 from dpsad.evaluation.residual import resnet_110, resnext_29, wide_resnet_40_4
-
-Kind = Literal["logistic", "mlp", "cnn", "wrn-40-4", "resnext-29", "resnet-110"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-DEFAULT_KINDS: tuple[Kind, ...] = ("logistic", "mlp", "cnn")  # the others want a GPU
 
 
 class Logistic(nn.Module):

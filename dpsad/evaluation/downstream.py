@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from dpsad.evaluation.classifiers import Kind, build_classifier
+from dpsad.evaluation.choices import Kind
+from dpsad.evaluation.classifiers import build_classifier
 
 BATCH_SIZE = 128
 

@@ -4,12 +4,11 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from dpsad.evaluation.classifiers import DEFAULT_KINDS, Kind
+from dpsad.evaluation.choices import DEFAULT_KINDS, Kind, Metric
 from dpsad.evaluation.downstream import downstream_accuracy
 from dpsad.evaluation.feature_space import FeatureSpace, embed
 from dpsad.evaluation.features import train_reference
@@ -17,8 +16,6 @@ from dpsad.evaluation.fidelity import classifier_score, frechet_distance, kernel
 from dpsad.evaluation.support import support_overlap
 
 LabelledImages = tuple[Tensor, Tensor]
-Metric = Literal["kernel", "neighbours"]
-METRICS: tuple[Metric, ...] = get_args(Metric)
 MAX_FRECHET_IMAGES = 10_000
 
 
@@ -87,14 +84,14 @@ def evaluate_samples(
     """
     start = time.perf_counter()
     log = log or (lambda line: None)
-    generator = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     if space is None:
         space = train_reference(*train, num_classes=num_classes, seed=seed, epochs=epochs, device=device)
         log(f"trained {space.name} on {len(train[0])} real images")
 
     num_frechet = min(MAX_FRECHET_IMAGES, len(samples[0]), len(test[0]))
-    anchors = embed(space, _draw(train, MAX_FRECHET_IMAGES, generator)[0], device=device)
-    own = _draw(train, len(samples[0]), generator) if real else None
+    anchors = embed(space, _draw(train, MAX_FRECHET_IMAGES, rng)[0], device=device)
+    own = _draw(train, len(samples[0]), rng) if real else None
 
     result: dict = {}
     for name, judged, compared in (("student", samples, samples), ("real", own, test), ("sketch", sketch, sketch)):
@@ -108,7 +105,7 @@ def evaluate_samples(
             )
             by_kind[kind] = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(outcome).items()}
             log(f"{name}: {kind} accuracy {outcome.accuracy:.4f} in {outcome.seconds:.1f} s")
-        fakes = embed(space, _draw(compared, num_frechet, generator)[0], device=device)
+        fakes = embed(space, _draw(compared, num_frechet, rng)[0], device=device)
         distance = frechet_distance(anchors, fakes)
         log(f"{name}: Frechet distance {distance:.4g} ({space.name})")
         result[name] = {
@@ -159,7 +156,7 @@ def _with_deviation(name: str, figures: tuple[float, float]) -> dict[str, float]
     return {name: figures[0], f"{name}_deviation": figures[1]}
 
 
-def _draw(images_and_labels: LabelledImages, num: int, generator: torch.Generator) -> LabelledImages:
+def _draw(images_and_labels: LabelledImages, num: int, rng: torch.Generator) -> LabelledImages:
     images, labels = images_and_labels
-    drawn = torch.randperm(len(images), generator=generator)[:num]
+    drawn = torch.randperm(len(images), generator=rng)[:num]
     return images[drawn], labels[drawn]

@@ -66,15 +66,15 @@ def closeness(
 
     False alarms: under exchangeability, p_value <= level with probability at most level, for every level.
     """
-    generator = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     train_distance, train_index = nearest(samples, train, device=device)
     held_out_distance, held_out_index = nearest(samples, held_out, device=device)
-    closer = _closer(train_distance, held_out_distance, generator)
+    closer = _closer(train_distance, held_out_distance, rng)
 
-    controls = torch.from_numpy(generator.permutation(len(train))[:MAX_CONTROLS])
+    controls = torch.from_numpy(rng.permutation(len(train))[:MAX_CONTROLS])
     control_distance, _ = nearest(train[controls], train, own=controls, device=device)
     control_held_out_distance, _ = nearest(train[controls], held_out, device=device)
-    control_share = _closer(control_distance, control_held_out_distance, generator).double().mean().item()
+    control_share = _closer(control_distance, control_held_out_distance, rng).double().mean().item()
 
     num_images = len(train) + len(held_out)
     expected_share = len(train) / num_images
@@ -91,13 +91,13 @@ def closeness(
             num_train=len(train),
             num_images=num_images,
             discount=max(0.0, control_share - expected_share),
-            generator=generator,
+            rng=rng,
         ),
     )
 
 
 def renaming_p_value(
-    nearest_image: Tensor, *, num_train: int, num_images: int, discount: float = 0.0, generator: np.random.Generator
+    nearest_image: Tensor, *, num_train: int, num_images: int, discount: float = 0.0, rng: np.random.Generator
 ) -> float:
     """Chance that as many samples are nearest to a training image when images are called that at random.
 
@@ -106,7 +106,7 @@ def renaming_p_value(
     Args:
         nearest_image: [num] of `num_images` images, of which the first `num_train` are the training images.
         discount: subtracted from the share of samples at training images, >= 0.
-        generator: of 19,999 renamings.
+        rng: of 19,999 renamings.
 
     Returns:
         p-value in (0, 1], exact for finite numbers of renamings.
@@ -115,15 +115,15 @@ def renaming_p_value(
     """
     followers = torch.bincount(nearest_image, minlength=num_images).numpy()  # samples that an image draws
     # A renaming picks num_train images. What counts is how many it picks of those with 0, 1, 2, ... followers.
-    picked = generator.multivariate_hypergeometric(np.bincount(followers), num_train, size=NUM_RENAMINGS)
+    picked = rng.multivariate_hypergeometric(np.bincount(followers), num_train, size=NUM_RENAMINGS)
     counts = picked @ np.arange(picked.shape[1])
     observed = int((nearest_image < num_train).sum()) - discount * len(nearest_image)
     return (1 + int((counts >= observed).sum())) / (1 + NUM_RENAMINGS)
 
 
-def _closer(to_train: Tensor, to_held_out: Tensor, generator: np.random.Generator) -> Tensor:
+def _closer(to_train: Tensor, to_held_out: Tensor, rng: np.random.Generator) -> Tensor:
     """[num] distances -> [num] whether the first is smaller; ties are drawn."""
-    heads = torch.from_numpy(generator.random(len(to_train)) < 0.5)
+    heads = torch.from_numpy(rng.random(len(to_train)) < 0.5)
     return (to_train < to_held_out) | ((to_train == to_held_out) & heads)
 
 

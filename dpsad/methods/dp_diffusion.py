@@ -3,20 +3,46 @@
 Source: Ghalebikesabi et al. 2023.
 """
 
-from dpsad import build_rows
-from dpsad.commands.sketch import Subject
-from dpsad.methods.dp_sgd_denoiser import new_denoiser, release_config, trained_on
-from dpsad.methods.method import Opened
-from dpsad.methods.public_denoiser import pretrained, with_new_classes
-from dpsad.release.export import Releasable
+from dataclasses import dataclass, field
+from functools import partial
+
+from dpsad.data.augmentation import AugmentationConfig
+from dpsad.data.records import Subject
+from dpsad.methods.dp_sgd_denoiser import (
+    BaselineConfig,
+    plans_of,
+    release_config,
+    timestep_levels,
+    trained_on,
+    untrained,
+)
+from dpsad.methods.method import Method, Trained, formally
+from dpsad.methods.public_denoiser import PretrainConfig, public_denoiser, with_new_classes
+from dpsad.networks.unet import NetworkConfig
+from dpsad.release.students import Releasable
+from dpsad.runtime.context import Context
+from dpsad.training.private_denoiser import record_views
+from students.few_step import SamplerConfig
+
+NAME = "dp-diffusion"
 
 
-def train(opened: Opened) -> Releasable:
+@dataclass(frozen=True, kw_only=True)
+class DpDiffusionSettings:
+    """What DP-Diffusion is told."""
+
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    baseline: BaselineConfig = field(default_factory=BaselineConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+
+
+def train(settings: DpDiffusionSettings, context: Context) -> Trained:
     """Learns from public images, unless that was done before, then from the records."""
-    config = opened.config
-    vary = build_rows.record_views(config.augmentation)
-    start, public = pretrained(opened)
-    records = opened.read_records()
+    vary = record_views(settings.augmentation)
+    start, public = public_denoiser(settings, context)
+    records = context.read_records()
     subject = Subject.of(records)
     if public.image_shape[0] != subject.image_shape[0]:
         raise ValueError(
@@ -25,9 +51,26 @@ def train(opened: Opened) -> Releasable:
         )
     denoiser = trained_on(
         records,
-        opened,
-        with_new_classes(start, new_denoiser(config, subject.image_shape, len(subject.class_names))),
-        levels=build_rows.timestep_levels(config.baseline),
+        NAME,
+        settings,
+        context,
+        with_new_classes(start, untrained(settings, subject, context)),
+        levels=timestep_levels(settings.baseline),
         vary=vary,
     )
-    return Releasable(denoiser, release_config(config, subject))
+    return formally(Releasable(denoiser, release_config(settings, subject)), context, "records")
+
+
+METHOD = Method(
+    name=NAME,
+    about="DP-Diffusion (Ghalebikesabi et al. 2023): a diffusion model of public_data, fine-tuned by DP-SGD on several "
+    "views and noise draws of each record, at chosen timesteps. Public images cost no privacy. Takes pretrain.steps x "
+    "batch_size passes of the network (none with pretrain.path), then those of dpdm: about 20 minutes on two CPU cores "
+    "with the preset mnist-dp-diffusion.",
+    settings=DpDiffusionSettings,
+    guarantees=("records",),
+    checkpoint="baseline",
+    then_fixed=("baseline",),
+    plans=partial(plans_of, NAME),
+    train=train,
+)

@@ -1,22 +1,33 @@
-"""DP-MERF: the mean random-feature embedding of each class is released once, and a generator learns to have it."""
+"""DP-MERF: the mean random-feature embedding of each class is released once, and a generator learns to have it.
+
+Source: Harder et al. 2021.
+"""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from dpsad.data.records import ImageSet
+from dpsad.data.records import ImageSet, Subject, require_own_labels
 from dpsad.errors import require_positive
+from dpsad.methods.method import Method, Trained, formally
 from dpsad.networks.random_features import RandomFourierFeatures
 from dpsad.privacy.clipping import BlockRows
+from dpsad.privacy.ledger import Ledger
+from dpsad.privacy.plan import ReleasePlan, Unit
+from dpsad.privacy.provenance import Provenance
 from dpsad.privacy.sanitizer import Sanitizer
+from dpsad.release.students import Releasable, ReleaseConfig
 from dpsad.runtime.checkpoint import Checkpoint, progress
-from dpsad.runtime.run_folder import Log
-from dpsad.training.denoiser import warm_cosine
+from dpsad.runtime.context import Context
+from dpsad.runtime.log import Log
 from dpsad.training.ema import ExponentialMovingAverage
+from dpsad.training.models import new_generator
 from dpsad.training.precision import autocast
+from dpsad.training.schedules import warm_cosine
 from students.generator import Generator, GeneratorConfig
 
 CHUNK = 2048  # records whose features are held at once
@@ -33,9 +44,11 @@ class DpMerfConfig:
     steps, batch_size: of the generator, and images in each; the classes take equal parts.
     step_features: features that a step looks at, drawn anew; 0 takes all.
     learning_rate: of Adam, peak; falls as a half cosine.
-    half_life: of the weight average, in steps.
+    ema_half_life_steps: of the weight average.
     generator: its shape.
     """
+
+    RENAMED_KEYS: ClassVar[dict[str, str]] = {"half_life": "ema_half_life_steps"}
 
     num_features: int = 5000
     length_scale: float = 0.5
@@ -44,11 +57,11 @@ class DpMerfConfig:
     batch_size: int = 200
     step_features: int = 2000
     learning_rate: float = 1e-2
-    half_life: float = 50.0
+    ema_half_life_steps: float = 50.0
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
 
     def __post_init__(self) -> None:
-        for key in ("num_features", "length_scale", "steps", "batch_size", "learning_rate", "half_life"):
+        for key in ("num_features", "length_scale", "steps", "batch_size", "learning_rate", "ema_half_life_steps"):
             require_positive(f"dp_merf.{key}", getattr(self, key))
         for key in ("num_features", "step_features"):
             if getattr(self, key) % 2:
@@ -65,15 +78,13 @@ class DpMerfConfig:
 def features_of(
     config: DpMerfConfig,
     image_shape: tuple[int, int, int],
-    generator: torch.Generator,
+    rng: torch.Generator,
     device: torch.device | str = "cpu",
 ) -> RandomFourierFeatures:
     """The public features of a run, from a public stream of numbers on the CPU."""
     dim = math.prod(image_shape)
     length_scale = config.length_scale * math.sqrt(dim)
-    return RandomFourierFeatures(
-        config.num_features, dim, length_scale=length_scale, generator=generator, device=device
-    )
+    return RandomFourierFeatures(config.num_features, dim, length_scale=length_scale, rng=rng, device=device)
 
 
 def embedding_rows(features: RandomFourierFeatures, records: ImageSet, count_share: float) -> Iterator[BlockRows]:
@@ -140,7 +151,7 @@ def dp_merf(
     features: RandomFourierFeatures,
     records: ImageSet,
     sanitizer: Sanitizer,
-    stream: torch.Generator,
+    rng: torch.Generator,
     checkpoint: Checkpoint,
     log: Log,
     precision: str = "auto",
@@ -148,11 +159,11 @@ def dp_merf(
     """Releases the records' mean embedding, once, and trains a generator to have the same.
 
     Args:
-        generator: provenance public; is trained in place, on the device of `stream`.
+        generator: provenance public; is trained in place, on the device of `rng`.
         features: public.
         records: the private records.
         sanitizer: holds a plan of one release on all records, rows bounded by 1.
-        stream: public; draws the generator's noise and each step's features.
+        rng: public; draws the generator's noise and each step's features.
         checkpoint: tracks ledger, embedding, generator and optimizer in one file.
         log: the distance is public.
 
@@ -163,28 +174,28 @@ def dp_merf(
 
     Source: Harder et al. 2021, Algorithm 1.
     """
+    require_own_labels(records)
     embedding = MeanEmbedding()
-    ema = ExponentialMovingAverage(generator, half_life=config.half_life, warmup=1.0)
+    ema = ExponentialMovingAverage(generator, half_life=config.ema_half_life_steps, warmup=1.0)
     optimizer = torch.optim.Adam(generator.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.steps))
     checkpoint.track(
-        generator=generator, ema=ema, optimizer=optimizer, schedule=schedule, stream=stream,
+        generator=generator, ema=ema, optimizer=optimizer, schedule=schedule, stream=rng,
         sanitizer=sanitizer, embedding=embedding,
     )  # fmt: skip
     num_classes = records.num_classes
     if embedding.sums is None:
         rows = embedding_rows(features, records, config.count_share)
         embedding.sums = sanitizer.release(rows, (num_classes, config.num_features + 1))
-    noise_scale = sanitizer.plan.noise_multiplier * sanitizer.plan.max_norm
-    means = embedding.means(config.count_share, noise_scale).to(stream.device)
+    means = embedding.means(config.count_share, sanitizer.plan.noise_scale).to(rng.device)
     num = -(-config.batch_size // num_classes)
-    labels = torch.arange(num_classes, device=stream.device).repeat_interleave(num)
+    labels = torch.arange(num_classes, device=rng.device).repeat_interleave(num)
     half = config.num_features // 2
     for step in progress(checkpoint, config.steps, "dp-merf"):
-        noise = torch.randn(len(labels), generator.noise_dim, generator=stream, device=stream.device)
-        with autocast(stream.device, precision):
+        noise = torch.randn(len(labels), generator.noise_dim, generator=rng, device=rng.device)
+        with autocast(rng.device, precision):
             images = generator(noise, labels).float()
-        chosen = torch.randperm(half, generator=stream, device=stream.device)[: (config.step_features or 2 * half) // 2]
+        chosen = torch.randperm(half, generator=rng, device=rng.device)[: (config.step_features or 2 * half) // 2]
         scale = math.sqrt(half / len(chosen))
         embedded = features(images, chosen).unflatten(0, (num_classes, num))
         loss = squared_distance(embedded, scale * means[:, torch.cat([chosen, half + chosen])])
@@ -195,4 +206,62 @@ def dp_merf(
         ema.update(generator, 1)
         if (step + 1) % 50 == 0:
             log.public(step=step + 1, squared_distance=loss.item())
+    ema.model.provenance = Provenance.RELEASED
     return ema.model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What DP-MERF is told."""
+
+    dp_merf: DpMerfConfig = field(default_factory=DpMerfConfig)
+
+
+def plans(settings: Settings, budget: Ledger, num_records: int) -> list[ReleasePlan]:
+    """One release of all records' rows, of norm 1, on the whole budget; the number of records does not matter."""
+    return [budget.calibrate(ReleasePlan(purpose="dp-merf, mean embedding", unit=Unit.RECORD, clip_norm=1.0))]
+
+
+def train(settings: Settings, context: Context) -> Trained:
+    """Releases the embedding, and trains a new generator on it."""
+    config, records = settings.dp_merf, context.read_records()
+    subject = Subject.of(records)
+    (plan,) = plans(settings, context.ledger, context.num_records(records))
+    cpu = torch.device("cpu")
+    with context.timed("dp-merf") as seconds:
+        generator = dp_merf(
+            config,
+            generator=new_generator(config.generator, subject, context),
+            features=features_of(config, subject.image_shape, context.rng("random features", cpu), context.device),
+            records=records,
+            sanitizer=Sanitizer(plan, context.ledger, context.randomness),
+            rng=context.rng("dp-merf"),
+            checkpoint=context.checkpoint("dp_merf", config, records.fingerprint()),
+            log=context.log("dp-merf"),
+            precision=context.precision,
+        )
+    context.say(
+        f"dp-merf: {config.num_features} features, noise multiplier {plan.noise_multiplier:.3f}, {config.steps} "
+        f"steps of {config.batch_size} images, in {seconds():.0f} s; epsilon {context.ledger.spent():.3f}"
+    )
+    release = ReleaseConfig(
+        kind="generator",
+        image_shape=subject.image_shape,
+        class_names=subject.class_names,
+        generator=config.generator,
+    )
+    return formally(Releasable(generator, release), context, "records")
+
+
+METHOD = Method(
+    name="dp-merf",
+    about="DP-MERF (Harder et al. 2021): the mean random-feature embedding of each class, released once, and a "
+    "generator that learns to have the same. Costs one pass over the records, seconds on a CPU core, and "
+    "dp_merf.steps x batch_size passes of a small generator: a minute or two with the preset mnist-dp-merf.",
+    settings=Settings,
+    guarantees=("records",),
+    checkpoint="dp_merf",
+    then_fixed=("dp_merf",),
+    plans=plans,
+    train=train,
+)

@@ -1,39 +1,120 @@
 """What the baselines that are denoisers share: records train them by gradient rows, and their release says of what."""
 
-from dpsad import build, build_rows
-from dpsad.commands.sketch import Subject
-from dpsad.config import Config
-from dpsad.data.records import ImageSet
+import itertools
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from dpsad.data.records import ImageSet, Subject
+from dpsad.diffusion import noise_levels
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.noise_levels import Levels
-from dpsad.fitting import fit_to_records
-from dpsad.methods.dp_sad.prototypes import NamedPlan
-from dpsad.methods.method import Opened
-from dpsad.release.export import ReleaseConfig
+from dpsad.diffusion.parameterisations import PARAMETERISATIONS
+from dpsad.errors import require_choice, require_positive
+from dpsad.networks.unet import NetworkConfig
+from dpsad.privacy.ledger import Ledger
+from dpsad.privacy.plan import ReleasePlan
+from dpsad.release.students import ReleaseConfig
+from dpsad.runtime.context import Context
 from dpsad.training.dp_sgd import Vary, unvaried
+from dpsad.training.models import new_denoiser
+from dpsad.training.private_denoiser import fit_to_records, gradient_plan, lognormal_of
+from students.few_step import SamplerConfig
 
 
-def purpose_of(config: Config) -> str:
-    """What the ledger calls a baseline's releases."""
-    return f"{config.method}, gradient rows"
+@dataclass(frozen=True, kw_only=True)
+class BaselineConfig:
+    """How a baseline that is a denoiser is trained on records.
+
+    steps: noisy gradient steps.
+    batch_size: expected records in a step; each joins independently.
+    noise_multiplicity: draws of each record, each with its own noise (dp-diffusion: and its own view:
+        augmentation multiplicity), averaged inside the record's loss before the clip.
+    clip_norm: bound on a record's gradient.
+    learning_rate: of Adam, constant.
+    ema_half_life_steps: of the weight average; 693 is a decay of 0.999.
+    label_dropout: fraction of records trained without their label, for guidance.
+    parameterisation: what the network predicts: edm, v, vp or ve, each with its own noise levels and loss weight.
+    sigma_mean, sigma_std: of the logarithm of noise levels; edm only.
+    timesteps, timestep_weights: records meet timesteps of a DDPM chain, drawn from adjoining ranges: [0, 30, 600, 1000]
+        and [0.1, 0.8, 0.1] are three, of those probabilities, in a chain of 1,000 with the linear schedule. Empty, the
+        noise levels are the parameterisation's.
+    chunk_size: records whose rows are held at once; times noise_multiplicity, the images that pass the network at once.
+    """
+
+    RENAMED_KEYS: ClassVar[dict[str, str]] = {
+        "draws": "noise_multiplicity", "max_norm": "clip_norm", "half_life": "ema_half_life_steps",
+    }  # fmt: skip
+
+    steps: int = 300
+    batch_size: int = 1024
+    noise_multiplicity: int = 4
+    clip_norm: float = 1.0
+    learning_rate: float = 3e-4
+    ema_half_life_steps: float = 693.0
+    label_dropout: float = 0.1
+    parameterisation: str = "edm"
+    sigma_mean: float = -1.2
+    sigma_std: float = 1.2
+    timesteps: tuple[float, ...] = ()
+    timestep_weights: tuple[float, ...] = ()
+    chunk_size: int = 16
+
+    def __post_init__(self) -> None:
+        for key in (
+            "steps", "batch_size", "noise_multiplicity", "clip_norm", "learning_rate", "ema_half_life_steps",
+            "sigma_std", "chunk_size",
+        ):  # fmt: skip
+            require_positive(f"baseline.{key}", getattr(self, key))
+        if not 0 <= self.label_dropout < 1:
+            raise ValueError(f"baseline.label_dropout={self.label_dropout} must be in [0, 1)")
+        require_choice("baseline.parameterisation", self.parameterisation, tuple(PARAMETERISATIONS))
+        self._check_timesteps()
+
+    def _check_timesteps(self) -> None:
+        bounds, weights = list(self.timesteps), list(self.timestep_weights)
+        if (bounds or weights) and len(weights) != len(bounds) - 1:
+            raise ValueError(
+                f"baseline.timesteps={bounds} are the bounds of {max(0, len(bounds) - 1)} ranges, "
+                f"baseline.timestep_weights={weights} has {len(weights)}; give one weight a range"
+            )
+        if bounds and (bounds[0] < 0 or any(low >= high for low, high in itertools.pairwise(bounds))):
+            raise ValueError(f"baseline.timesteps={bounds} must rise, from 0 or more")
+        if weights and (min(weights) < 0 or not math.isclose(sum(weights), 1, abs_tol=1e-6)):
+            raise ValueError(f"baseline.timestep_weights={weights} must be 0 or more each, and sum to 1")
 
 
-def plans(config: Config, num_records: int) -> list[NamedPlan]:
+class DenoiserSettings(Protocol):
+    """The sections that every such baseline goes by."""
+
+    @property
+    def network(self) -> NetworkConfig: ...
+    @property
+    def baseline(self) -> BaselineConfig: ...
+    @property
+    def sampler(self) -> SamplerConfig: ...
+
+
+def plans_of(method: str, settings: DenoiserSettings, budget: Ledger, num_records: int) -> list[ReleasePlan]:
     """Gradient rows on the whole budget; public images cost nothing."""
-    return [
-        (purpose_of(config), build_rows.gradient_plan("baseline", config.baseline, config.privacy, num_records, []))
-    ]
+    return [budget.calibrate(gradient_plan("baseline", method, settings.baseline, num_records))]
 
 
-def new_denoiser(config: Config, image_shape: tuple[int, int, int], num_classes: int) -> Denoiser:
+def untrained(settings: DenoiserSettings, subject: Subject, context: Context) -> Denoiser:
     """A denoiser that has seen nothing, of what the baseline's network predicts."""
-    return build.build_denoiser(
-        config, image_shape, num_classes, "baseline", parameterisation=config.baseline.parameterisation
-    )
+    parameterisation = settings.baseline.parameterisation
+    return new_denoiser(settings.network, subject, context, "baseline", parameterisation=parameterisation)
 
 
 def trained_on(
-    records: ImageSet, opened: Opened, denoiser: Denoiser, *, levels: Levels, vary: Vary = unvaried
+    records: ImageSet,
+    method: str,
+    settings: DenoiserSettings,
+    context: Context,
+    denoiser: Denoiser,
+    *,
+    levels: Levels,
+    vary: Vary = unvaried,
 ) -> Denoiser:
     """The averaged denoiser, after the run's whole budget was spent on gradient rows of the records.
 
@@ -42,30 +123,43 @@ def trained_on(
         levels: noise levels that records are met at.
         vary: random views of records, one a draw.
     """
-    config = opened.config
     return fit_to_records(
-        config,
-        opened.run,
         "baseline",
-        config.baseline,
-        purpose=purpose_of(config),
+        method,
+        settings.baseline,
+        context,
         denoiser=denoiser,
         levels=levels,
-        label_dropout=config.baseline.label_dropout,
+        label_dropout=settings.baseline.label_dropout,
         records=records,
-        ledger=opened.ledger,
-        randomness=opened.randomness,
-        say=opened.say,
         vary=vary,
     )
 
 
-def release_config(config: Config, subject: Subject) -> ReleaseConfig:
+def baseline_levels(settings: BaselineConfig) -> Levels:
+    """The noise levels of a baseline's parameterisation, which edm lets one move."""
+    if settings.parameterisation == "edm":
+        return lognormal_of(settings)
+    return PARAMETERISATIONS[settings.parameterisation].levels
+
+
+def timestep_levels(settings: BaselineConfig) -> Levels:
+    """Which noise levels a baseline meets records at: those of `timesteps`, else its parameterisation's."""
+    bounds, weights = settings.timesteps, settings.timestep_weights
+    if not bounds:
+        return baseline_levels(settings)
+    fractions = [bound / bounds[-1] for bound in bounds]
+    # in time, VP is the limit of Ho et al.'s linear schedule
+    levels = PARAMETERISATIONS["vp"].levels
+    return lambda uniform: levels(noise_levels.mixture_quantiles(uniform, fractions, weights))
+
+
+def release_config(settings: DenoiserSettings, subject: Subject) -> ReleaseConfig:
     """What a release says of a denoiser of the records' images."""
     return ReleaseConfig(
         image_shape=subject.image_shape,
         class_names=subject.class_names,
-        parameterisation=config.baseline.parameterisation,
-        network=config.network,
-        sampler=config.sampler,
+        parameterisation=settings.baseline.parameterisation,
+        network=settings.network,
+        sampler=settings.sampler,
     )

@@ -1,49 +1,65 @@
-"""What every baseline is: the releases it plans, and one function that trains its student."""
+"""What every method is: its settings, the releases it plans, and one function that trains its student."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from dpsad.commands.sketch import Say, load_records
-from dpsad.config import Config
-from dpsad.data.records import ImageSet
-from dpsad.methods.dp_sad.prototypes import NamedPlan
 from dpsad.privacy.ledger import Ledger
-from dpsad.privacy.randomness import PrivateRandomness
-from dpsad.release.export import Releasable
-from dpsad.runtime.run_folder import Run
+from dpsad.privacy.plan import ReleasePlan
+from dpsad.privacy.provenance import provenance_of, require_released
+from dpsad.privacy.statement import formal_statement
+from dpsad.release.students import Releasable
+from dpsad.runtime.context import Context
+
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
-class Opened:
-    """What a baseline is trained with.
+class Trained:
+    """What training gives: a model that may be handed out, and what may be claimed of it.
 
-    run: its folder.
-    ledger: the whole budget, nothing spent yet.
-    randomness: secret, on the run's device.
-    say: shows a line.
+    statement: becomes privacy.json.
     """
 
-    config: Config
-    run: Run
-    ledger: Ledger
-    randomness: PrivateRandomness
-    say: Say
-
-    def read_records(self) -> ImageSet:
-        """The private records; a method that learns from public images first asks for them afterwards."""
-        return load_records(self.config, self.say)
+    made: Releasable
+    statement: dict
 
 
 @dataclass(frozen=True)
-class Method:
-    """A baseline.
+class Method(Generic[Settings]):
+    """A way to train a private image generator.
 
-    section: of the config that it goes by; fixed once private/<section>.checkpoint is there.
-    plans: config, number of records -> every release that it will make, in order, before a record is read.
+    name: the value of `method`.
+    about: what it is and what it costs, for `dpsad baseline --help`.
+    settings: dataclass whose fields are the sections of the config that it goes by, and no others.
+    guarantees: those that its rows can give.
+    checkpoint: the name of its last stage's.
+    then_fixed: sections of the config that must not change once that checkpoint is there.
+    plans: settings, the budget, number of records -> every release that it will make, in order, before a record is
+        read. Charges nothing.
     train: trains its student, provenance released, or goes on where it stopped; charges the ledger with what `plans`
         says.
     """
 
-    section: str
-    plans: Callable[[Config, int], list[NamedPlan]]
-    train: Callable[[Opened], Releasable]
+    name: str
+    about: str
+    settings: type[Settings]
+    guarantees: tuple[str, ...]
+    checkpoint: str
+    then_fixed: tuple[str, ...]
+    plans: Callable[[Settings, Ledger, int], list[ReleasePlan]]
+    train: Callable[[Settings, Context], Trained]
+
+
+def formally(made: Releasable, context: Context, guarantee: str, *, uses_size: bool = True) -> Trained:
+    """What was trained through the ledger's releases alone, with the statement that follows from them.
+
+    Args:
+        uses_size: whether the number of records went into it.
+
+    Raises:
+        ValueError: the model has seen records without protection.
+    """
+    require_released("the student", provenance_of(made.model), "a release that claims a guarantee")
+    size_is_public = uses_size and context.size_is_public
+    return Trained(made, formal_statement(context.ledger, guarantee=guarantee, size_is_public=size_is_public))

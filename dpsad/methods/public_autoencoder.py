@@ -1,27 +1,37 @@
-"""Public compression: an autoencoder of `public_data`, and what it makes of images; it costs no privacy."""
+"""An autoencoder of public images, and what it makes of others; it costs no privacy."""
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
-from dpsad import build
-from dpsad.commands.sketch import Subject
-from dpsad.data.records import ImageSet
-from dpsad.methods.method import Opened
-from dpsad.methods.public_denoiser import public_images, require_public
-from dpsad.networks.autoencoder import Autoencoder
+from dpsad.data.records import ImageSet, Subject
+from dpsad.methods.public_denoiser import PretrainConfig, require_public
+from dpsad.networks.autoencoder import Autoencoder, AutoencoderConfig
 from dpsad.privacy.provenance import Provenance
-from dpsad.runtime.checkpoint import Checkpoint, load, save_atomic
+from dpsad.runtime.checkpoint import load, save_atomic
 from dpsad.runtime.config_files import flatten
-from dpsad.runtime.run_folder import Log
-from dpsad.training.autoencoder import compress
+from dpsad.runtime.context import Context
+from dpsad.training.autoencoder import CompressConfig, train_autoencoder
+from dpsad.training.batches import batches_as_they_are
+from dpsad.training.models import new_autoencoder
 
-FILE = "autoencoder.pt"
 IMAGES_AT_ONCE = 500
 
 
-def compressed(opened: Opened) -> tuple[Autoencoder, tuple[int, int, int]]:
+class CompressionSettings(Protocol):
+    """The sections that decide which autoencoder a run has."""
+
+    @property
+    def autoencoder(self) -> AutoencoderConfig: ...
+    @property
+    def compress(self) -> CompressConfig: ...
+    @property
+    def pretrain(self) -> PretrainConfig: ...
+
+
+def public_autoencoder(settings: CompressionSettings, context: Context) -> tuple[Autoencoder, tuple[int, int, int]]:
     """The autoencoder of public images that the run has, or the one beside `pretrain.path`, or a new one.
 
     The two lie together, so that a pretrained denoiser never meets latents of another autoencoder. Reads no record.
@@ -33,51 +43,49 @@ def compressed(opened: Opened) -> tuple[Autoencoder, tuple[int, int, int]]:
         ValueError: there is none beside `pretrain.path`, it has another shape than `autoencoder` says, or it has seen
             records.
     """
-    config = opened.config
-    path = Path(config.pretrain.path).with_name(FILE) if config.pretrain.path else opened.run.private / FILE
+    own, beside = context.run.public_autoencoder, settings.pretrain.path
+    path = Path(beside).with_name(own.name) if beside else own
     if not path.exists():
-        if config.pretrain.path:
+        if beside:
             raise ValueError(
                 f"no autoencoder at {path}, beside pretrain.path; pass private/pretrained.pt of a run with "
                 "method=dp-ldm, or leave pretrain.path out to train both"
             )
-        _compress(opened, path)
-    saved = load(path, map_location=build.device_of(config))
-    if saved["autoencoder"] != flatten(config.autoencoder):
+        _compress(settings, context, path)
+    saved = load(path, map_location=context.device)
+    if saved["autoencoder"] != flatten(settings.autoencoder):
         raise ValueError(
             f"the autoencoder at {path} was built with {saved['autoencoder']}, this run has "
-            f"{flatten(config.autoencoder)}; give the run the same, or leave pretrain.path out to train another"
+            f"{flatten(settings.autoencoder)}; give the run the same, or leave pretrain.path out to train another"
         )
     require_public(f"the autoencoder at {path}", Provenance(saved["provenance"]))
     chan, height, width = saved["image_shape"]
-    autoencoder = build.build_autoencoder(config, (chan, height, width))
+    autoencoder = new_autoencoder(settings.autoencoder, (chan, height, width), context)
     autoencoder.load_state_dict(saved["model"])
     return autoencoder.eval().requires_grad_(False), (chan, height, width)
 
 
-def _compress(opened: Opened, path: Path) -> None:
-    config, run = opened.config, opened.run
-    images, device = public_images(config), build.device_of(config)
+def _compress(settings: CompressionSettings, context: Context, path: Path) -> None:
+    images = context.load_public()
     subject = Subject.of(images)
-    log = Log(run, "compress", config.log)
-    with log.timed(build.hardware_of(device)) as seconds:
-        autoencoder = compress(
-            config.compress,
-            autoencoder=build.build_autoencoder(config, subject.image_shape),
-            draw=build.draw_as_they_are(images, device),
-            generator=build.generator_of(config, "compress", device),
-            checkpoint=Checkpoint(run.private / "compress.checkpoint"),
-            log=log,
-            precision=config.precision,
+    with context.timed("compress") as seconds:
+        autoencoder = train_autoencoder(
+            settings.compress,
+            autoencoder=new_autoencoder(settings.autoencoder, subject.image_shape, context),
+            batches=batches_as_they_are(images, context.device),
+            rng=context.rng("compress"),
+            checkpoint=context.checkpoint("compress", settings.compress, settings.autoencoder, images.fingerprint()),
+            log=context.log("compress"),
+            precision=context.precision,
         )
     state = {
         "model": autoencoder.state_dict(),
-        "provenance": Provenance.PUBLIC.value,
-        "autoencoder": flatten(config.autoencoder),
+        "provenance": images.provenance.value,
+        "autoencoder": flatten(settings.autoencoder),
         "image_shape": list(subject.image_shape),
     }
     save_atomic(state, path)
-    opened.say(f"compress: {config.compress.steps} steps on {len(images)} public images in {seconds():.0f} s")
+    context.say(f"compress: {settings.compress.steps} steps on {len(images)} public images in {seconds():.0f} s")
 
 
 @torch.no_grad()

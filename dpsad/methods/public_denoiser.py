@@ -1,31 +1,71 @@
-"""Public pretraining: a denoiser of `public_data`, trained once for any number of runs; it costs no privacy."""
+"""A denoiser of public images, trained once for any number of runs; it costs no privacy."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Protocol
 
-from dpsad import build, build_rows
-from dpsad.commands.sketch import Subject
-from dpsad.config import Config
-from dpsad.data.records import ImageSet
-from dpsad.data.sources import load_images
+from dpsad.data.records import ImageSet, Subject
 from dpsad.diffusion.denoiser import Denoiser
-from dpsad.methods.method import Opened
+from dpsad.errors import require_positive
+from dpsad.methods.dp_sgd_denoiser import BaselineConfig, baseline_levels
+from dpsad.networks.unet import NetworkConfig
 from dpsad.privacy.provenance import Provenance
-from dpsad.runtime.checkpoint import Checkpoint, save_atomic
-from dpsad.runtime.run_folder import Log
-from dpsad.training.denoiser import teach
+from dpsad.runtime.checkpoint import save_atomic
+from dpsad.runtime.context import Context
+from dpsad.training.batches import batches_as_they_are
+from dpsad.training.denoiser import train_denoiser
 from dpsad.training.denoiser_files import denoiser_state, read_denoiser
+from dpsad.training.models import new_denoiser
 
 LABEL_WEIGHTS = ("network.embed_label.weight", "network.embed_tokens.weight")  # the last column is "no label"
 
 See = Callable[[ImageSet], ImageSet]
 
 
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """How a baseline learns from `public_data` before it meets records. It costs no privacy.
+
+    path: a pretrained.pt of another run, to start from instead of training one.
+    steps, batch_size: optimizer steps, and images in each.
+    learning_rate: peak; rises over the first 100 steps and falls as a half cosine.
+    ema_half_life_images: of the weight average.
+    label_dropout: fraction of images trained without their label.
+    """
+
+    RENAMED_KEYS: ClassVar[dict[str, str]] = {"half_life": "ema_half_life_images"}
+
+    path: str | None = None
+    steps: int = 2000
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    ema_half_life_images: float = 20_000
+    label_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for key in ("steps", "batch_size", "learning_rate", "ema_half_life_images"):
+            require_positive(f"pretrain.{key}", getattr(self, key))
+        if not 0 <= self.label_dropout <= 1:
+            raise ValueError(f"pretrain.label_dropout={self.label_dropout} must be in [0, 1]")
+
+
+class PublicSettings(Protocol):
+    """The sections that decide what is learned from public images."""
+
+    @property
+    def network(self) -> NetworkConfig: ...
+    @property
+    def baseline(self) -> BaselineConfig: ...
+    @property
+    def pretrain(self) -> PretrainConfig: ...
+
+
 def as_they_are(images: ImageSet) -> ImageSet:
     return images
 
 
-def pretrained(opened: Opened, see: See = as_they_are) -> tuple[Denoiser, Subject]:
+def public_denoiser(settings: PublicSettings, context: Context, see: See = as_they_are) -> tuple[Denoiser, Subject]:
     """The denoiser of public images that the run has, or the one at `pretrain.path`, or a new one. Reads no record.
 
     Args:
@@ -38,17 +78,18 @@ def pretrained(opened: Opened, see: See = as_they_are) -> tuple[Denoiser, Subjec
         ValueError: public and private images are the same, there is none at `pretrain.path`, it is of another kind, or
             it has seen records.
     """
-    config = opened.config
-    path = Path(config.pretrain.path or opened.run.private / "pretrained.pt")
+    path = Path(settings.pretrain.path or context.run.public_denoiser)
     if not path.exists():
-        if config.pretrain.path:
+        if settings.pretrain.path:
             raise ValueError(
                 f"no pretrained model at pretrain.path={path}; pass private/pretrained.pt of another run, or leave "
                 "pretrain.path out to train one"
             )
-        _pretrain(opened, path, see)
-    denoiser, provenance, subject, _ = read_denoiser(path, config, parameterisation=config.baseline.parameterisation)
-    require_public(f"pretrain.path={path}", provenance)
+        _pretrain(settings, context, path, see)
+    denoiser, subject, _ = read_denoiser(
+        path, settings.network, context, parameterisation=settings.baseline.parameterisation
+    )
+    require_public(f"pretrain.path={path}", denoiser.provenance)
     return denoiser, subject
 
 
@@ -65,44 +106,24 @@ def require_public(what: str, provenance: Provenance) -> None:
         )
 
 
-def _pretrain(opened: Opened, path: Path, see: See) -> None:
-    config, run = opened.config, opened.run
-    images = see(public_images(config))
-    subject, device = Subject.of(images), build.device_of(config)
-    parameterisation = config.baseline.parameterisation
-    log = Log(run, "pretrain", config.log)
-    with log.timed(build.hardware_of(device)) as seconds:
-        denoiser = teach(
+def _pretrain(settings: PublicSettings, context: Context, path: Path, see: See) -> None:
+    images = see(context.load_public())
+    subject, parameterisation = Subject.of(images), settings.baseline.parameterisation
+    with context.timed("pretrain") as seconds:
+        denoiser = train_denoiser(
             "pretrain",
-            config.pretrain,
-            denoiser=build.build_denoiser(
-                config, subject.image_shape, images.num_classes, "pretrain", parameterisation=parameterisation
-            ),
+            settings.pretrain,
+            denoiser=new_denoiser(settings.network, subject, context, "pretrain", parameterisation=parameterisation),
             num_classes=images.num_classes,
-            draw=build.draw_as_they_are(images, device),
-            levels=build_rows.baseline_levels(config.baseline),
-            generator=build.generator_of(config, "pretrain", device),
-            checkpoint=Checkpoint(run.private / "pretrain.checkpoint"),
-            log=log,
-            precision=config.precision,
+            batches=batches_as_they_are(images, context.device),
+            levels=baseline_levels(settings.baseline),
+            rng=context.rng("pretrain"),
+            checkpoint=context.checkpoint("pretrain", settings.pretrain, settings.network, images.fingerprint()),
+            log=context.log("pretrain"),
+            precision=context.precision,
         )
-    save_atomic(denoiser_state(denoiser, config, Provenance.PUBLIC, subject, parameterisation=parameterisation), path)
-    opened.say(f"pretrain: {config.pretrain.steps} steps on {len(images)} public images in {seconds():.0f} s")
-
-
-def public_images(config: Config) -> ImageSet:
-    """The images of `public_data`.
-
-    Raises:
-        ValueError: they are the records themselves.
-    """
-    public, private = config.public_data, config.data
-    if [public.source, public.name.lower(), public.path] == [private.source, private.name.lower(), private.path]:
-        raise ValueError(
-            f"public_data.source={public.source} names the records themselves, and pretraining protects nobody; pass "
-            "public images, such as public_data.source=torchvision public_data.name=FashionMNIST public_data.root=..."
-        )
-    return load_images(public, "train")
+    save_atomic(denoiser_state(denoiser, settings.network, subject, parameterisation=parameterisation), path)
+    context.say(f"pretrain: {settings.pretrain.steps} steps on {len(images)} public images in {seconds():.0f} s")
 
 
 def with_new_classes(pretrained: Denoiser, new: Denoiser) -> Denoiser:
@@ -124,4 +145,5 @@ def with_new_classes(pretrained: Denoiser, new: Denoiser) -> Denoiser:
         columns = [*(label % no_label for label in range(num_classes)), no_label]
         weights[name] = weights[name][:, columns]
     new.load_state_dict(weights)
+    new.provenance = pretrained.provenance
     return new

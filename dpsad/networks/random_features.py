@@ -13,7 +13,7 @@ class RandomFourierFeatures:
         num_features: even; half are cosines, half sines.
         dim: of the vectors.
         length_scale: of the kernel exp(-||x - y||^2 / (2 length_scale^2)), in the units of the vectors, > 0.
-        generator: public, on the CPU; draws the frequencies, so that they are the same on every device.
+        rng: public, on the CPU; draws the frequencies, so that they are the same on every device.
         device: of the vectors.
 
     Formal guarantee: every feature vector has norm 1, up to float32 rounding, since cos^2 + sin^2 = 1.
@@ -27,10 +27,10 @@ class RandomFourierFeatures:
         dim: int,
         *,
         length_scale: float,
-        generator: torch.Generator,
+        rng: torch.Generator,
         device: torch.device | str = "cpu",
     ):
-        self.frequencies = (torch.randn(dim, num_features // 2, generator=generator) / length_scale).to(device)
+        self.frequencies = (torch.randn(dim, num_features // 2, generator=rng) / length_scale).to(device)
 
     def __call__(self, x: Tensor, chosen: Tensor | slice = slice(None)) -> Tensor:
         """[num, ...] vectors, their axes flattened -> [num, 2 * frequencies] features: cosines, then sines."""

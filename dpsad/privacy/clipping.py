@@ -29,53 +29,53 @@ class PartedRows:
     parts: list[Tensor]
 
 
-def clip_rows(rows: Tensor, max_norm: float) -> Tensor:
-    """Scales each row to an L2 norm of at most `max_norm`.
+def clip_rows(rows: Tensor, clip_norm: float) -> Tensor:
+    """Scales each row to an L2 norm of at most `clip_norm`.
 
     Args:
         rows: [units, ...] one contribution per privacy unit; all trailing axes form one vector.
-        max_norm: bound on the norm, > 0, in the units of `rows`.
+        clip_norm: bound on the norm, > 0, in the units of `rows`.
 
     Returns:
         [units, ...] rows in their own direction; rows within the bound are returned unchanged.
 
-    Formal guarantee: adding or removing one unit changes the sum over units by at most `max_norm` in L2 norm, in
+    Formal guarantee: adding or removing one unit changes the sum over units by at most `clip_norm` in L2 norm, in
     float32 up to a factor 1 + 1e-6 and the rounding of the sum.
     Edge cases: zero rows stay zero; a row with a NaN or an infinity becomes zero, and so contributes nothing.
 
     Source: Abadi et al. 2016, Algorithm 1.
     """
     norm = rows.flatten(1).float().norm(dim=1)
-    scale = clip_scale(norm, max_norm)
+    scale = clip_scale(norm, clip_norm)
     broadcast = scale.reshape(-1, *[1] * (rows.ndim - 1))
     return torch.where(broadcast > 0, rows * broadcast, 0)
 
 
-def clip_scale(norm: Tensor, max_norm: float) -> Tensor:
-    """The factor in [0, 1] that brings a row of L2 norm `norm`, [units], within `max_norm`; 0 if it is not finite.
+def clip_scale(norm: Tensor, clip_norm: float) -> Tensor:
+    """The factor in [0, 1] that brings a row of L2 norm `norm`, [units], within `clip_norm`; 0 if it is not finite.
 
     A norm that overflows float32 counts as not finite.
     """
-    return torch.where(norm.isfinite(), (max_norm / norm).clamp(max=1), 0)
+    return torch.where(norm.isfinite(), (clip_norm / norm).clamp(max=1), 0)
 
 
-def sum_clipped(rows: Tensor | BlockRows | PartedRows, max_norm: float, total: Tensor) -> None:
+def sum_clipped(rows: Tensor | BlockRows | PartedRows, clip_norm: float, total: Tensor) -> None:
     """Adds the clipped rows to `total` in place, without a clipped copy of them.
 
     Args:
         rows: [units, ...] dense rows, also in parts, or block rows.
-        max_norm: bound on each row's L2 norm, > 0.
+        clip_norm: bound on each row's L2 norm, > 0.
         total: [...] for dense rows, [num_blocks, block_dim] for block rows; float32.
 
     Formal guarantee, edge cases: as `clip_rows`; sums are float32 whatever the rows are.
     """
     if isinstance(rows, BlockRows):
         entries = rows if rows.unit is None else _one_entry_a_block(rows, len(total))
-        total.index_add_(0, entries.block, _clip_entries(entries, max_norm))
+        total.index_add_(0, entries.block, _clip_entries(entries, clip_norm))
         return
     parts = [part.flatten(1) for part in (rows.parts if isinstance(rows, PartedRows) else [rows])]
     norms = [torch.linalg.vector_norm(part, dim=1, dtype=torch.float32) for part in parts]
-    scale = clip_scale(torch.stack(norms).norm(dim=0), max_norm)
+    scale = clip_scale(torch.stack(norms).norm(dim=0), clip_norm)
     all_finite = bool(scale.all())
     for part, into in zip(parts, total.view(-1).split([part.shape[1] for part in parts]), strict=True):
         # 0 times NaN would be NaN
@@ -92,12 +92,12 @@ def _one_entry_a_block(rows: BlockRows, num_blocks: int) -> BlockRows:
     return BlockRows(values, keys % num_blocks, keys // num_blocks)
 
 
-def _clip_entries(rows: BlockRows, max_norm: float) -> Tensor:
+def _clip_entries(rows: BlockRows, clip_norm: float) -> Tensor:
     """The entries of block rows, scaled by the factor that clips the whole row of their unit."""
     if rows.unit is None:
-        return clip_rows(rows.values, max_norm)
+        return clip_rows(rows.values, clip_norm)
     squares = rows.values.square().sum(1)
     num_units = int(rows.unit.max()) + 1 if len(rows.unit) else 0
     norm = torch.zeros(num_units, device=squares.device).index_add_(0, rows.unit, squares).sqrt()
-    scale = clip_scale(norm, max_norm)[rows.unit, None]
+    scale = clip_scale(norm, clip_norm)[rows.unit, None]
     return torch.where(scale > 0, rows.values * scale, 0)

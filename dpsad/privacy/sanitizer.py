@@ -17,12 +17,11 @@ class Sanitizer:
     Args:
         plan: what is released.
         ledger: is charged with the whole plan before the first release.
-        purpose: names the plan in the ledger.
         randomness: source of the privacy noise, on the device of the rows.
     """
 
-    def __init__(self, plan: ReleasePlan, ledger: Ledger, purpose: str, randomness: PrivateRandomness):
-        self.plan, self.ledger, self.purpose, self.randomness = plan, ledger, purpose, randomness
+    def __init__(self, plan: ReleasePlan, ledger: Ledger, randomness: PrivateRandomness):
+        self.plan, self.ledger, self.randomness = plan, ledger, randomness
         self.charged, self.num_made = False, 0
 
     def charge(self) -> None:
@@ -32,7 +31,7 @@ class Sanitizer:
             BudgetExceeded: the plan does not fit the ledger; nothing was released.
         """
         if not self.charged:
-            self.ledger.charge(self.purpose, self.plan, fixed_noise=self.randomness.repeatable)
+            self.ledger.charge(self.plan, fixed_noise=self.randomness.repeatable)
             self.charged = True
 
     def release(self, chunks: Iterable[Tensor | BlockRows | PartedRows], shape: tuple[int, ...]) -> Tensor:
@@ -45,7 +44,7 @@ class Sanitizer:
             shape: shape of one row, public.
 
         Returns:
-            [*shape] sum over units of clip(row, max_norm) plus normal noise of noise_multiplier * max_norm, float32.
+            [*shape] sum over units of clip(row, clip_norm) plus normal noise of noise_multiplier * clip_norm, float32.
 
         Raises:
             BudgetExceeded: the plan does not fit the ledger; no row was looked at.
@@ -58,13 +57,13 @@ class Sanitizer:
         """
         self.charge()
         if self.num_made >= self.plan.num_releases:
-            raise ValueError(f"{self.purpose}: all {self.plan.num_releases} planned releases are made")
+            raise ValueError(f"{self.plan.purpose}: all {self.plan.num_releases} planned releases are made")
         self.num_made += 1
         total = torch.zeros(shape, device=self.randomness.device)
         for rows in chunks:
-            sum_clipped(rows, self.plan.max_norm, total)
+            sum_clipped(rows, self.plan.clip_norm, total)
             del rows  # before the next chunk is made
-        return total.add_(self.randomness.normal(shape), alpha=self.plan.noise_multiplier * self.plan.max_norm)
+        return total.add_(self.randomness.normal(shape), alpha=self.plan.noise_scale)
 
     def state_dict(self) -> dict:
         """What a checkpoint must hold beside the weights: the ledger, and how far this plan is made."""
@@ -81,9 +80,8 @@ class Sanitizer:
         Raises:
             ValueError: the state is of another plan.
         """
-        if state["plan"] != self.plan.to_dict():
-            raise ValueError(
-                f"{self.purpose} was begun as {state['plan']}, and is now planned as {self.plan.to_dict()}"
-            )
+        begun = {"purpose": self.plan.purpose, **state["plan"]}  # before version 0.2 a plan did not know its purpose
+        if ReleasePlan.from_dict(begun) != self.plan:
+            raise ValueError(f"{self.plan.purpose} was begun as {begun}, and is now planned as {self.plan.to_dict()}")
         self.ledger.load_state_dict(state["ledger"])
         self.charged, self.num_made = state["charged"], state["num_made"]

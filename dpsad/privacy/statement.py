@@ -54,7 +54,7 @@ def nominal_statement(plan: ReleasePlan, budget_epsilon: float, delta: float, re
         reasons: why the nominal epsilon is no guarantee.
     """
     return {
-        "guarantee": "published",
+        "guarantee": "nominal",
         "formal": False,
         "epsilon": None,
         "nominal_epsilon": epsilon_of([plan.event()], delta),
@@ -63,7 +63,7 @@ def nominal_statement(plan: ReleasePlan, budget_epsilon: float, delta: float, re
         "unit": [],
         "accountant": ACCOUNTANT,
         "events": [],
-        "nominal_events": [{"purpose": "as accounted by DP-SAD", **plan.to_dict()}],
+        "nominal_events": [plan.to_dict()],
         "budget": {"epsilon": budget_epsilon, "delta": delta},
         "reasons": list(reasons),
         "not_covered": ["any record: this run has no formal guarantee"],

@@ -16,9 +16,7 @@ from typing import Any, Protocol
 import torch
 from tqdm import tqdm
 
-
-class CheckpointError(OSError):
-    """A checkpoint that could not be written; the one before it is untouched."""
+from dpsad.errors import CheckpointError
 
 
 class Part(Protocol):
@@ -73,7 +71,7 @@ class Checkpoint:
     """Where a stage stands: steps made, and the state of everything that a step changes.
 
         checkpoint = Checkpoint(run.private / "teach.pt")
-        checkpoint.track(model=model, optimizer=optimizer, generator=generator)
+        checkpoint.track(model=model, optimizer=optimizer, generator=rng)
         for step in checkpoint.remaining(config.steps):
             ...
 
@@ -82,18 +80,25 @@ class Checkpoint:
 
     Args:
         path: the file; where it exists, its step and parts are taken up.
+        fingerprint: of what the stage was told and of the data it works on; a file of another is refused. "" asks
+            for none. Files from before version 0.2 have none, and are taken up.
         every_seconds: how much work may be lost, at most, to a crash.
     """
 
-    def __init__(self, path: Path, *, every_seconds: float = 60.0):
-        self.path, self.every_seconds, self.step = path, every_seconds, 0
+    def __init__(self, path: Path, *, fingerprint: str = "", every_seconds: float = 60.0):
+        self.path, self.fingerprint, self.every_seconds, self.step = path, fingerprint, every_seconds, 0
         self._parts: dict[str, Part | torch.Generator] = {}
         self._unclaimed: dict[str, Any] = {}
         self._saved_step: int | None = None
         if path.exists():
             state = load(path)
-            if not isinstance(state, dict) or state.keys() != {"step", "parts"}:
+            if not isinstance(state, dict) or state.keys() - {"fingerprint"} != {"step", "parts"}:
                 raise ValueError(f"{path} is no checkpoint of a stage; start over with another run=...")
+            if fingerprint and state.get("fingerprint", fingerprint) != fingerprint:
+                raise ValueError(
+                    f"{path} was begun with other settings, another seed or other images; go on with those, or start "
+                    "over with another run=..."
+                )
             self.step = self._saved_step = state["step"]
             self._unclaimed = state["parts"]
 
@@ -153,7 +158,7 @@ class Checkpoint:
             for name, part in self._parts.items()
         }
         try:
-            save_atomic({"step": self.step, "parts": states}, self.path)
+            save_atomic({"fingerprint": self.fingerprint, "step": self.step, "parts": states}, self.path)
         except CheckpointError as error:
             if self._saved_step is None:
                 raise

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -20,23 +22,28 @@ PRESETS = Path(__file__).parent.parent / "configs"
 _TYPE_NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: "a text", type(None): "null"}
 
 
-def load_config(schema: type[T], *, base: Path | None, overrides: Sequence[str]) -> T:
+def load_config(
+    schema: type[T], *, base: Path | None, overrides: Sequence[str], note: Callable[[str], object] | None = None
+) -> T:
     """Fills a dataclass from its defaults, then a file, then the command line; the later wins.
 
     Args:
         schema: a dataclass, frozen or not; fields that are dataclasses are its sections.
         base: a YAML file of sections and values, or None.
         overrides: `section.key=value` each; `null` is None, `inf` a number, and a text stands as it is.
+        note: receives a line for each override whose name is out of date. A dataclass tells such names by
+            `RENAMED_KEYS` (old name of a field -> its name) and `RENAMED_VALUES` (name of a field -> old value ->
+            value); files may have them, too.
 
     Raises:
         ValueError: an unknown key, a value of the wrong type, a value missing, a file that is no YAML mapping, or
             whatever the dataclasses' own checks raise.
     """
-    keys = _keys(schema)
+    keys, renamed = _keys(schema), _Renamed(schema)
     config = OmegaConf.structured(schema)
     for section in ("", *(key for key, hint in keys.items() if is_dataclass(hint))):
         OmegaConf.set_readonly(OmegaConf.select(config, section) if section else config, False)
-    for key, value in _pairs(read_mapping(base), keys) if base else ():
+    for key, value in renamed.pairs(_pairs(read_mapping(base), renamed.sections(keys))) if base else ():
         _require_known(key, keys, str(base))
         try:
             _assign(config, key, value, keys, shown=value)
@@ -46,9 +53,10 @@ def load_config(schema: type[T], *, base: Path | None, overrides: Sequence[str])
         key, equals, text = override.partition("=")
         if not equals:
             raise ValueError(f"{override!r} in the command line has no '='; write {key}=VALUE")
-        _require_known(key, keys, "the command line")
         if not text:
             raise ValueError(f"{override} has no value; write {key}=VALUE, or leave it out")
+        ((key, text),) = renamed.pairs([(key, text)], note)
+        _require_known(key, keys, "the command line")
         _assign(config, key, _parse(text, keys[key]), keys, shown=text)
     try:
         return OmegaConf.to_object(config)  # type: ignore[return-value]
@@ -94,6 +102,15 @@ def flatten(config: object, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def fingerprint(*parts: object) -> str:
+    """A short name of dataclasses and plain values: the same for the same values, and no other.
+
+    Source: BLAKE2b, RFC 7693.
+    """
+    plain = [flatten(part) if is_dataclass(part) else part for part in parts]
+    return hashlib.blake2b(json.dumps(plain).encode(), digest_size=16).hexdigest()
+
+
 def differences(there: T, here: T, within: Sequence[str] = ("",)) -> list[str]:
     """What differs between two configs of one schema, such as "privacy.epsilon: 10.0 there, 1.0 here".
 
@@ -121,6 +138,41 @@ def _keys(schema: Any, prefix: str = "") -> dict[str, Any]:
         key, hint = prefix + field.name, hints[field.name]
         keys |= {key: hint, **(_keys(hint, f"{key}.") if is_dataclass(hint) else {})}
     return keys
+
+
+class _Renamed:
+    """Old names of a schema's keys and values, as its dataclasses tell them."""
+
+    def __init__(self, schema: Any):
+        self.keys, self.values = dict[str, str](), dict[str, dict[Any, Any]]()
+        self._collect(schema, "", "")
+
+    def _collect(self, schema: Any, prefix: str, old_prefix: str) -> None:
+        """Goes down the sections, below old names of sections as well."""
+        hints, old_names = get_type_hints(schema), getattr(schema, "RENAMED_KEYS", {})
+        for name, values in getattr(schema, "RENAMED_VALUES", {}).items():
+            self.values[prefix + name] = values
+        for old, name in [*((field.name, field.name) for field in fields(schema)), *old_names.items()]:
+            if old_prefix + old != prefix + name:
+                self.keys[old_prefix + old] = prefix + name
+            if is_dataclass(hints[name]):
+                self._collect(hints[name], f"{prefix}{name}.", f"{old_prefix}{old}.")
+
+    def sections(self, keys: Mapping[str, Any]) -> dict[str, Any]:
+        """All keys with their types, old names as well."""
+        return {**keys, **{old: keys[key] for old, key in self.keys.items()}}
+
+    def pairs(
+        self, pairs: Iterable[tuple[str, Any]], note: Callable[[str], object] | None = None
+    ) -> Iterator[tuple[str, Any]]:
+        """The same keys and values under the names of today."""
+        for old_key, old_value in pairs:
+            key = self.keys.get(old_key, old_key)
+            values = self.values.get(key, {})
+            value = values.get(old_value, old_value) if isinstance(old_value, str) else old_value
+            if note is not None and (key, value) != (old_key, old_value):
+                note(f"note: {old_key}={old_value} is called {key}={value} now")
+            yield key, value
 
 
 def read_mapping(path: Path) -> Mapping[str, Any]:

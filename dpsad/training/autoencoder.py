@@ -7,10 +7,11 @@ import torch
 from dpsad.errors import require_positive
 from dpsad.networks.autoencoder import Autoencoder
 from dpsad.runtime.checkpoint import Checkpoint, progress
-from dpsad.runtime.run_folder import Log
-from dpsad.training.denoiser import Draw, warm_cosine
+from dpsad.runtime.log import Log
+from dpsad.training.batches import Batches
 from dpsad.training.ema import ExponentialMovingAverage
 from dpsad.training.precision import autocast
+from dpsad.training.schedules import warm_cosine
 
 SCALE_IMAGES = 2048  # images by which latents are scaled
 
@@ -21,7 +22,7 @@ class CompressConfig:
 
     steps, batch_size: optimizer steps, and images in each.
     learning_rate: peak; rises over the first 100 steps and falls as a half cosine.
-    half_life: of the weight average, in images.
+    ema_half_life_images: of the weight average.
     kl_weight: weight of the latents' divergence from standard normal ones beside the squared error, both summed over
         an image. Small: a diffusion model needs latents without holes, not normal ones.
     """
@@ -29,22 +30,22 @@ class CompressConfig:
     steps: int = 2000
     batch_size: int = 64
     learning_rate: float = 2e-3
-    half_life: float = 10_000
+    ema_half_life_images: float = 10_000
     kl_weight: float = 1e-3
 
     def __post_init__(self) -> None:
-        for key in ("steps", "batch_size", "learning_rate", "half_life"):
+        for key in ("steps", "batch_size", "learning_rate", "ema_half_life_images"):
             require_positive(f"compress.{key}", getattr(self, key))
         if self.kl_weight < 0:
             raise ValueError(f"compress.kl_weight={self.kl_weight} must not be negative")
 
 
-def compress(
+def train_autoencoder(
     config: CompressConfig,
     *,
     autoencoder: Autoencoder,
-    draw: Draw,
-    generator: torch.Generator,
+    batches: Batches,
+    rng: torch.Generator,
     checkpoint: Checkpoint,
     log: Log,
     precision: str = "auto",
@@ -53,8 +54,8 @@ def compress(
 
     Args:
         autoencoder: the model to train, on its device.
-        draw: gives a batch of public images [num, chan, height, width] in [-1, 1], and labels, which are left aside.
-        generator: model randomness, on the device of the model.
+        batches: public images in [-1, 1], and labels, which are left aside.
+        rng: model randomness, on the device of the model.
         checkpoint: resumes an interrupted stage.
         log: receives the mean squared error a pixel, and the divergence an image.
 
@@ -63,15 +64,15 @@ def compress(
 
     Source: Kingma and Welling 2014, equation 10.
     """
-    ema = ExponentialMovingAverage(autoencoder, half_life=config.half_life)
+    ema = ExponentialMovingAverage(autoencoder, half_life=config.ema_half_life_images)
     optimizer = torch.optim.Adam(autoencoder.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.steps))
-    checkpoint.track(autoencoder=autoencoder, ema=ema, optimizer=optimizer, schedule=schedule, generator=generator)
+    checkpoint.track(autoencoder=autoencoder, ema=ema, optimizer=optimizer, schedule=schedule, generator=rng)
     for step in progress(checkpoint, config.steps, "compress"):
-        images, _ = draw(config.batch_size, generator)
+        images, _ = batches.draw(config.batch_size, rng)
         with autocast(images.device, precision):
             mean, log_variance = autoencoder.encoder(images)
-            noise = torch.randn(mean.shape, generator=generator, device=images.device)
+            noise = torch.randn(mean.shape, generator=rng, device=images.device)
             decoded = autoencoder.decoder(mean + (log_variance / 2).exp() * noise)
         error = (decoded - images).square().flatten(1)
         divergence = (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1).sum(1) / 2
@@ -83,5 +84,5 @@ def compress(
         ema.update(autoencoder, len(images))
         if (step + 1) % 50 == 0:
             log.public(step=step + 1, squared_error=error.mean().item(), divergence=divergence.mean().item())
-    ema.model.standardise(draw(SCALE_IMAGES, generator)[0])
+    ema.model.standardise(batches.draw(SCALE_IMAGES, rng)[0])
     return ema.model

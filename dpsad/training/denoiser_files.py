@@ -2,53 +2,51 @@
 
 from pathlib import Path
 
-from dpsad import build
-from dpsad.commands.sketch import Subject
-from dpsad.config import Config
+from dpsad.data.records import Subject
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.networks.unet import NetworkConfig
 from dpsad.privacy.provenance import Provenance
 from dpsad.runtime.checkpoint import load
 from dpsad.runtime.config_files import flatten
+from dpsad.runtime.context import Context
+from dpsad.training.models import new_denoiser
 
 
 def denoiser_state(
-    denoiser: Denoiser, config: Config, provenance: Provenance, subject: Subject, *, parameterisation: str = "edm"
+    denoiser: Denoiser, network: NetworkConfig, subject: Subject, *, parameterisation: str = "edm"
 ) -> dict:
-    """A denoiser as plain data, to be saved under private/."""
+    """A denoiser and its provenance as plain data, to be saved under private/."""
     return {
         "model": denoiser.state_dict(),
-        "provenance": provenance.value,
-        "network": flatten(config.network),
+        "provenance": denoiser.provenance.value,
+        "network": flatten(network),
         "parameterisation": parameterisation,
         "subject": subject.state_dict(),
     }
 
 
 def read_denoiser(
-    path: Path, config: Config, *, parameterisation: str = "edm"
-) -> tuple[Denoiser, Provenance, Subject, dict]:
+    path: Path, network: NetworkConfig, context: Context, *, parameterisation: str = "edm"
+) -> tuple[Denoiser, Subject, dict]:
     """Loads a denoiser on the run's device.
 
     Returns:
-        The denoiser, what it has seen, what its images are of, and all that the file holds.
+        The denoiser, with its provenance, what its images are of, and all that the file holds.
 
     Raises:
         ValueError: it has another shape than `network` says, or predicts something else.
     """
-    saved = load(path, map_location=build.device_of(config))
+    saved = load(path, map_location=context.device)
     # files from before there were these keys
     saved = {"parameterisation": "edm", **saved, "network": {**flatten(NetworkConfig()), **saved["network"]}}
-    for key, here in (("network", flatten(config.network)), ("parameterisation", parameterisation)):
+    for key, here in (("network", flatten(network)), ("parameterisation", parameterisation)):
         if saved[key] != here:
             raise ValueError(
                 f"the denoiser at {path} was built with {key}={saved[key]}, this run has {here}; give the run the "
                 "same, or train another"
             )
     subject = Subject.from_dict(saved["subject"])
-    num_classes = len(subject.class_names)
-    denoiser = build.build_denoiser(
-        config, subject.image_shape, num_classes, "teach", parameterisation=parameterisation
-    )
+    denoiser = new_denoiser(network, subject, context, "teach", parameterisation=parameterisation)
     denoiser.load_state_dict(saved["model"])
-    return denoiser, Provenance(saved["provenance"]), subject, saved
+    denoiser.provenance = Provenance(saved["provenance"])
+    return denoiser, subject, saved

@@ -5,15 +5,16 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from dpsad.data.records import ImageSet
+from dpsad.data.records import ImageSet, require_own_labels
 from dpsad.diffusion.denoiser import Denoiser, denoising_loss
 from dpsad.diffusion.noise_levels import Levels
 from dpsad.privacy.clipping import PartedRows
 from dpsad.privacy.per_example_gradients import per_example_gradients, set_gradients, trainable_parameters
+from dpsad.privacy.provenance import Provenance, provenance_of, require_released
 from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runtime.checkpoint import Checkpoint, progress
-from dpsad.runtime.run_folder import Log
+from dpsad.runtime.log import Log
 from dpsad.training.ema import ExponentialMovingAverage, Model
 from dpsad.training.precision import autocast
 
@@ -35,7 +36,7 @@ def dp_sgd(
     sanitizer: Sanitizer,
     expected_batch_size: float,
     learning_rate: float,
-    half_life: float,
+    ema_half_life_steps: float,
     chunk_size: int,
     randomness: PrivateRandomness,
     checkpoint: Checkpoint,
@@ -51,14 +52,17 @@ def dp_sgd(
         sanitizer: holds the plan: one row per record that joins a step.
         expected_batch_size: public number that the noisy sum is divided by.
         learning_rate: of Adam, constant.
-        half_life: of the weight average, in steps.
+        ema_half_life_steps: of the weight average.
         chunk_size: records whose rows are held at once.
         randomness: secret; draws who joins.
         checkpoint: tracks ledger, model and optimizer in one file.
         log: the norm of the released gradient is public.
 
     Returns:
-        The averaged model.
+        The averaged model; its provenance is released.
+
+    Raises:
+        ValueError: the model has seen records without protection, or labels are clusters of all records.
 
     Formal guarantee: all of it is post-processing of `sanitizer`'s releases.
     Edge cases: an empty batch is released as noise.
@@ -66,7 +70,9 @@ def dp_sgd(
     Source: Abadi et al. 2016, Algorithm 1.
     """
     device = randomness.device
-    ema = ExponentialMovingAverage(model, half_life=half_life, warmup=1.0)
+    require_released("the model", provenance_of(model), "a loop that clips gradients")
+    require_own_labels(records)
+    ema = ExponentialMovingAverage(model, half_life=ema_half_life_steps, warmup=1.0)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     checkpoint.track(model=model, ema=ema, optimizer=optimizer, sanitizer=sanitizer)
     sanitizer.charge()
@@ -83,13 +89,14 @@ def dp_sgd(
         optimizer.step()
         ema.update(model, 1)
         log.public(step=step + 1, released_norm=released.norm().item() / expected_batch_size)
+    ema.model.provenance = Provenance.RELEASED  # type: ignore[assignment]
     return ema.model
 
 
 def denoising_rows(
     denoiser: Denoiser,
     *,
-    draws: int,
+    noise_multiplicity: int,
     levels: Levels,
     label_dropout: float,
     no_label: int,
@@ -100,7 +107,7 @@ def denoising_rows(
     """Rows for `dp_sgd`: the gradient of each record's own denoising loss, averaged over draws before the clip.
 
     Args:
-        draws: of each record, each with its own view, noise level and noise.
+        noise_multiplicity: draws of each record, each with its own view, noise level and noise.
         levels: which noise levels are drawn.
         label_dropout: probability that a record trains without its label, in all its draws.
         no_label: the label that says so.
@@ -118,14 +125,14 @@ def denoising_rows(
     def rows(images: Tensor, labels: Tensor) -> PartedRows:
         num = len(images)
         dropped = randomness.uniform(num).to(images.device) < label_dropout
-        labels = torch.where(dropped, no_label, labels).repeat(draws)
-        images = vary(images.repeat(draws, 1, 1, 1), randomness)
-        sigma = levels(randomness.uniform(num * draws)).to(images.device)
+        labels = torch.where(dropped, no_label, labels).repeat(noise_multiplicity)
+        images = vary(images.repeat(noise_multiplicity, 1, 1, 1), randomness)
+        sigma = levels(randomness.uniform(num * noise_multiplicity)).to(images.device)
         noise = randomness.normal(tuple(images.shape))
 
         def losses() -> Tensor:
             with autocast(images.device, precision):
-                return denoising_loss(denoiser, images, sigma, noise, labels) / draws
+                return denoising_loss(denoiser, images, sigma, noise, labels) / noise_multiplicity
 
         return per_example_gradients(denoiser, losses, num)
 

@@ -23,8 +23,8 @@ def denoise(x, sigma, labels):
     return (log_weights.softmax(1)[:, :, None] * posterior).sum(1).reshape(x.shape)
 
 
-def start(sigmas, generator):
-    return sigmas[0] * torch.randn(NUM, 1, 1, 2, generator=generator), torch.ones(NUM).long()
+def start(sigmas, rng):
+    return sigmas[0] * torch.randn(NUM, 1, 1, 2, generator=rng), torch.ones(NUM).long()
 
 
 def assert_is_the_mixture(images):
@@ -56,25 +56,25 @@ SAMPLERS = {
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_samplers_recover_a_known_mixture(name, generator):
+def test_samplers_recover_a_known_mixture(name, rng):
     steps, sample = SAMPLERS[name]
     sigmas = sampling_levels(steps, sigma_min=0.005, sigma_max=20.0)
-    x, labels = start(sigmas, generator)
-    assert_is_the_mixture(sample(x, sigmas, labels, lambda: torch.randn(x.shape, generator=generator)))
+    x, labels = start(sigmas, rng)
+    assert_is_the_mixture(sample(x, sigmas, labels, lambda: torch.randn(x.shape, generator=rng)))
 
 
-def test_labels_reach_the_denoiser(generator):
+def test_labels_reach_the_denoiser(rng):
     sigmas = sampling_levels(10, sigma_min=0.01, sigma_max=20.0)
-    x, labels = start(sigmas, generator)
+    x, labels = start(sigmas, rng)
     for sample in (sample_heun, sample_ddim):
         flat = sample(denoise, x, sigmas, torch.zeros_like(labels)).flatten(1)
         torch.testing.assert_close(flat.mean(0), MEANS[0], rtol=0, atol=0.01)
 
 
-def test_heun_is_closer_to_the_exact_flow_than_ddim_at_equal_steps(generator):
+def test_heun_is_closer_to_the_exact_flow_than_ddim_at_equal_steps(rng):
     """For one Gaussian the flow is known: an image keeps its distance from the mean in standard deviations."""
     sigmas = sampling_levels(36, sigma_min=0.01, sigma_max=20.0)
-    x, labels = start(sigmas, generator)
+    x, labels = start(sigmas, rng)
     mean = MEANS[0].reshape(1, 1, 1, 2)
     exact = mean + (x - mean) * SPREAD / (SPREAD**2 + sigmas[0] ** 2).sqrt()
     heun, ddim = (
@@ -85,9 +85,9 @@ def test_heun_is_closer_to_the_exact_flow_than_ddim_at_equal_steps(generator):
     assert heun < ddim / 4
 
 
-def test_without_churn_images_are_a_function_of_their_start(generator):
+def test_without_churn_images_are_a_function_of_their_start(rng):
     sigmas = sampling_levels(5, sigma_min=0.01, sigma_max=20.0)
-    x, labels = start(sigmas, generator)
+    x, labels = start(sigmas, rng)
 
     def never():
         pytest.fail("noise was drawn")
@@ -97,7 +97,7 @@ def test_without_churn_images_are_a_function_of_their_start(generator):
         assert torch.equal(drawn, sample(denoise, x, sigmas, labels))
 
 
-def test_evaluations_are_counted_as_promised(generator):
+def test_evaluations_are_counted_as_promised(rng):
     calls = []
 
     def counted(x, sigma, labels):
@@ -105,7 +105,7 @@ def test_evaluations_are_counted_as_promised(generator):
         return denoise(x, sigma, labels)
 
     sigmas = sampling_levels(6, sigma_min=0.01, sigma_max=20.0)
-    x, labels = start(sigmas, generator)
+    x, labels = start(sigmas, rng)
     sample_heun(counted, x, sigmas, labels)
     assert len(calls) == 2 * 6 - 1
     calls.clear()
@@ -117,17 +117,17 @@ def test_guidance_of_scale_zero_is_the_denoiser_itself():
     assert guided(denoise, scale=0.0, no_label=1) is denoise
 
 
-def test_guidance_goes_on_past_the_label_s_prediction(generator):
-    x, sigma, labels = torch.randn(6, 1, 1, 2, generator=generator), torch.ones(6), torch.zeros(6).long()
+def test_guidance_goes_on_past_the_label_s_prediction(rng):
+    x, sigma, labels = torch.randn(6, 1, 1, 2, generator=rng), torch.ones(6), torch.zeros(6).long()
     with_label, without = denoise(x, sigma, labels), denoise(x, sigma, torch.ones(6).long())
     assert (with_label - without).abs().max() > 0.1
     pushed = guided(denoise, scale=1.5, no_label=1)(x, sigma, labels)
     torch.testing.assert_close(pushed, 2.5 * with_label - 1.5 * without)
 
 
-def test_churn_without_noise_to_add_is_refused(generator):
+def test_churn_without_noise_to_add_is_refused(rng):
     sigmas = sampling_levels(5, sigma_min=0.01, sigma_max=20.0)
-    x, labels = start(sigmas, generator)
+    x, labels = start(sigmas, rng)
     with pytest.raises((TypeError, ValueError), match="fresh_noise"):
         sample_ddim(denoise, x, sigmas, labels, churn=1.0)
     with pytest.raises((TypeError, ValueError), match="fresh_noise"):

@@ -40,8 +40,8 @@ def untouchable():
 
 
 @pytest.fixture
-def rows(generator):
-    return torch.randn(50, DIM, generator=generator)
+def rows(rng):
+    return torch.randn(50, DIM, generator=rng)
 
 
 ADVERSARIES = {
@@ -68,11 +68,11 @@ def test_one_record_moves_the_release_by_its_clipped_norm_and_no_further(rows, n
 
 
 @pytest.mark.parametrize("pixel", [0.0, 1.0, -3.0, 1e10, 1e30, math.nan, math.inf])
-def test_one_record_moves_the_sketch_by_at_most_one(generator, pixel):
+def test_one_record_moves_the_sketch_by_at_most_one(rng, pixel):
     """Attained by every image that is further from its prototype than the bound."""
-    images = torch.rand(30, 1, 4, 4, generator=generator) * 2 - 1
+    images = torch.rand(30, 1, 4, 4, generator=rng) * 2 - 1
     more = torch.full((1, 1, 4, 4), pixel)
-    centres = torch.rand(2, 3, 1, 4, 4, generator=generator) - 0.5
+    centres = torch.rand(2, 3, 1, 4, 4, generator=rng) - 0.5
     bound, count_share = 1.5, 0.1
     by_class = [torch.arange(0, 15), torch.arange(15, 30)]
     proposal = propose_prototypes(centres)
@@ -87,9 +87,9 @@ def test_one_record_moves_the_sketch_by_at_most_one(generator, pixel):
         assert moved == pytest.approx(math.sqrt(count_share), abs=1e-5)
 
 
-def test_a_sketch_row_is_a_function_of_its_record_alone(generator):
-    images = torch.rand(20, 1, 4, 4, generator=generator) * 2 - 1
-    centres = torch.rand(1, 3, 1, 4, 4, generator=generator) - 0.5
+def test_a_sketch_row_is_a_function_of_its_record_alone(rng):
+    images = torch.rand(20, 1, 4, 4, generator=rng) * 2 - 1
+    centres = torch.rand(1, 3, 1, 4, 4, generator=rng) - 0.5
     proposal = propose_prototypes(centres)
     (together,) = record_pulls(images, [torch.arange(20)], proposal, 1.0, 0.1)
     for index in range(20):
@@ -100,12 +100,10 @@ def test_a_sketch_row_is_a_function_of_its_record_alone(generator):
 
 @pytest.mark.parametrize("pixel", [0.0, 1.0, 1e4])
 @pytest.mark.parametrize("bound_to_norm", [0.1, 0.999, 1.001, 10.0])
-def test_one_record_moves_refinement_by_its_clipped_gradient_and_no_further(
-    make_denoiser, generator, pixel, bound_to_norm
-):
+def test_one_record_moves_refinement_by_its_clipped_gradient_and_no_further(make_denoiser, rng, pixel, bound_to_norm):
     """Each record has its own draws, so that a neighbour's draws are the same without it."""
     student = make_denoiser(channels=4, multipliers=(1,))
-    images = torch.rand(4, 1, 4, 4, generator=generator) * 2 - 1
+    images = torch.rand(4, 1, 4, 4, generator=rng) * 2 - 1
     images[3] = pixel
 
     def rows(index):
@@ -213,8 +211,8 @@ def test_an_empty_batch_is_pure_noise():
         assert torch.equal(sanitizer().release(chunks, shape).flatten(), expected)
 
 
-def test_chunks_are_summed_one_at_a_time_and_their_size_does_not_matter(generator):
-    rows = torch.randn(60_000, 4, generator=generator)
+def test_chunks_are_summed_one_at_a_time_and_their_size_does_not_matter(rng):
+    rows = torch.randn(60_000, 4, generator=rng)
     chunks: list[weakref.ref] = []
 
     def stream():

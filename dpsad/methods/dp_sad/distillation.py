@@ -7,6 +7,7 @@ weights.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +16,14 @@ from discriminators.losses import critic_loss, non_saturating_loss, saturating_l
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.parameterisations import edm_loss_weight
 from dpsad.errors import require_choice, require_positive
+from dpsad.methods.dp_sad.queries import Answers, Proposal, propose
+from dpsad.privacy.provenance import combined, require_released
 from dpsad.runtime.checkpoint import Checkpoint, progress
-from dpsad.runtime.run_folder import Log
-from dpsad.training.denoiser import Draw, warm_cosine
+from dpsad.runtime.log import Log
+from dpsad.training.batches import Batches
 from dpsad.training.ema import ExponentialMovingAverage
 from dpsad.training.precision import autocast
-from students.base import Answers, Proposal, propose
+from dpsad.training.schedules import warm_cosine
 from teachers.base import Teacher
 
 Levels = Callable[[int, torch.Generator], Tensor]  # how many images -> [per image, images] noise levels
@@ -33,20 +36,22 @@ class StudentConfig:
 
     start: teacher (copies its weights where the networks are alike) or random.
     use_labels: whether it is told the class; without, it makes images of any class.
-    steps, batch_size, learning_rate, half_life: as for the teacher.
+    steps, batch_size, learning_rate, ema_half_life_images: as for the teacher.
     teacher_weight: of the error against the teacher's answer.
-    data_weight: of the error against the record itself; only `published` has it in this loop.
+    data_weight: of the error against the record itself; only a nominal run has it in this loop.
     adversarial_weight: lambda of the paper; 0 turns the discriminator off.
     adversarial_loss: saturating (the paper's log(1 - D)) or non_saturating.
     weighting: of squared errors over noise levels: edm, or flat (the paper's).
     """
+
+    RENAMED_KEYS: ClassVar[dict[str, str]] = {"half_life": "ema_half_life_images"}
 
     start: str = "teacher"
     use_labels: bool = True
     steps: int = 500
     batch_size: int = 128
     learning_rate: float = 3e-4
-    half_life: float = 10_000
+    ema_half_life_images: float = 10_000
     teacher_weight: float = 1.0
     data_weight: float = 0.0
     adversarial_weight: float = 1.0
@@ -67,10 +72,10 @@ def distill(
     student: Denoiser,
     teacher: Teacher,
     critic: nn.Module | None,
-    draw: Draw,
+    batches: Batches,
     levels: Levels,
-    sanitize: Sanitize,
-    generator: torch.Generator,
+    sanitize: Sanitize | None,
+    rng: torch.Generator,
     checkpoint: Checkpoint,
     log: Log,
     precision: str = "auto",
@@ -80,48 +85,57 @@ def distill(
 
     Args:
         student: the model to train.
-        teacher: one shard; what it may have seen is checked by whoever builds the stage.
+        teacher: one shard.
         critic: the discriminator, trained along; None without one.
-        draw: clean images to noise, and their labels.
+        batches: clean images to noise, and their labels.
         levels: the noise levels of a step, [per image, images]: usually one random level per image. An image's loss is
             the mean over its levels. They are worked off one row at a time, so that memory holds one batch of images,
             however many levels there are.
-        sanitize: passes the gradient at the student's outputs; the identity where everything here is released.
-        generator: model randomness.
+        sanitize: passes the gradient at the student's outputs. None asks that everything here is released, so that the
+            gradient is no row and passes as it is.
+        rng: model randomness.
         checkpoint, log: as in `teach`.
         answers: released answers to earlier questions, which are replayed beside the teacher's: a quarter of a batch
             in each step. None replays nothing.
 
     Returns:
-        The averaged student.
+        The averaged student; it has seen what its teacher and its images have.
+
+    Raises:
+        ValueError: without `sanitize`, the teacher, the images or the student have seen records without protection.
 
     Source: DP-SAD, Algorithm 1.
     """
-    device = generator.device
-    ema = ExponentialMovingAverage(student, half_life=config.half_life)
+    seen = {"the teacher": teacher.provenance, "the student": student.provenance, "its images": batches.provenance}
+    if sanitize is None:
+        for what, provenance in seen.items():
+            require_released(what, provenance, "a formal run beside the student")
+    device = rng.device
+    ema = ExponentialMovingAverage(student, half_life=config.ema_half_life_images)
     optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.steps))
-    checkpoint.track(student=student, ema=ema, optimizer=optimizer, schedule=schedule, generator=generator)
+    checkpoint.track(student=student, ema=ema, optimizer=optimizer, schedule=schedule, generator=rng)
     if critic is not None:
         critic_optimizer = torch.optim.Adam(critic.parameters(), lr=config.learning_rate, betas=(0.5, 0.99))
         checkpoint.track(critic=critic, critic_optimizer=critic_optimizer)
     for step in progress(checkpoint, config.steps, "distill"):
-        clean, labels = draw(config.batch_size, generator)
-        sigmas = levels(len(clean), generator)
+        clean, labels = batches.draw(config.batch_size, rng)
+        sigmas = levels(len(clean), rng)
         for sigma in sigmas:
-            noise = torch.randn(clean.shape, generator=generator, device=device)
+            noise = torch.randn(clean.shape, generator=rng, device=device)
             with autocast(device, precision):
                 proposal = propose(student, clean, sigma, noise, labels)
                 answer = teacher.denoise(proposal.inputs, sigma, labels)[0]
                 gradient = output_gradient(config, proposal, answer, clean, critic, student.sigma_data)
-            proposal.outputs.backward(sanitize(gradient) / sigmas.numel())
+            released = gradient if sanitize is None else sanitize(gradient)
+            proposal.outputs.backward(released / sigmas.numel())
             if critic is not None:
                 with autocast(device, precision):
                     real, fake = critic(answer, sigma, labels), critic(proposal.outputs.detach(), sigma, labels)
                     loss = critic_loss(real.float(), fake.float())
                 (loss / len(sigmas)).backward()
         if answers is not None:
-            replayed = answers.draw(max(1, config.batch_size // 4), generator)
+            replayed = answers.draw(max(1, config.batch_size // 4), rng)
             with autocast(device, precision):
                 outputs = student(replayed.inputs, replayed.sigma, replayed.labels)
             weight = edm_loss_weight(replayed.sigma, student.sigma_data)
@@ -137,6 +151,7 @@ def distill(
         if (step + 1) % 50 == 0:
             values = {"teacher_error": (proposal.outputs.detach() - answer).square().mean().item()}
             log.private(step=step + 1, **values, **({} if critic is None else {"critic_loss": loss.item()}))
+    ema.model.provenance = combined(*seen.values())
     return ema.model
 
 

@@ -6,6 +6,7 @@ This is no mechanism with a guarantee, see `reasons`; it is here so that people 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -30,23 +31,25 @@ MODEL_REASONS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PublishedConfig:
+class NominalConfig:
     """The paper's settings.
 
     num_levels: T, timesteps of the diffusion chain.
     timesteps: one (a random one per image and step) or all (every image's loss is its mean over all T; a step takes T
         times as long).
-    max_norm: C, the bound on the gradient at each of the student's outputs.
+    clip_norm: C, the bound on the gradient at each of the student's outputs.
     """
+
+    RENAMED_KEYS: ClassVar[dict[str, str]] = {"max_norm": "clip_norm"}
 
     num_levels: int = 500
     timesteps: str = "one"
-    max_norm: float = 100.0
+    clip_norm: float = 100.0
 
     def __post_init__(self) -> None:
-        for key in ("num_levels", "max_norm"):
-            require_positive(f"published.{key}", getattr(self, key))
-        require_choice("published.timesteps", self.timesteps, ("one", "all"))
+        for key in ("num_levels", "clip_norm"):
+            require_positive(f"nominal.{key}", getattr(self, key))
+        require_choice("nominal.timesteps", self.timesteps, ("one", "all"))
 
     @property
     def levels_per_image(self) -> int:
@@ -54,32 +57,32 @@ class PublishedConfig:
         return self.num_levels if self.timesteps == "all" else 1
 
 
-def nominal_plan(noise_multiplier: float, max_norm: float, sampling_prob: float, steps: int) -> ReleasePlan:
-    """The event that DP-SAD accounts: a subsampled Gaussian with the stated sigma a step. Not what happens."""
+def nominal_plan(clip_norm: float, sampling_prob: float, steps: int) -> ReleasePlan:
+    """The event that DP-SAD accounts: a subsampled Gaussian a step, to be calibrated. Not what happens."""
     return ReleasePlan(
+        purpose="as accounted by DP-SAD",
         unit=Unit.RECORD,
-        max_norm=max_norm,
-        noise_multiplier=noise_multiplier,
+        clip_norm=clip_norm,
         sampling_prob=sampling_prob,
         num_releases=steps,
     )
 
 
-def actual_multiplier(config: PublishedConfig, noise_multiplier: float) -> float:
-    """Noise of `published_noise` beside the joint norm of an image's clipped rows: sigma/T, or sigma/sqrt(T) for all T.
+def actual_multiplier(config: NominalConfig, noise_multiplier: float) -> float:
+    """Noise of `nominal_noise` beside the joint norm of an image's clipped rows: sigma/T, or sigma/sqrt(T) for all T.
 
     It would be the multiplier to account, were the rows functions of one image alone.
     """
     return noise_multiplier * math.sqrt(config.levels_per_image) / config.num_levels
 
 
-def reasons(config: PublishedConfig) -> tuple[str, ...]:
+def reasons(config: NominalConfig) -> tuple[str, ...]:
     """Why the nominal epsilon is no guarantee."""
     return NOISE_REASONS[config.timesteps], *MODEL_REASONS
 
 
-def published_noise(
-    config: PublishedConfig, noise_multiplier: float, randomness: PrivateRandomness
+def nominal_noise(
+    config: NominalConfig, noise_multiplier: float, randomness: PrivateRandomness
 ) -> Callable[[Tensor], Tensor]:
     """Clips each row to C, and adds noise of scale sigma*C*n/T to it, n being the timesteps that an image meets.
 
@@ -102,7 +105,7 @@ def published_noise(
 
     def sanitize(gradient: Tensor) -> Tensor:
         noise = randomness.normal(tuple(gradient.shape))
-        scale = noise_multiplier * config.max_norm * config.levels_per_image / config.num_levels
-        return clip_rows(gradient, config.max_norm).add_(noise, alpha=scale)
+        scale = noise_multiplier * config.clip_norm * config.levels_per_image / config.num_levels
+        return clip_rows(gradient, config.clip_norm).add_(noise, alpha=scale)
 
     return sanitize

@@ -1,7 +1,7 @@
-"""Who pulls prototypes into place: a record, a shard's records together, or a shard's teacher.
+"""Who moves prototypes into place: a record, a shard's records together, or a shard's teacher.
 
-Each gives one row a unit over all proposed images. The block of an image holds the pull on it, over its bound, beside
-a number that counts whoever pulled; it is zero where nobody did.
+Each gives one row a unit over all proposed images. The block of an image holds the difference from it, over its bound,
+beside a number that counts whoever it is from; it is zero where it is from nobody.
 """
 
 import math
@@ -12,14 +12,14 @@ from torch import Tensor
 
 from discriminators.shard_critics import ShardCritics
 from dpsad.data.shards import Shards, in_chunks
+from dpsad.methods.dp_sad.queries import Proposal
 from dpsad.privacy.clipping import BlockRows, clip_rows, clip_scale
-from students.base import Proposal
 from teachers.base import Teacher
 
 CHUNK = 4096  # records, or blocks of shards' rows, that are held at once
 
 
-def record_pulls(
+def record_rows(
     images: Tensor, by_class: list[Tensor], proposal: Proposal, bound: float, count_share: float
 ) -> Iterator[BlockRows]:
     """Each record's row: [sqrt(1 - a) * clip(image - output) / bound, sqrt(a)] in the block of its nearest output.
@@ -28,7 +28,7 @@ def record_pulls(
         images: [num, chan, height, width] records.
         by_class: the records of each class.
         proposal: prototypes, class by class, equally many of each.
-        bound: on the norm of a pull.
+        bound: on the norm of a difference.
         count_share: a.
 
     Returns:
@@ -37,11 +37,11 @@ def record_pulls(
     own = proposal.outputs.unflatten(0, (len(by_class), -1))
     for label, members in enumerate(by_class):
         for index in members.split(CHUNK) if len(members) else ():
-            values, nearest = _pulls_on_nearest(images[index], own[label], bound, count_share)
+            values, nearest = _differences_from_nearest(images[index], own[label], bound, count_share)
             yield BlockRows(values, label * own.shape[1] + nearest)
 
 
-def shard_pulls(
+def shard_rows(
     images: Tensor, labels: Tensor, shards: Shards, joined: Tensor, proposal: Proposal, bound: float, count_share: float
 ) -> Iterator[BlockRows]:
     """Each shard's row: the sum of what its records' rows would be.
@@ -50,7 +50,7 @@ def shard_pulls(
         images, labels: the records.
         shards: which shard each record is in.
         joined: [units] shards that take part.
-        proposal, bound, count_share: as for `record_pulls`.
+        proposal, bound, count_share: as for `record_rows`.
 
     Returns:
         Chunks of block rows, not clipped; each row is a function of one shard and the proposal.
@@ -64,15 +64,15 @@ def shard_pulls(
         values, blocks, units = [], [], []
         for label in labels[index].unique().tolist():
             here = labels[index] == label
-            pulls, nearest = _pulls_on_nearest(images[index[here]], own[label], bound, count_share)
-            values.append(pulls)
+            differences, nearest = _differences_from_nearest(images[index[here]], own[label], bound, count_share)
+            values.append(differences)
             blocks.append(label * own.shape[1] + nearest)
             units.append(unit[here])
         if values:
             yield BlockRows(torch.cat(values), torch.cat(blocks), torch.cat(units))
 
 
-def teacher_pulls(
+def teacher_rows(
     teachers: Teacher,
     critics: ShardCritics | None,
     joined: Tensor,
@@ -84,10 +84,10 @@ def teacher_pulls(
 
     Args:
         teachers: one for each shard, provenance private; may have no answer, NaN, where the shard knows no such class.
-        critics: one for each shard; their gradient at the outputs joins the pull. None leaves it out.
+        critics: one for each shard; their gradient at the outputs joins the difference. None leaves it out.
         joined: [units] shards that take part.
         proposal: public inputs, and the student's outputs for them.
-        bound, count_share: as for `record_pulls`.
+        bound, count_share: as for `record_rows`.
 
     Returns:
         Chunks of dense rows [units, proposed images, pixels + 1], not clipped as a whole; each row is a function of
@@ -97,22 +97,24 @@ def teacher_pulls(
     for part in in_chunks(joined, CHUNK // len(outputs)):
         answers = teachers.denoise(proposal.inputs, proposal.sigma, proposal.labels, part)
         rows = torch.empty(len(part), len(outputs), outputs[0].numel() + 1, device=outputs.device)
-        pulls, answered = rows[..., :-1], rows[..., -1]
-        torch.sub(answers.flatten(2), outputs.flatten(1), out=pulls)
+        differences, answered = rows[..., :-1], rows[..., -1]
+        torch.sub(answers.flatten(2), outputs.flatten(1), out=differences)
         if critics is not None:
-            pulls += critics.pulls(part, answers, outputs, proposal.sigma, proposal.labels).flatten(2)
-        norm = pulls.norm(dim=2)
+            differences += critics.pulls(part, answers, outputs, proposal.sigma, proposal.labels).flatten(2)
+        norm = differences.norm(dim=2)
         answered.copy_(norm.isfinite()).mul_(math.sqrt(count_share))
-        pulls *= (clip_scale(norm, bound) * (math.sqrt(1 - count_share) / bound))[..., None]
+        differences *= (clip_scale(norm, bound) * (math.sqrt(1 - count_share) / bound))[..., None]
         if not norm.isfinite().all():
-            pulls[~norm.isfinite()] = 0  # 0 times NaN would be NaN
+            differences[~norm.isfinite()] = 0  # 0 times NaN would be NaN
         yield rows
 
 
-def _pulls_on_nearest(images: Tensor, outputs: Tensor, bound: float, count_share: float) -> tuple[Tensor, Tensor]:
-    """Pulls of records of one class, [num, pixels + 1] of norm at most 1, and which of its outputs each is on."""
+def _differences_from_nearest(
+    images: Tensor, outputs: Tensor, bound: float, count_share: float
+) -> tuple[Tensor, Tensor]:
+    """Rows of records of one class, [num, pixels + 1] of norm at most 1, and which of its outputs is nearest to each."""
     flat, own = images.flatten(1), outputs.flatten(1)
     nearest = torch.cdist(flat, own).argmin(1)
-    pulls = clip_rows(flat - own[nearest], bound) * (math.sqrt(1 - count_share) / bound)
+    differences = clip_rows(flat - own[nearest], bound) * (math.sqrt(1 - count_share) / bound)
     ones = torch.full((len(flat), 1), math.sqrt(count_share), device=flat.device)
-    return torch.cat([pulls, ones], dim=1), nearest
+    return torch.cat([differences, ones], dim=1), nearest

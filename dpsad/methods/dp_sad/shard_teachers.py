@@ -1,15 +1,34 @@
-"""What a run with guarantee=shards is told: how records are split, and who answers for a shard."""
+"""Shards' teachers: who answers for a shard, and how the student asks them, coarse to fine, on its own samples."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from dpsad.data.records import ImageSet
+from discriminators.convolutional import ConvolutionalCritic, CriticConfig
+from discriminators.shard_critics import ShardCritics
+from dpsad.data.records import ImageSet, Subject
 from dpsad.data.shards import Shards
+from dpsad.diffusion.denoiser import Denoiser
 from dpsad.errors import require_choice, require_positive
-from dpsad.networks.unet import NetworkConfig
-from dpsad.training.denoiser import Draw
+from dpsad.methods.dp_sad.prototypes import Rows, moved
+from dpsad.methods.dp_sad.queries import Answers, Proposal
+from dpsad.methods.dp_sad.teacher import TeacherConfig
+from dpsad.networks.stacked import Stacked
+from dpsad.networks.unet import NetworkConfig, UNet
+from dpsad.privacy.ledger import Ledger
+from dpsad.privacy.plan import ReleasePlan
+from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.privacy.sanitizer import Sanitizer
+from dpsad.runtime.context import Context
+from dpsad.training.batches import batches_of_shards
+from dpsad.training.denoiser import train_denoiser
+from dpsad.training.private_denoiser import lognormal_of
+from students.prototypes import Prototypes
+from teachers.base import Teacher
+from teachers.closed_form import ClosedFormTeachers
+from teachers.shard_denoisers import ShardDenoisers
 
 TEACHERS = ("none", "closed_form", "denoisers")
 
@@ -20,35 +39,39 @@ class ShardsConfig:
 
     num_shards: K, how many disjoint shards.
     sampling_prob: of each shard in each round, independently; 1 asks all shards every time.
-    max_norm: bound on a shard's row, in units of its typical size: the root of the number of pulls it is made of.
-    teacher: what each shard has beside its records, which pull the sketch into place together: closed_form (the
+    clip_norm: bound on a shard's row, in units of its typical size: the root of the number of rows it is made of.
+    teacher: what each shard has beside its records, which move prototypes into place together: closed_form (the
         posterior mean over them), denoisers (a small network trained on them), or none.
-    teacher_share: of the sketch's budget (of mu^2), for asking teachers.
+    teacher_share: of the prototypes' budget (of mu^2), for asking teachers.
     queries: samples of each class that teachers are asked about.
     levels: falling noise levels at which they are asked, once each.
-    max_pull: bound on one answer's distance from the student's output, as root mean square over pixels.
-    adversarial_weight: lambda of each shard's own critic; 0 leaves critics out.
-    critic_channels: width of these critics.
+    clip_rms: bound on one answer's distance from the student's output, as root mean square over pixels.
+    adversarial_weight: lambda of each shard's own discriminator; 0 leaves discriminators out.
+    discriminator_channels: width of these discriminators.
     network, steps, batch_size: of each shard's denoiser.
     """
 
+    RENAMED_KEYS: ClassVar[dict[str, str]] = {
+        "max_norm": "clip_norm", "max_pull": "clip_rms", "critic_channels": "discriminator_channels",
+    }  # fmt: skip
+
     num_shards: int = 2000
     sampling_prob: float = 1.0
-    max_norm: float = 1.0
+    clip_norm: float = 1.0
     teacher: str = "closed_form"
     teacher_share: float = 0.5
     queries: int = 16
     levels: tuple[float, ...] = (1.0, 0.6, 0.3)
-    max_pull: float = 0.36
+    clip_rms: float = 0.36
     adversarial_weight: float = 0.0
-    critic_channels: int = 8
+    discriminator_channels: int = 8
     network: NetworkConfig = field(default_factory=lambda: NetworkConfig(channels=16, patch=2))
     steps: int = 500
     batch_size: int = 16
 
     def __post_init__(self) -> None:
         require_choice("shards.teacher", self.teacher, TEACHERS)
-        for key in ("num_shards", "max_norm", "queries", "max_pull", "critic_channels", "steps", "batch_size"):
+        for key in ("num_shards", "clip_norm", "queries", "clip_rms", "discriminator_channels", "steps", "batch_size"):
             require_positive(f"shards.{key}", getattr(self, key))
         if not 0 < self.sampling_prob <= 1:
             raise ValueError(f"shards.sampling_prob={self.sampling_prob} must be in (0, 1]; 1 asks every shard")
@@ -62,24 +85,100 @@ class ShardsConfig:
             raise ValueError(f"shards.adversarial_weight={self.adversarial_weight} must not be negative; 0 is off")
 
 
-def draw_from_shards(records: ImageSet, shards: Shards, batch_size: int) -> Draw:
-    """Draws records of every shard for as many denoisers trained side by side, the first shard's part first.
+def shard_teachers(
+    config: ShardsConfig, teacher: TeacherConfig, context: Context, records: ImageSet, shards: Shards
+) -> Teacher:
+    """One teacher for each shard: trained side by side, or without training in closed form.
 
     Args:
-        records: on the device of the generator to come, as `shards` are.
-        batch_size: records of each shard, with repetition; an empty shard gives black images without a label.
+        teacher: how denoisers are trained, but for their steps and batches.
+        records, shards: on the run's device.
+    """
+    if config.teacher == "closed_form":
+        return ClosedFormTeachers(records.images, records.labels, shards)
+    taught = train_denoiser(
+        "teach shards",
+        replace(teacher, steps=config.steps, batch_size=config.num_shards * config.batch_size),
+        denoiser=Denoiser(new_shard_networks(config, Subject.of(records), context)),
+        num_classes=records.num_classes,
+        batches=batches_of_shards(records, shards, config.batch_size),
+        levels=lognormal_of(teacher),
+        rng=context.rng("teach shards"),
+        checkpoint=context.checkpoint("shards", config, teacher, records.fingerprint()),
+        log=context.log("teach shards"),
+        precision=context.precision,
+    )
+    assert isinstance(taught.network, Stacked)
+    return ShardDenoisers(taught.network)
+
+
+def new_shard_networks(config: ShardsConfig, subject: Subject, context: Context) -> Stacked:
+    """One small network for each shard, all with the same first weights."""
+    with context.first_weights("shards"):
+        network = UNet(config.network, image_channels=subject.image_shape[0], num_classes=subject.num_classes)
+    return Stacked([network] * config.num_shards).to(context.device)
+
+
+def new_shard_discriminators(config: ShardsConfig, subject: Subject, context: Context) -> ShardCritics:
+    """One small discriminator for each shard, all with the same first weights."""
+    with context.first_weights("shard critics"):
+        discriminator = ConvolutionalCritic(
+            CriticConfig(channels=config.discriminator_channels),
+            image_channels=subject.image_shape[0],
+            num_classes=subject.num_classes,
+        )
+    stacked = Stacked([discriminator] * config.num_shards).to(context.device)
+    return ShardCritics(stacked, weight=config.adversarial_weight)
+
+
+def ask_teachers(
+    config: ShardsConfig,
+    *,
+    count_share: float,
+    rows: Rows,
+    plan: ReleasePlan,
+    start: Prototypes,
+    ledger: Ledger,
+    randomness: PrivateRandomness,
+    rng: torch.Generator,
+) -> tuple[Prototypes, Answers]:
+    """Moves samples through falling noise levels by what shards' teachers answer together.
+
+    The samples start as released prototypes with noise. At each level the shards' mean answer is the student's clean
+    image, and what is left of the noise is taken on to the next level: the deterministic sampler of a diffusion model,
+    with an ensemble behind the sanitizer as the model.
+
+    Args:
+        count_share: of the rows that `rows` gives.
+        rows: gives each shard's row for what is proposed.
+        plan: one release a level.
+        start: released prototypes; `config.queries` images of each class are drawn from them.
+        ledger: is charged before the first question.
+        randomness: secret; the privacy noise.
+        rng: public; which prototypes, and the noise on them.
 
     Returns:
-        Draw whose number of images, num_shards * batch_size, is fixed.
+        The samples after the last level, and everything that was asked with the released answers.
+
+    Formal guarantee: post-processing of `start` and of the releases in `plan`, one row a shard in each.
+
+    Source: Song et al. 2021, equation 12 with eta = 0, for the step between levels.
     """
-    members, counts = shards.members, (shards.members >= 0).sum(1)
-
-    def draw(num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        places = torch.rand(len(members), batch_size, generator=generator, device=generator.device) * counts[:, None]
-        index = members.gather(1, places.long()).flatten()
-        assert len(index) == num
-        known = index >= 0
-        images = torch.where(known[:, None, None, None], records.images[index], -1.0)
-        return images, torch.where(known, records.labels[index], records.num_classes)
-
-    return draw
+    images = start.images
+    num_classes, size = int(start.labels.max()) + 1, images[0].numel()
+    labels = torch.arange(num_classes, device=images.device).repeat_interleave(config.queries)
+    uniform = torch.rand(len(labels), generator=rng, device=images.device)
+    outputs = start.images[start.choose(labels, uniform)]
+    x = outputs + config.levels[0] * torch.randn(outputs.shape, generator=rng, device=images.device)
+    bound = config.clip_rms * math.sqrt(size)
+    min_count = config.num_shards * config.sampling_prob / 2  # nearly all shards that are asked have an answer
+    sanitizer = Sanitizer(plan, ledger, randomness)
+    asked = []
+    for level, next_level in zip(config.levels, [*config.levels[1:], 0.0], strict=True):
+        proposal = Proposal(x, torch.full((len(x),), level, device=x.device), labels, outputs)
+        released = sanitizer.release(rows(proposal, bound), (len(x), size + 1))
+        outputs, counts = moved(outputs, released, plan.noise_scale, bound, count_share, min_count)
+        asked.append(Answers(x, proposal.sigma, labels, outputs))
+        x = outputs + next_level / level * (x - outputs)
+    # shards answer every question, so counts say nothing of how common a sample is
+    return Prototypes(outputs, labels, torch.ones_like(counts), min_count=0.0), Answers.join(asked)

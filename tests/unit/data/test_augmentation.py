@@ -53,7 +53,7 @@ def slow_affine(image, config, draws):
 def test_affine_part_agrees_with_a_loop_over_pixels(height, width):
     config = AugmentationConfig(rotation=40, scale=0.5, shear=25, shift=0.2)
     images = noise_images(6, 1, height, width)
-    warped = augment(images, config, generator=seeded(5))
+    warped = augment(images, config, rng=seeded(5))
     normals = torch.randn(6, variation_size(images, config), generator=seeded(5))[:, :6]
     draws = (2 * torch.special.ndtr(normals) - 1).double().tolist()
     pairs = zip(images[:, 0].double().numpy(), draws, strict=True)
@@ -90,7 +90,7 @@ def test_everything_off_returns_the_images_themselves():
 
 def test_flip_mirrors_about_half_and_nothing_else():
     images = noise_images(400, 1, 4, 5)
-    flipped = augment(images, AugmentationConfig(flip=True), generator=seeded())
+    flipped = augment(images, AugmentationConfig(flip=True), rng=seeded())
     same = (flipped == images).flatten(1).all(1)
     mirrored = (flipped == images.flip(-1)).flatten(1).all(1)
     assert (same ^ mirrored).all()
@@ -99,21 +99,21 @@ def test_flip_mirrors_about_half_and_nothing_else():
 
 def test_the_generator_decides():
     images = noise_images()
-    first = augment(images, EVERYTHING, generator=seeded(1))
-    assert torch.equal(first, augment(images, EVERYTHING, generator=seeded(1)))
-    assert not torch.allclose(first, augment(images, EVERYTHING, generator=seeded(2)), atol=0.1)
+    first = augment(images, EVERYTHING, rng=seeded(1))
+    assert torch.equal(first, augment(images, EVERYTHING, rng=seeded(1)))
+    assert not torch.allclose(first, augment(images, EVERYTHING, rng=seeded(2)), atol=0.1)
 
 
 def test_each_image_gets_its_own_warp():
     images = noise_images(1).expand(5, -1, -1, -1)
-    warped = augment(images, EVERYTHING, generator=seeded())
+    warped = augment(images, EVERYTHING, rng=seeded())
     assert (warped[1:] - warped[:-1]).abs().flatten(1).amax(1).min() > 0.1
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_range_shape_and_type_stay(dtype):
     images = noise_images(64, 3, 10, 17).sign().to(dtype)
-    warped = augment(images, EVERYTHING, generator=seeded())
+    warped = augment(images, EVERYTHING, rng=seeded())
     assert warped.shape == images.shape
     assert warped.dtype == dtype
     assert warped.min() >= -1
@@ -124,13 +124,13 @@ def test_range_shape_and_type_stay(dtype):
 def test_a_constant_image_stays_constant_up_to_its_border():
     images = torch.full((16, 1, 11, 9), 0.3)
     config = AugmentationConfig(rotation=180, scale=2, shift=1, elastic=5)
-    assert torch.allclose(augment(images, config, generator=seeded()), images)
+    assert torch.allclose(augment(images, config, rng=seeded()), images)
 
 
 @pytest.mark.parametrize("smoothness", [0.5, 4.0, 30.0])
 def test_fields_have_unit_deviation_at_every_pixel(smoothness):
     """Six standard errors: rejects a deviation off by a tenth anywhere; false alarm below 1e-5."""
-    fields = smooth_fields(4000, 14, 10, smoothness / 28, generator=seeded())
+    fields = smooth_fields(4000, 14, 10, smoothness / 28, rng=seeded())
     assert fields.shape == (4000, 14, 10, 2)
     assert (fields.std(0) - 1).abs().max() < 6 / math.sqrt(2 * 4000)
     assert fields.mean(0).abs().max() < 6 / math.sqrt(4000)
@@ -139,7 +139,7 @@ def test_fields_have_unit_deviation_at_every_pixel(smoothness):
 
 def test_fields_are_as_smooth_as_stated():
     """White noise under a Gaussian of deviation s has correlation exp(-d^2 / (4 s^2)) at distance d."""
-    fields = smooth_fields(4000, 28, 56, 4 / 28, generator=seeded())
+    fields = smooth_fields(4000, 28, 56, 4 / 28, rng=seeded())
     for distance in (2, 4, 8, 16):
         expected = math.exp(-(distance**2) / (4 * 4**2))
         down = (fields[:, 3] * fields[:, 3 + distance])[:, 20].mean()
@@ -152,10 +152,10 @@ def test_fields_are_as_smooth_as_stated():
 def test_elastic_displaces_by_its_share_of_the_side(side):
     """A ramp shows each pixel's displacement; rejects 7/8 and 8/7 of the stated deviation."""
     ramp = torch.arange(side).float().expand(2000, 1, 20, side)
-    moved = augment(ramp, AugmentationConfig(elastic=1.4), generator=seeded()) - ramp
+    moved = augment(ramp, AugmentationConfig(elastic=1.4), rng=seeded()) - ramp
     assert abs(moved[:, 0, 10, side // 2].std() / (1.4 * side / 28) - 1) < 0.1
     upright = ramp.transpose(2, 3)
-    moved = augment(upright, AugmentationConfig(elastic=1.4), generator=seeded()) - upright
+    moved = augment(upright, AugmentationConfig(elastic=1.4), rng=seeded()) - upright
     assert abs(moved[:, 0, side // 2, 10].std() / (1.4 * side / 28) - 1) < 0.1
 
 
@@ -180,7 +180,7 @@ def test_settings_out_of_range_are_named(key, value):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_runs_where_the_images_are():
     images = noise_images().cuda()
-    warped = augment(images, EVERYTHING, generator=torch.Generator("cuda").manual_seed(0))
+    warped = augment(images, EVERYTHING, rng=torch.Generator("cuda").manual_seed(0))
     assert warped.device == images.device
     assert warped.isfinite().all()
 
@@ -188,13 +188,13 @@ def test_runs_where_the_images_are():
 @pytest.mark.parametrize("key", ["sharpness", "gamma", "contrast", "noise"])
 def test_pixel_values_vary_within_range_and_by_image(key):
     images = noise_images(6, 3) * 0.5
-    varied = augment(images, AugmentationConfig(**{key: 0.5}), generator=seeded(1))
+    varied = augment(images, AugmentationConfig(**{key: 0.5}), rng=seeded(1))
     assert varied.shape == images.shape
     assert varied.abs().max() <= 1
     change = (varied - images).flatten(1).norm(dim=1)
     assert (change > 1e-3).all()
     assert change.std() > 1e-3
-    assert torch.equal(varied, augment(images, AugmentationConfig(**{key: 0.5}), generator=seeded(1)))
+    assert torch.equal(varied, augment(images, AugmentationConfig(**{key: 0.5}), rng=seeded(1)))
 
 
 def test_pixel_values_follow_their_formulas():
@@ -207,13 +207,13 @@ def test_pixel_values_follow_their_formulas():
     torch.testing.assert_close(gamma, 2 * black_up ** torch.exp(0.4 * for_gamma) - 1)
     contrast = vary(images, AugmentationConfig(contrast=0.2), normals)
     torch.testing.assert_close(contrast, (2 * black_up * torch.exp(0.2 * for_contrast) - 1).clamp(-1, 1))
-    noise = augment(images, AugmentationConfig(noise=0.1), generator=seeded(2)) - images
+    noise = augment(images, AugmentationConfig(noise=0.1), rng=seeded(2)) - images
     assert noise.square().mean().sqrt().item() == pytest.approx(0.1, rel=0.2)
     flat = torch.full((2, 1, 5, 5), 0.25)
-    torch.testing.assert_close(augment(flat, AugmentationConfig(sharpness=3.0), generator=seeded(2)), flat)
+    torch.testing.assert_close(augment(flat, AugmentationConfig(sharpness=3.0), rng=seeded(2)), flat)
     edge = torch.zeros(1, 1, 1, 6)
     edge[..., 3:] = 0.3
-    sharp = augment(edge, AugmentationConfig(sharpness=3.0), generator=seeded(2))[0, 0, 0]
+    sharp = augment(edge, AugmentationConfig(sharpness=3.0), rng=seeded(2))[0, 0, 0]
     assert sharp[2] < 0 < 0.3 < sharp[3], "a step gets steeper"
 
 

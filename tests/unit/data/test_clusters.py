@@ -14,11 +14,11 @@ def image_set(images, labels=None):
 
 
 @pytest.fixture
-def groups(generator):
+def groups(rng):
     """90 images around three random ones, and which group each is of."""
     group = torch.arange(90) % 3
-    centres = torch.rand(3, 2, 5, 6, generator=generator) * 1.6 - 0.8
-    return image_set(centres[group] + 0.05 * torch.randn(90, 2, 5, 6, generator=generator)), group
+    centres = torch.rand(3, 2, 5, 6, generator=rng) * 1.6 - 0.8
+    return image_set(centres[group] + 0.05 * torch.randn(90, 2, 5, 6, generator=rng)), group
 
 
 def test_clusters_are_the_groups_there_are(groups):
@@ -57,8 +57,8 @@ def test_true_labels_are_not_looked_at(groups):
     assert torch.equal(one.label(records).labels, other.label(records).labels)
 
 
-def test_majority_agrees_with_counting(generator):
-    clusters, classes = (torch.randint(0, top, (400,), generator=generator) for top in (6, 4))
+def test_majority_agrees_with_counting(rng):
+    clusters, classes = (torch.randint(0, top, (400,), generator=rng) for top in (6, 4))
     found = majority_classes(clusters, classes, 7, 4).tolist()
     for cluster in range(6):
         counts = Counter(classes[clusters == cluster].tolist())

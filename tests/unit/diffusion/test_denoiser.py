@@ -20,9 +20,9 @@ class Recorder(nn.Module):
 
 
 @pytest.mark.parametrize("sigma", [1e-4, 0.02, 0.5, 3.0, 80.0, 1e4])
-def test_preconditioning_is_that_of_the_paper_image_by_image(generator, sigma):
+def test_preconditioning_is_that_of_the_paper_image_by_image(rng, sigma):
     """Karras et al. 2022, Table 1, in double precision and by hand."""
-    x, answer = torch.randn(2, 3, 1, 4, 5, generator=generator).unbind(0)
+    x, answer = torch.randn(2, 3, 1, 4, 5, generator=rng).unbind(0)
     sigmas, labels = torch.tensor([sigma, 1.0, sigma]), torch.tensor([2, 0, 1])
     network = Recorder(answer)
     clean = Denoiser(network, sigma_data=0.4)(x, sigmas, labels)
@@ -35,21 +35,21 @@ def test_preconditioning_is_that_of_the_paper_image_by_image(generator, sigma):
     assert network.asked[2] is labels
 
 
-def test_almost_clean_images_pass_and_pure_noise_is_the_network_s_own_work(generator):
-    x, answer = torch.randn(2, 4, 1, 3, 3, generator=generator).unbind(0)
+def test_almost_clean_images_pass_and_pure_noise_is_the_network_s_own_work(rng):
+    x, answer = torch.randn(2, 4, 1, 3, 3, generator=rng).unbind(0)
     denoiser, labels = Denoiser(Recorder(answer), sigma_data=0.5), torch.zeros(4).long()
     torch.testing.assert_close(denoiser(x, torch.full((4,), 1e-6), labels), x, rtol=0, atol=1e-5)
     torch.testing.assert_close(denoiser(x * 1e6, torch.full((4,), 1e6), labels), answer * 0.5, rtol=0, atol=1e-5)
 
 
-def test_network_in_bfloat16_still_gives_float32(generator):
-    x = torch.randn(2, 1, 3, 3, generator=generator)
+def test_network_in_bfloat16_still_gives_float32(rng):
+    x = torch.randn(2, 1, 3, 3, generator=rng)
     assert Denoiser(Recorder(x.bfloat16()))(x, torch.ones(2), torch.zeros(2).long()).dtype == torch.float32
 
 
-def test_loss_is_the_formula_written_out(generator):
+def test_loss_is_the_formula_written_out(rng):
     """Equation 2 with lambda(sigma) = (sigma^2 + sigma_data^2) / (sigma sigma_data)^2, pixel by pixel."""
-    x0, noise, answer = torch.randn(3, 2, 1, 3, 4, generator=generator).unbind(0)
+    x0, noise, answer = torch.randn(3, 2, 1, 3, 4, generator=rng).unbind(0)
     sigma, labels = torch.tensor([0.3, 7.0]), torch.tensor([0, 1])
     losses = denoising_loss(Denoiser(Recorder(answer), sigma_data=0.4), x0, sigma, noise, labels)
     assert losses.shape == (2,)
@@ -63,9 +63,9 @@ def test_loss_is_the_formula_written_out(generator):
         assert losses[index].item() == pytest.approx(weight * sum(errors) / len(errors), rel=1e-4)
 
 
-def test_a_silent_network_has_the_same_expected_loss_at_every_level(generator):
+def test_a_silent_network_has_the_same_expected_loss_at_every_level(rng):
     """Table 1's purpose: 1 on data of the right spread; 5 standard errors, 0.7 %, false alarm 6e-7 each."""
-    images, noise = 0.5 * torch.randn(2, 40, 1, 50, 50, generator=generator)
+    images, noise = 0.5 * torch.randn(2, 40, 1, 50, 50, generator=rng)
     noise = noise / 0.5
     denoiser = Denoiser(Recorder(torch.zeros_like(images)), sigma_data=0.5)
     for sigma in (0.01, 0.5, 20.0):
@@ -73,11 +73,11 @@ def test_a_silent_network_has_the_same_expected_loss_at_every_level(generator):
         assert losses.mean().item() == pytest.approx(1, abs=5 * (2 / images.numel()) ** 0.5)
 
 
-def test_labels_are_dropped_with_the_given_probability(generator):
+def test_labels_are_dropped_with_the_given_probability(rng):
     """Two-sided at 5 standard errors; false alarm 6e-7."""
     labels = torch.arange(20_000) % 10
-    dropped = drop_labels(labels, 10, 0.2, generator)
+    dropped = drop_labels(labels, 10, 0.2, rng)
     assert ((dropped == labels) | (dropped == 10)).all()
     assert (dropped == 10).double().mean().item() == pytest.approx(0.2, abs=5 * (0.2 * 0.8 / 20_000) ** 0.5)
-    assert torch.equal(drop_labels(labels, 10, 0.0, generator), labels)
-    assert (drop_labels(labels, 10, 1.0, generator) == 10).all()
+    assert torch.equal(drop_labels(labels, 10, 0.0, rng), labels)
+    assert (drop_labels(labels, 10, 1.0, rng) == 10).all()

@@ -13,9 +13,9 @@ from dpsad.diffusion.noise_levels import (
 )
 
 
-def test_training_levels_are_lognormal(generator, has_scale):
+def test_training_levels_are_lognormal(rng, has_scale):
     """Rejects 2/3 and 3/2 of the spread; false alarm below 1e-6, as for the mean at 5 standard errors."""
-    logs = lognormal_levels(20_000, mean=-0.8, std=1.2, generator=generator).log()
+    logs = lognormal_levels(20_000, mean=-0.8, std=1.2, rng=rng).log()
     assert logs.mean().item() == pytest.approx(-0.8, abs=5 * 1.2 / 20_000**0.5)
     assert has_scale(logs + 0.8, 1.2)
     assert not has_scale(logs + 0.8, 0.8)
@@ -53,16 +53,16 @@ def test_chain_levels_are_those_of_the_chain_multiplied_out(num):
     assert levels.isfinite().all()
 
 
-def test_one_random_level_is_drawn_evenly(generator):
+def test_one_random_level_is_drawn_evenly(rng):
     """Two-sided at 5 standard errors for each of 4 levels; false alarm below 3e-6."""
-    picked = one_random_level(4, 10_000, generator)
+    picked = one_random_level(4, 10_000, rng)
     assert picked.shape == (1, 10_000)
     shares = picked.flatten().bincount(minlength=4) / 10_000
     assert (shares - 0.25).abs().max() < 5 * (0.25 * 0.75 / 10_000) ** 0.5
 
 
-def test_every_image_meets_every_level_once_in_an_order_of_its_own(generator):
-    picked = every_level(20, 50, generator)
+def test_every_image_meets_every_level_once_in_an_order_of_its_own(rng):
+    picked = every_level(20, 50, rng)
     assert torch.equal(picked.sort(dim=0).values, torch.arange(20)[:, None].expand(20, 50))
     assert len({tuple(column) for column in picked.T.tolist()}) == 50
     assert picked.float().mean(dim=1).std() < 3, "a row holds low and high levels alike"

@@ -35,8 +35,8 @@ def network_target(name, clean, noise, sigma):
 
 @pytest.mark.parametrize("name", ["vp", "ve", "v"])
 @pytest.mark.parametrize("sigma", LEVELS)
-def test_a_network_that_answers_as_its_paper_says_gives_the_clean_image(generator, name, sigma):
-    clean, noise = torch.randn(2, 3, 1, 4, 5, generator=generator).unbind(0)
+def test_a_network_that_answers_as_its_paper_says_gives_the_clean_image(rng, name, sigma):
+    clean, noise = torch.randn(2, 3, 1, 4, 5, generator=rng).unbind(0)
     network = Recorder(network_target(name, clean, noise, sigma))
     denoised = Denoiser(network, parameterisation=name)(clean + sigma * noise, torch.full((3,), sigma), torch.zeros(3))
     torch.testing.assert_close(denoised, clean, rtol=1e-4, atol=1e-5 * max(1, sigma))
@@ -46,8 +46,8 @@ def test_a_network_that_answers_as_its_paper_says_gives_the_clean_image(generato
 
 @pytest.mark.parametrize("name", ["vp", "ve", "v"])
 @pytest.mark.parametrize("sigma", LEVELS)
-def test_the_weighted_error_is_the_network_s_own_squared_error(generator, name, sigma):
-    clean, noise, error = torch.randn(3, 2, 1, 4, 5, generator=generator).unbind(0)
+def test_the_weighted_error_is_the_network_s_own_squared_error(rng, name, sigma):
+    clean, noise, error = torch.randn(3, 2, 1, 4, 5, generator=rng).unbind(0)
     network = Recorder(network_target(name, clean, noise, sigma) + error)
     denoiser = Denoiser(network, parameterisation=name)
     losses = denoising_loss(denoiser, clean, torch.full((2,), sigma), noise, torch.zeros(2))

@@ -53,9 +53,9 @@ def test_a_sure_critic_still_pulls_by_the_non_saturating_loss_alone():
 
 @pytest.mark.parametrize("use_labels", [True, False])
 @pytest.mark.parametrize("use_noise_level", [True, False])
-def test_conditioning_switches_switch(make_critic, generator, use_labels, use_noise_level):
+def test_conditioning_switches_switch(make_critic, rng, use_labels, use_noise_level):
     critic = make_critic(use_labels=use_labels, use_noise_level=use_noise_level)
-    images = torch.randn(1, 1, 12, 12, generator=generator).expand(4, -1, -1, -1)
+    images = torch.randn(1, 1, 12, 12, generator=rng).expand(4, -1, -1, -1)
     by_label = critic(images, torch.ones(4), torch.arange(4))
     by_level = critic(images, torch.tensor([0.05, 0.5, 5.0, 50.0]), torch.zeros(4).long())
     assert (by_label.std() > 1e-3) == use_labels
@@ -63,16 +63,16 @@ def test_conditioning_switches_switch(make_critic, generator, use_labels, use_no
 
 
 @pytest.mark.parametrize(("chan", "height", "width"), [(1, 8, 8), (3, 32, 32), (1, 9, 7), (1, 28, 28)])
-def test_one_finite_logit_per_image(make_critic, generator, chan, height, width):
-    images = torch.randn(5, chan, height, width, generator=generator)
+def test_one_finite_logit_per_image(make_critic, rng, chan, height, width):
+    images = torch.randn(5, chan, height, width, generator=rng)
     logits = make_critic(image_channels=chan)(images, torch.logspace(-3, 2, 5), torch.zeros(5).long())
     assert logits.shape == (5,)
     assert logits.isfinite().all()
 
 
-def test_examples_do_not_see_each_other(make_critic, generator):
+def test_examples_do_not_see_each_other(make_critic, rng):
     critic, labels = make_critic(), torch.zeros(3).long()
-    images = torch.randn(3, 1, 12, 12, generator=generator)
+    images = torch.randn(3, 1, 12, 12, generator=rng)
     before = critic(images, torch.ones(3), labels)
     images[:2] = 30.0
     after = critic(images, torch.ones(3), labels)
@@ -80,11 +80,11 @@ def test_examples_do_not_see_each_other(make_critic, generator):
     assert (after[0] - before[0]).abs() > 1e-3
 
 
-def test_a_critic_learns_to_tell_two_kinds_apart(generator):
+def test_a_critic_learns_to_tell_two_kinds_apart(rng):
     torch.manual_seed(0)
     critic = ConvolutionalCritic(CriticConfig(channels=8), image_channels=1, num_classes=3)
     optimizer = torch.optim.Adam(critic.parameters(), lr=3e-3)
-    teacher, student = (torch.randn(64, 1, 8, 8, generator=generator).cumsum(3) * 0.2 + s for s in (0.3, -0.3))
+    teacher, student = (torch.randn(64, 1, 8, 8, generator=rng).cumsum(3) * 0.2 + s for s in (0.3, -0.3))
     sigma, labels = torch.ones(64), torch.arange(64) % 3
     for _ in range(30):
         loss = critic_loss(critic(teacher, sigma, labels), critic(student, sigma, labels))

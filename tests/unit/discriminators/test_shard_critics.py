@@ -15,10 +15,10 @@ def make_critics(num=3, **settings):
 
 
 @pytest.fixture
-def batch(generator):
+def batch(rng):
     """Teachers answer bright images, the student has dark ones."""
-    answers = 0.5 + 0.1 * torch.randn(3, 4, 1, 8, 8, generator=generator)
-    outputs = -0.5 + 0.1 * torch.randn(4, 1, 8, 8, generator=generator)
+    answers = 0.5 + 0.1 * torch.randn(3, 4, 1, 8, 8, generator=rng)
+    outputs = -0.5 + 0.1 * torch.randn(4, 1, 8, 8, generator=rng)
     return answers, outputs, torch.full((4,), 0.5), torch.arange(4) % 2
 
 

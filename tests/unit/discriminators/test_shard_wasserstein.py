@@ -14,13 +14,13 @@ def make_critics(num=3, **settings):
 
 
 @pytest.fixture
-def batch(generator):
+def batch(rng):
     """4 steps of 3 shards with 6 bright records each, against dark images of the same classes."""
     shape = (4, 3, 6)
-    real = 0.5 + 0.1 * torch.randn(*shape, 1, 8, 8, generator=generator)
-    fake = -0.5 + 0.1 * torch.randn(*shape, 1, 8, 8, generator=generator)
+    real = 0.5 + 0.1 * torch.randn(*shape, 1, 8, 8, generator=rng)
+    fake = -0.5 + 0.1 * torch.randn(*shape, 1, 8, 8, generator=rng)
     labels = torch.arange(6).expand(shape) % 2
-    return real, fake, labels, torch.rand(shape, generator=generator)
+    return real, fake, labels, torch.rand(shape, generator=rng)
 
 
 def test_directions_lead_from_the_generator_s_images_to_the_records(batch):

@@ -35,10 +35,10 @@ def test_logistic_regression_is_scikit_learns(digits):
 
 def test_shuffled_labels_give_chance(digits):
     """Test labels uniform and independent of everything: hits are Binomial(360, 0.1); false alarm below 1e-6."""
-    generator = torch.Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(1)
     images, labels = digits[0]
-    shuffled = labels[torch.randperm(len(labels), generator=generator)]
-    uniform = torch.randint(10, (360,), generator=generator)
+    shuffled = labels[torch.randperm(len(labels), generator=rng)]
+    uniform = torch.randint(10, (360,), generator=rng)
     result = downstream_accuracy("mlp", images, shuffled, digits[1][0], uniform, num_classes=10, seed=0, epochs=20)
     low, high = binom.ppf([5e-7, 1 - 5e-7], 360, 0.1)
     assert low <= round(result.accuracy * 360) <= high
@@ -49,9 +49,9 @@ def test_held_out_images_are_not_trained_on():
 
     False alarm below 1e-6 by the union over epochs; a trained-on part would be right nearly always.
     """
-    generator = torch.Generator().manual_seed(2)
-    images = torch.rand(400, 1, 24, 24, generator=generator) * 2 - 1
-    labels = torch.randint(10, (400,), generator=generator)
+    rng = torch.Generator().manual_seed(2)
+    images = torch.rand(400, 1, 24, 24, generator=rng) * 2 - 1
+    labels = torch.randint(10, (400,), generator=rng)
     result = downstream_accuracy("logistic", images, labels, images, labels, num_classes=10, seed=0, epochs=10)
     assert round(result.synthetic_accuracy * 40) <= binom.ppf(1 - 1e-7, 40, 0.1)
 

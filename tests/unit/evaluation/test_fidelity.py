@@ -33,9 +33,9 @@ def test_diagonal_gaussians_have_the_closed_form():
 
 def test_any_gaussians_have_the_formula_of_the_source():
     """Against scipy's matrix square root; the same whichever set is called real."""
-    generator = torch.Generator().manual_seed(2)
-    root, other_root = torch.randn(2, 5, 5, dtype=torch.float64, generator=generator)
-    mean, other_mean = torch.randn(2, 5, dtype=torch.float64, generator=generator)
+    rng = torch.Generator().manual_seed(2)
+    root, other_root = torch.randn(2, 5, 5, dtype=torch.float64, generator=rng)
+    mean, other_mean = torch.randn(2, 5, dtype=torch.float64, generator=rng)
     real, fake = gaussian(mean, root), gaussian(other_mean, other_root, num=1500, seed=3)
     cov, other_cov = root @ root.T, other_root @ other_root.T
     cross = torch.tensor(sqrtm((cov @ other_cov).numpy()).real)

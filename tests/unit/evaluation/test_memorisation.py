@@ -44,10 +44,10 @@ def test_clean_samples_raise_no_alarm_nor_do_copies_of_held_out_images(parts):
 
 def nearest_of_clean_samples(seed, *, num_train=40, num_images=60):
     """Nearest images of 180 samples that lie in six clusters, drawn apart from the images."""
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.randn(num_images, 2, generator=generator)
-    centres = torch.randn(6, 2, generator=generator).repeat_interleave(30, dim=0)
-    return torch.cdist(centres + 0.1 * torch.randn(180, 2, generator=generator), images).argmin(dim=1)
+    rng = torch.Generator().manual_seed(seed)
+    images = torch.randn(num_images, 2, generator=rng)
+    centres = torch.randn(6, 2, generator=rng).repeat_interleave(30, dim=0)
+    return torch.cdist(centres + 0.1 * torch.randn(180, 2, generator=rng), images).argmin(dim=1)
 
 
 def test_p_values_are_uniform_where_nothing_is_memorised(monkeypatch):
@@ -58,7 +58,7 @@ def test_p_values_are_uniform_where_nothing_is_memorised(monkeypatch):
     monkeypatch.setattr(memorisation, "NUM_RENAMINGS", 499)
     draws = np.random.default_rng(0)
     alarms = sum(
-        renaming_p_value(nearest_of_clean_samples(seed), num_train=40, num_images=60, generator=draws) <= 0.2
+        renaming_p_value(nearest_of_clean_samples(seed), num_train=40, num_images=60, rng=draws) <= 0.2
         for seed in range(300)
     )
     low, high = binom.ppf([1e-6, 1 - 1e-6], 300, 0.2)
@@ -69,7 +69,7 @@ def test_p_values_are_uniform_where_nothing_is_memorised(monkeypatch):
 def test_p_value_is_that_of_renaming_images_one_by_one(discount):
     nearest = torch.cat([nearest_of_clean_samples(2), torch.arange(30)])
     draws = np.random.default_rng(1)
-    p_value = renaming_p_value(nearest, num_train=40, num_images=60, discount=discount, generator=draws)
+    p_value = renaming_p_value(nearest, num_train=40, num_images=60, discount=discount, rng=draws)
     renamed = np.array([(draws.permutation(60)[nearest.numpy()] < 40).sum() for _ in range(20_000)])
     expected = np.mean(renamed >= (nearest < 40).sum().item() - discount * 210)
     assert 0.01 < expected < 0.99, "else the comparison says little"
@@ -79,9 +79,9 @@ def test_p_value_is_that_of_renaming_images_one_by_one(discount):
 
 def test_a_difference_of_the_two_sets_is_no_memorisation_but_copies_still_are():
     """Held-out images from elsewhere: a perfect generator lies closer to the training set, as training images do."""
-    generator = torch.Generator().manual_seed(0)
-    train, fresh = torch.randn(2, 1500, 3, generator=generator)
-    elsewhere = torch.randn(1500, 3, generator=generator) + 0.4
+    rng = torch.Generator().manual_seed(0)
+    train, fresh = torch.randn(2, 1500, 3, generator=rng)
+    elsewhere = torch.randn(1500, 3, generator=rng) + 0.4
     clean, copying = (closeness(samples, train, elsewhere, seed=0) for samples in (fresh, train[:1000]))
     assert clean.share > clean.expected_share + 0.05
     assert clean.control_share == pytest.approx(clean.share, abs=0.05)

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import dp_accounting
 import pytest
 import torch
+from dpsad.commands.account import budget_plan
+from dpsad.config import Config
 
 from discriminators.shard_wasserstein import ShardWassersteinCritics
 from discriminators.wasserstein import WassersteinCritic
-from dpsad.commands.account import budget_plan
-from dpsad.config import Config
 from dpsad.data.config import DataConfig
 from dpsad.data.shards import shard_of, split_into_shards
 from dpsad.data.sources import load_images

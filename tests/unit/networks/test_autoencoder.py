@@ -21,27 +21,27 @@ def make(image_shape, **shape):
         ((1, 28, 28), {"patch": 1, "multipliers": (1,)}, (4, 28, 28)),
     ],
 )
-def test_images_become_latents_of_the_announced_shape_and_images_again(generator, image_shape, shape, latent_shape):
+def test_images_become_latents_of_the_announced_shape_and_images_again(rng, image_shape, shape, latent_shape):
     autoencoder = make(image_shape, **shape)
-    images = torch.rand(2, *image_shape, generator=generator) * 2 - 1
+    images = torch.rand(2, *image_shape, generator=rng) * 2 - 1
     latents = autoencoder.encode(images)
     assert latents.shape == (2, *latent_shape) == (2, *autoencoder.decoder.latent_shape)
     assert autoencoder.decode(latents).shape == images.shape
 
 
-def test_an_image_s_latents_are_its_own(generator):
+def test_an_image_s_latents_are_its_own(rng):
     """Others in the batch change nothing, and nothing in it mixes a batch."""
     autoencoder = make((1, 12, 12))
-    images = torch.rand(3, 1, 12, 12, generator=generator) * 2 - 1
+    images = torch.rand(3, 1, 12, 12, generator=rng) * 2 - 1
     before = autoencoder.encode(images)
     images[[0, 2]] = -1
     torch.testing.assert_close(autoencoder.encode(images)[1], before[1], rtol=1e-4, atol=1e-5)
     assert not any(isinstance(module, nn.modules.batchnorm._NormBase) for module in autoencoder.modules())
 
 
-def test_standardised_latents_have_the_denoiser_s_spread_and_decode_the_same(generator):
+def test_standardised_latents_have_the_denoiser_s_spread_and_decode_the_same(rng):
     autoencoder = make((1, 12, 12))
-    images = torch.rand(50, 1, 12, 12, generator=generator) * 2 - 1
+    images = torch.rand(50, 1, 12, 12, generator=rng) * 2 - 1
     before = autoencoder.decode(autoencoder.encode(images))
     autoencoder.standardise(images)
     latents = autoencoder.encode(images)

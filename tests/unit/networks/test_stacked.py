@@ -4,9 +4,9 @@ from dpsad.diffusion.denoiser import Denoiser
 from dpsad.networks.stacked import Stacked
 
 
-def test_each_network_answers_for_its_own_part_alone(make_denoiser, perturbed, generator):
+def test_each_network_answers_for_its_own_part_alone(make_denoiser, perturbed, rng):
     networks = [perturbed(make_denoiser(image_channels=1), 0.1 * index) for index in range(3)]
-    batch = torch.randn(6, 1, 6, 6, generator=generator), torch.rand(6, generator=generator), torch.arange(6) % 3
+    batch = torch.randn(6, 1, 6, 6, generator=rng), torch.rand(6, generator=rng), torch.arange(6) % 3
     together = Stacked(networks)(*batch)
     alone = [network(*(part[2 * k : 2 * k + 2] for part in batch)) for k, network in enumerate(networks)]
     torch.testing.assert_close(together, torch.cat(alone))
@@ -15,9 +15,9 @@ def test_each_network_answers_for_its_own_part_alone(make_denoiser, perturbed, g
     torch.testing.assert_close(some, torch.cat(expected))
 
 
-def test_training_one_part_moves_one_network(make_denoiser, generator):
+def test_training_one_part_moves_one_network(make_denoiser, rng):
     denoiser = Denoiser(Stacked([make_denoiser().network for _ in range(3)]))
-    x = torch.randn(6, 1, 6, 6, generator=generator)
+    x = torch.randn(6, 1, 6, 6, generator=rng)
     denoiser(x, torch.full((6,), 0.5), torch.zeros(6, dtype=torch.int64))[2:4].square().sum().backward()
     for parameter in denoiser.parameters():
         assert not parameter.grad[0].any()

@@ -19,8 +19,8 @@ PRESET = NetworkConfig(channels=48, multipliers=(1, 2), attention_levels=(0, 1),
 
 
 @pytest.fixture
-def loss_of(generator):
-    x, noise = torch.randn(4, 1, 6, 6, generator=generator), torch.randn(4, 1, 6, 6, generator=generator)
+def loss_of(rng):
+    x, noise = torch.randn(4, 1, 6, 6, generator=rng), torch.randn(4, 1, 6, 6, generator=rng)
     labels, sigma = torch.tensor([0, 1, 2, 3]), torch.linspace(0.2, 2, 4)
     return lambda denoiser: denoising_loss(denoiser, x, sigma, noise, labels).sum()
 

@@ -17,8 +17,8 @@ def make_unet(perturbed):
 TOKENS = {"attention_levels": (0, 1), "label_tokens": 3}
 
 
-def inputs(generator, batch, chan, height, width):
-    x = torch.randn(batch, chan, height, width, generator=generator)
+def inputs(rng, batch, chan, height, width):
+    x = torch.randn(batch, chan, height, width, generator=rng)
     return x, torch.linspace(-1.5, 1.5, batch), torch.arange(batch) % 4
 
 
@@ -28,16 +28,16 @@ def inputs(generator, batch, chan, height, width):
     [{}, {"patch": 2}, {"multipliers": (1, 2, 2), "attention": True}, {"blocks": 2}, {"blocks": 2, **TOKENS}],
 )
 @pytest.mark.parametrize("chan", [1, 3])
-def test_output_has_the_image_s_shape(make_unet, generator, height, width, shape, chan):
-    answer = make_unet(image_channels=chan, **shape)(*inputs(generator, 2, chan, height, width))
+def test_output_has_the_image_s_shape(make_unet, rng, height, width, shape, chan):
+    answer = make_unet(image_channels=chan, **shape)(*inputs(rng, 2, chan, height, width))
     assert answer.shape == (2, chan, height, width)
     assert answer.isfinite().all()
 
 
 @pytest.mark.parametrize("shape", [{}, {"patch": 2, "attention": True}, TOKENS])
-def test_examples_do_not_see_each_other(make_unet, generator, shape):
+def test_examples_do_not_see_each_other(make_unet, rng, shape):
     unet = make_unet(**shape)
-    x, level, labels = inputs(generator, 4, 1, 9, 7)
+    x, level, labels = inputs(rng, 4, 1, 9, 7)
     before = unet(x, level, labels)
     others = torch.tensor([True, False, True, True])
     x[others], level[others], labels[others] = 50.0, 1.9, 3
@@ -52,10 +52,10 @@ def test_nothing_in_it_mixes_a_batch(make_unet):
 
 
 @pytest.mark.parametrize("shape", [{"patch": 2, "attention": True}, {"attention": True, **TOKENS}])
-def test_every_parameter_and_every_input_matters(make_unet, generator, shape):
+def test_every_parameter_and_every_input_matters(make_unet, rng, shape):
     """Labels, "no label", noise level and pixels; and no layer is left out of the forward pass."""
     unet = make_unet(**shape)
-    x, level, _ = inputs(generator, 4, 1, 8, 8)
+    x, level, _ = inputs(rng, 4, 1, 8, 8)
     x, level = x[:1].expand(4, -1, -1, -1), level[:1].expand(4)
     by_label = unet(x, level, torch.arange(4))
     by_level = unet(x, torch.linspace(-2, 2, 4), torch.zeros(4).long())
@@ -90,24 +90,24 @@ def test_a_shape_that_cannot_be_built_is_refused_by_key(wrong, key):
         NetworkConfig(**wrong)
 
 
-def test_a_network_without_labels_takes_every_label_for_none(generator):
+def test_a_network_without_labels_takes_every_label_for_none(rng):
     """Same weights, same names; the answer is the one that the network with labels gives to "no label"."""
     config = NetworkConfig(channels=8)
     told, untold = (UNet(config, image_channels=1, num_classes=3, use_labels=use) for use in (True, False))
-    weights = {name: torch.randn(w.shape, generator=generator) * 0.1 for name, w in told.state_dict().items()}
+    weights = {name: torch.randn(w.shape, generator=rng) * 0.1 for name, w in told.state_dict().items()}
     told.load_state_dict(weights)
     untold.load_state_dict(weights)
-    x, level, labels = inputs(generator, 4, 1, 8, 8)
+    x, level, labels = inputs(rng, 4, 1, 8, 8)
     answer = untold(x, level, labels)
     assert torch.equal(answer, told(x, level, torch.full_like(labels, 3)))
     assert torch.equal(answer, untold(x, level, torch.full_like(labels, -1)))
     assert not torch.allclose(answer, told(x, level, labels))
 
 
-def test_attention_weighs_a_label_s_tokens_beside_all_positions(perturbed, generator):
+def test_attention_weighs_a_label_s_tokens_beside_all_positions(perturbed, rng):
     """Compared with a softmax written out, one position, head and example at a time."""
     layer = perturbed(Attention(6, token_dim=5, head_channels=3), scale=0.5)
-    x, tokens = torch.randn(2, 6, 2, 3, generator=generator), torch.randn(2, 4, 5, generator=generator)
+    x, tokens = torch.randn(2, 6, 2, 3, generator=rng), torch.randn(2, 4, 5, generator=rng)
     answer = layer(x, tokens)
     for example in range(2):
         places = layer.norm(x)[example].flatten(1).T  # [place, chan]
@@ -125,10 +125,10 @@ def test_attention_weighs_a_label_s_tokens_beside_all_positions(perturbed, gener
         torch.testing.assert_close(answer[example], x[example] + expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_label_reaches_attention_through_its_tokens(make_unet, generator):
+def test_a_label_reaches_attention_through_its_tokens(make_unet, rng):
     """With the label's other way in cut off, the answer still depends on it, and only by the tokens."""
     unet = make_unet(**TOKENS)
-    x, level, _ = inputs(generator, 4, 1, 8, 8)
+    x, level, _ = inputs(rng, 4, 1, 8, 8)
     x, level = x[:1].expand(4, -1, -1, -1), level[:1].expand(4)
     with torch.no_grad():
         unet.embed_label.weight.zero_()

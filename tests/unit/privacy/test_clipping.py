@@ -22,10 +22,10 @@ def slow_sum(rows, max_norm):
 
 
 @pytest.fixture
-def rows(generator):
+def rows(rng):
     """[40, 2, 3, 5] of norms from far below 1 to far above it."""
     scales = torch.logspace(-3, 3, 40)[:, None, None, None]
-    return torch.randn(40, 2, 3, 5, generator=generator) * scales
+    return torch.randn(40, 2, 3, 5, generator=rng) * scales
 
 
 @pytest.mark.parametrize("max_norm", [0.01, 1.0, 50.0])
@@ -78,8 +78,8 @@ def test_sum_agrees_with_a_loop_over_numbers(rows, form):
     torch.testing.assert_close(total.double(), slow_sum(rows, 0.5) + 7, rtol=1e-5, atol=1e-5)
 
 
-def test_sum_of_block_rows_agrees_with_a_loop_over_rows_with_their_zeros(rows, generator):
-    values, block = rows.flatten(1), torch.randint(0, 4, (40,), generator=generator)
+def test_sum_of_block_rows_agrees_with_a_loop_over_rows_with_their_zeros(rows, rng):
+    values, block = rows.flatten(1), torch.randint(0, 4, (40,), generator=rng)
     whole = torch.zeros(40, 4, 30)
     whole[torch.arange(40), block] = values
     total = torch.full((4, 30), 7.0)
@@ -100,11 +100,11 @@ def test_a_broken_row_adds_nothing_to_the_sum_and_takes_nothing_from_it(rows, fo
 
 
 @pytest.mark.parametrize("form", [as_dense, as_parts, lambda rows: BlockRows(rows, torch.zeros(len(rows)).long())])
-def test_bfloat16_rows_are_summed_in_float32(form, generator):
+def test_bfloat16_rows_are_summed_in_float32(form, rng):
     """A sum in bfloat16 would stop growing at 256."""
     total = torch.zeros(1, 30)
     sum_clipped(form(torch.full((5000, 30), 2.0, dtype=torch.bfloat16)), math.sqrt(30), total)
     torch.testing.assert_close(total, torch.full((1, 30), 5000.0))
-    rows = torch.randn(40, 30, generator=generator).bfloat16()
+    rows = torch.randn(40, 30, generator=rng).bfloat16()
     sum_clipped(form(rows), 1.5, total.zero_())
     torch.testing.assert_close(total[0].double(), slow_sum(rows, 1.5), rtol=1e-5, atol=1e-5)

@@ -41,11 +41,11 @@ def assert_same(rows, expected):
 
 
 @pytest.fixture
-def batch(generator):
+def batch(rng):
     """(images, sigma, noise, labels) of 4 examples in 3 views each, first one view of all."""
-    images = torch.randn(4, 1, 7, 6, generator=generator).repeat(3, 1, 1, 1)
+    images = torch.randn(4, 1, 7, 6, generator=rng).repeat(3, 1, 1, 1)
     labels = torch.tensor([0, 1, 2, 1]).repeat(3)
-    return images, torch.linspace(0.1, 3, 12), torch.randn(12, 1, 7, 6, generator=generator), labels
+    return images, torch.linspace(0.1, 3, 12), torch.randn(12, 1, 7, 6, generator=rng), labels
 
 
 def unet_rows(denoiser, batch, num=4):
@@ -108,18 +108,18 @@ def test_rows_in_bfloat16_are_near_those_in_float32(make_denoiser, batch):
     assert ((rows.roll(1, 0) - exact).norm(dim=1) > 0.5 * exact.norm(dim=1)).all()
 
 
-def test_layers_used_twice_strided_and_dilated_agree_with_a_loop(generator):
+def test_layers_used_twice_strided_and_dilated_agree_with_a_loop(rng):
     torch.manual_seed(0)
-    model, x = Twice(), torch.randn(5, 2, 9, 8, generator=generator)
+    model, x = Twice(), torch.randn(5, 2, 9, 8, generator=rng)
     expected = loop(model, lambda i: model(x[i : i + 1]).square().sum(), 5)
     assert_same(per_example_gradients(model, lambda: model(x).square(), 5), expected)
 
 
 @pytest.mark.parametrize("dims", [(), (5,), (2, 3)])
-def test_linear_layers_on_tokens_agree_with_a_loop(generator, dims):
+def test_linear_layers_on_tokens_agree_with_a_loop(rng, dims):
     """[batch, dim], [batch, tokens, dim] and [batch, rows, columns, dim], in two views of 4 examples."""
     torch.manual_seed(0)
-    model, x = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), torch.randn(8, *dims, 3, generator=generator)
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), torch.randn(8, *dims, 3, generator=rng)
     expected = loop(model, lambda i: model(x[i::4]).square().sum(), 4)
     assert_same(per_example_gradients(model, lambda: model(x).square(), 4), expected)
 

@@ -26,7 +26,7 @@ class Unmoved(nn.Module):
 
 
 @pytest.fixture
-def prototypes(generator):
+def prototypes(rng):
     """Five grey levels; those of class 1 all have too few records, and so has the last of class 0."""
     images = (torch.arange(5) / 10)[:, None, None, None].expand(5, 1, 8, 8).clone()
     return Prototypes(images, torch.tensor([0, 0, 0, 1, 1]), torch.tensor([300.0, 100.0, 14.0, -3.0, 2.0]), 15.0)

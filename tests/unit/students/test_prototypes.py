@@ -19,30 +19,30 @@ def shares(images):
     return [(images[:, 0, 0, 0] * 10).round().eq(index).double().mean().item() for index in range(5)]
 
 
-def test_prototypes_are_drawn_in_proportion_to_their_counts(prototypes, generator):
+def test_prototypes_are_drawn_in_proportion_to_their_counts(prototypes, rng):
     """Two-sided at 5 standard errors; false alarm 6e-7. Those with few records are never drawn."""
-    drawn = shares(prototypes.draw(torch.zeros(10_000).long(), STILL, generator))
+    drawn = shares(prototypes.draw(torch.zeros(10_000).long(), STILL, rng))
     assert drawn[0] == pytest.approx(0.75, abs=5 * (0.75 * 0.25 / 10_000) ** 0.5)
     assert drawn[2:] == [0, 0, 0]
     assert drawn[0] + drawn[1] == pytest.approx(1)
 
 
-def test_a_class_without_a_large_prototype_draws_all_of_its_own(prototypes, generator):
-    drawn = shares(prototypes.draw(torch.ones(10_000).long(), STILL, generator))
+def test_a_class_without_a_large_prototype_draws_all_of_its_own(prototypes, rng):
+    drawn = shares(prototypes.draw(torch.ones(10_000).long(), STILL, rng))
     assert drawn[:3] == [0, 0, 0]
     assert drawn[3] == pytest.approx(0.5, abs=5 * (0.25 / 10_000) ** 0.5)
 
 
-def test_every_label_gets_an_image_of_its_class(prototypes, generator):
+def test_every_label_gets_an_image_of_its_class(prototypes, rng):
     labels = torch.tensor([1, 0, 0, 1, 0])
-    images = prototypes.draw(labels, STILL, generator)
+    images = prototypes.draw(labels, STILL, rng)
     assert torch.equal(images[:, 0, 0, 0] > 0.25, labels == 1)
 
 
-def test_augmented_draws_vary_and_stay_in_range(generator):
-    images = torch.rand(1, 1, 8, 8, generator=generator) * 2 - 1
+def test_augmented_draws_vary_and_stay_in_range(rng):
+    images = torch.rand(1, 1, 8, 8, generator=rng) * 2 - 1
     prototypes = Prototypes(images, torch.tensor([0]), torch.tensor([50.0]), 15.0)
-    drawn = prototypes.draw(torch.zeros(20).long(), AugmentationConfig(rotation=20.0, shift=0.1), generator)
+    drawn = prototypes.draw(torch.zeros(20).long(), AugmentationConfig(rotation=20.0, shift=0.1), rng)
     assert drawn.std(0).max() > 0.05
     assert drawn.abs().max() <= 1
 

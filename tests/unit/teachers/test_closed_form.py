@@ -9,9 +9,9 @@ from teachers.closed_form import ClosedFormTeachers
 
 
 @pytest.fixture
-def records(generator):
+def records(rng):
     """(40 images, their labels, which are in which of 6 shards)."""
-    images = torch.rand(40, 2, 3, 4, generator=generator) * 2 - 1
+    images = torch.rand(40, 2, 3, 4, generator=rng) * 2 - 1
     return images, torch.arange(40) % 3, split_into_shards(tuple(map(str, range(40))), 6, key=b"")
 
 
@@ -25,9 +25,9 @@ def posterior_mean(records, shard, x, sigma, label):
     return (sum(weighted) / sum(weights)).float() if own else torch.full(x.shape, math.nan)
 
 
-def test_it_is_the_posterior_mean_over_the_shard_s_records_of_the_label(records, generator):
+def test_it_is_the_posterior_mean_over_the_shard_s_records_of_the_label(records, rng):
     """NaN where the shard has no record of the label."""
-    x = torch.randn(4, 2, 3, 4, generator=generator)
+    x = torch.randn(4, 2, 3, 4, generator=rng)
     sigma, labels = torch.tensor([0.1, 0.5, 2.0, 50.0]), torch.tensor([0, 1, 2, 0])
     answers = ClosedFormTeachers(*records).denoise(x, sigma, labels)
     assert answers.shape == (6, 4, 2, 3, 4)
@@ -38,16 +38,16 @@ def test_it_is_the_posterior_mean_over_the_shard_s_records_of_the_label(records,
             torch.testing.assert_close(answers[shard, query], expected, rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
-def test_nobody_knows_a_label_without_records(records, generator):
+def test_nobody_knows_a_label_without_records(records, rng):
     answers = ClosedFormTeachers(*records).denoise(
-        torch.randn(1, 2, 3, 4, generator=generator), torch.ones(1), torch.tensor([7])
+        torch.randn(1, 2, 3, 4, generator=rng), torch.ones(1), torch.tensor([7])
     )
     assert answers.isnan().all()
 
 
-def test_some_shards_can_be_asked(records, generator):
+def test_some_shards_can_be_asked(records, rng):
     teachers = ClosedFormTeachers(*records)
-    query = torch.randn(5, 2, 3, 4, generator=generator), torch.full((5,), 0.7), torch.tensor([0, 1, 2, 1, 0])
+    query = torch.randn(5, 2, 3, 4, generator=rng), torch.full((5,), 0.7), torch.tensor([0, 1, 2, 1, 0])
     chosen = torch.tensor([4, 1])
     torch.testing.assert_close(
         teachers.denoise(*query, chosen), teachers.denoise(*query)[chosen], equal_nan=True, rtol=1e-4, atol=1e-5

@@ -12,8 +12,8 @@ from dpsad.runtime.run_folder import Log, open_run
 from dpsad.training.autoencoder import CompressConfig, compress
 
 
-def draw_from(images, num, generator):
-    index = torch.randint(len(images), (num,), generator=generator)
+def draw_from(images, num, rng):
+    index = torch.randint(len(images), (num,), generator=rng)
     return images[index], torch.zeros(num).long()
 
 
@@ -36,7 +36,7 @@ def trained(folder, digits):
         CompressConfig(steps=150, batch_size=32, half_life=500),
         autoencoder=autoencoder,
         draw=partial(draw_from, digits),
-        generator=torch.Generator().manual_seed(0),
+        rng=torch.Generator().manual_seed(0),
         checkpoint=Checkpoint(folder / "checkpoint"),
         log=Log(open_run(folder / "run", CompressConfig(), ()), "compress"),
         precision="float32",

@@ -1,9 +1,9 @@
 import pytest
 import torch
+from dpsad.config import Config
 
 from dpsad import build
 from dpsad.commands.sketch import Subject
-from dpsad.config import Config
 from dpsad.networks.unet import NetworkConfig
 from dpsad.privacy.provenance import Provenance
 from dpsad.runtime.checkpoint import save_atomic

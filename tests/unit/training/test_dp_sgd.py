@@ -29,9 +29,9 @@ def rows_of(denoiser, seed=0, **settings):
     return denoising_rows(denoiser, levels=levels, randomness=PrivateRandomness(seed=seed), **settings)
 
 
-def test_a_row_is_the_gradient_of_the_mean_loss_over_its_draws(make_denoiser, generator):
+def test_a_row_is_the_gradient_of_the_mean_loss_over_its_draws(make_denoiser, rng):
     """Compared with a backward pass a record, on the draws as the same seed gives them."""
-    denoiser, images, labels = make_denoiser(), torch.randn(2, 1, 6, 6, generator=generator), torch.tensor([2, 0])
+    denoiser, images, labels = make_denoiser(), torch.randn(2, 1, 6, 6, generator=rng), torch.tensor([2, 0])
     rows = torch.cat(rows_of(denoiser)(images, labels).parts, dim=1)
     randomness = PrivateRandomness(seed=0)
     randomness.uniform(2)
@@ -61,10 +61,10 @@ def test_labels_are_dropped_record_by_record_with_the_given_probability(make_den
     assert (first == 3).double().mean().item() == pytest.approx(0.2, abs=5 * (0.2 * 0.8 / 1200) ** 0.5)
 
 
-def test_a_row_is_the_gradient_of_the_mean_loss_over_its_views(make_denoiser, generator):
+def test_a_row_is_the_gradient_of_the_mean_loss_over_its_views(make_denoiser, rng):
     """A loop over records and draws, each with its own view, noise level and noise; one backward pass each."""
     augmentation = AugmentationConfig(flip=True, shift=0.2, rotation=30.0)
-    denoiser, images, labels = make_denoiser(), torch.randn(2, 1, 6, 6, generator=generator), torch.tensor([2, 0])
+    denoiser, images, labels = make_denoiser(), torch.randn(2, 1, 6, 6, generator=rng), torch.tensor([2, 0])
     rows = torch.cat(rows_of(denoiser, vary=build_rows.record_views(augmentation))(images, labels).parts, dim=1)
     randomness = PrivateRandomness(seed=0)
     randomness.uniform(2)
@@ -107,10 +107,10 @@ def test_timesteps_are_those_of_the_linear_chain():
 
 
 @pytest.mark.parametrize("chunk_size", [1, 7, 100])
-def test_a_step_is_adam_on_the_released_sum_over_the_expected_batch(tmp_path, generator, chunk_size):
+def test_a_step_is_adam_on_the_released_sum_over_the_expected_batch(tmp_path, rng, chunk_size):
     """Nearly noiseless, everyone joins: each weight moves by the learning rate against the sign of the clipped sum."""
     model = torch.nn.Linear(5, 1, bias=False)
-    images = torch.randn(20, 1, 1, 5, generator=generator)
+    images = torch.randn(20, 1, 1, 5, generator=rng)
     records = ImageSet(images=images, labels=torch.zeros(20).long(), ids=tuple(map(str, range(20))), class_names=("a",))
     before, seen = model.weight.detach().clone(), []
 

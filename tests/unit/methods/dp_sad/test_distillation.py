@@ -48,10 +48,10 @@ def one_step(config, models, tmp_path, *, levels=LEVELS, sanitize=lambda gradien
         student=student,
         teacher=teacher,
         critic=critic,
-        draw=lambda num, generator: (torch.rand(num, 1, 8, 8, generator=generator) * 2 - 1, LABELS),
-        levels=lambda num, generator: levels,
+        draw=lambda num, rng: (torch.rand(num, 1, 8, 8, generator=rng) * 2 - 1, LABELS),
+        levels=lambda num, rng: levels,
         sanitize=sanitize,
-        generator=torch.Generator().manual_seed(3),
+        rng=torch.Generator().manual_seed(3),
         checkpoint=Checkpoint(tmp_path / "checkpoint"),
         log=NoLog(),
         precision="float32",
@@ -66,9 +66,9 @@ def test_all_levels_in_chunks_are_the_mean_over_every_image_and_level(models, tm
     seen = one_step(config, models, tmp_path)
 
     student, teacher, critic = models
-    generator = torch.Generator().manual_seed(3)
-    clean = torch.rand(3, 1, 8, 8, generator=generator) * 2 - 1
-    noise = torch.cat([torch.randn(clean.shape, generator=generator) for _ in LEVELS])
+    rng = torch.Generator().manual_seed(3)
+    clean = torch.rand(3, 1, 8, 8, generator=rng) * 2 - 1
+    noise = torch.cat([torch.randn(clean.shape, generator=rng) for _ in LEVELS])
     clean, labels, sigma = clean.repeat(4, 1, 1, 1), LABELS.repeat(4), LEVELS.flatten()
     proposal = base.propose(student, clean, sigma, noise, labels)
     answer = teacher.denoise(proposal.inputs, sigma, labels)[0]

@@ -4,10 +4,10 @@ from itertools import product
 from types import SimpleNamespace
 
 import pytest
-
-from dpsad import build
 from dpsad.commands.account import budget_plan
 from dpsad.config import Config
+
+from dpsad import build
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.provenance import Provenance
 from dpsad.runtime.config_files import load_config

@@ -50,8 +50,8 @@ def test_reasons_fit_the_noise():
     assert one[1:] == every[1:]
 
 
-def test_every_image_is_clipped_by_itself_before_the_noise(generator):
-    gradient = torch.randn(6, 3, 4, 4, generator=generator) * torch.logspace(-3, 2, 6)[:, None, None, None]
+def test_every_image_is_clipped_by_itself_before_the_noise(rng):
+    gradient = torch.randn(6, 3, 4, 4, generator=rng) * torch.logspace(-3, 2, 6)[:, None, None, None]
     before = gradient.clone()
     clipped = published_noise(CONFIG, 0.0, PrivateRandomness(seed=0))(gradient)
     norms = before.flatten(1).norm(dim=1)

@@ -29,10 +29,10 @@ def records():
 
 
 @pytest.fixture
-def proposal(generator):
-    centres = torch.rand(10, 2, 1, 8, 8, generator=generator) - 0.5
+def proposal(rng):
+    centres = torch.rand(10, 2, 1, 8, 8, generator=rng) - 0.5
     outputs = centres.flatten(0, 1)
-    inputs = outputs + 0.8 * torch.randn(outputs.shape, generator=generator)
+    inputs = outputs + 0.8 * torch.randn(outputs.shape, generator=rng)
     return Proposal(inputs, torch.full((20,), 0.8), torch.arange(10).repeat_interleave(2), outputs)
 
 
@@ -103,9 +103,9 @@ def test_the_bound_is_reached_by_opposite_rows():
     assert (first - second).norm().item() == pytest.approx(2 * MAX_NORM, rel=1e-5)
 
 
-def test_block_rows_of_one_unit_are_clipped_together(generator):
+def test_block_rows_of_one_unit_are_clipped_together(rng):
     """A shard's blocks are one row: the joint norm counts, and entries for one block add up first."""
-    values = torch.randn(7, 3, generator=generator)
+    values = torch.randn(7, 3, generator=rng)
     block, unit = torch.tensor([0, 1, 1, 2, 0, 2, 2]), torch.tensor([0, 0, 0, 1, 1, 1, 3])
     dense = torch.zeros(4, 3, 3).index_put_((unit, block), values, accumulate=True)
     plan = ReleasePlan(unit=Unit.SHARD, max_norm=MAX_NORM, noise_multiplier=1.0, num_releases=1)
@@ -133,10 +133,10 @@ def test_teachers_pull_towards_their_answers_and_say_whether_they_have_any(recor
     torch.testing.assert_close(clipped.norm(dim=2), answered.float())
 
 
-def test_trained_teachers_answer_each_from_its_own_network(make_denoiser, perturbed, generator):
+def test_trained_teachers_answer_each_from_its_own_network(make_denoiser, perturbed, rng):
     networks = [perturbed(make_denoiser().network, 0.2 * index) for index in range(3)]
     teachers = ShardDenoisers(Stacked(networks))
-    x, sigma, labels = torch.randn(4, 1, 6, 6, generator=generator), torch.full((4,), 0.4), torch.arange(4) % 3
+    x, sigma, labels = torch.randn(4, 1, 6, 6, generator=rng), torch.full((4,), 0.4), torch.arange(4) % 3
     answers = teachers.denoise(x, sigma, labels)
     for network, answer in zip(networks, answers, strict=True):
         torch.testing.assert_close(answer, Denoiser(network)(x, sigma, labels))

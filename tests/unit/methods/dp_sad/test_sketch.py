@@ -23,13 +23,13 @@ class FreeLedger(Ledger):
 
 
 @pytest.fixture
-def clusters(generator):
+def clusters(rng):
     """([classes, 2, 1, 6, 5] centres, records close around them)."""
-    centres = torch.rand(3, 2, 1, 6, 5, generator=generator) * 1.6 - 0.8
+    centres = torch.rand(3, 2, 1, 6, 5, generator=rng) * 1.6 - 0.8
     which = torch.tensor([label * 2 + k for label in range(3) for k in range(2) for _ in range(SIZES[label][k])])
     images = centres.flatten(0, 1)[which]
-    images = (images + 0.02 * torch.randn(images.shape, generator=generator)).clamp(-1, 1)
-    order = torch.randperm(len(which), generator=generator)
+    images = (images + 0.02 * torch.randn(images.shape, generator=rng)).clamp(-1, 1)
+    order = torch.randperm(len(which), generator=rng)
     ids = tuple(map(str, range(len(which))))
     return centres, ImageSet(images=images[order], labels=which[order] // 2, ids=ids, class_names=("a", "b", "c"))
 
@@ -44,7 +44,7 @@ def released(records, *, config=CONFIG, mu=1e4, ledger=None, noise_seed=0):
         image_shape=records.image_shape,
         ledger=ledger or FreeLedger(1.0, 1e-5),
         randomness=PrivateRandomness(seed=noise_seed),
-        generator=torch.Generator().manual_seed(0),
+        rng=torch.Generator().manual_seed(0),
     )
 
 
@@ -94,24 +94,24 @@ def test_plans_cost_exactly_mu(config, mu):
         assert rounds / plan.noise_multiplier**2 == pytest.approx(share * mu**2)
 
 
-def test_children_are_next_to_their_parent(generator):
-    centres = torch.rand(2, 3, 1, 8, 8, generator=generator) - 0.5
-    children = split(centres, 4, 0.05, generator)
+def test_children_are_next_to_their_parent(rng):
+    centres = torch.rand(2, 3, 1, 8, 8, generator=rng) - 0.5
+    children = split(centres, 4, 0.05, rng)
     assert children.shape == (2, 12, 1, 8, 8)
     away = (children.reshape(2, 3, 4, 64) - centres.reshape(2, 3, 1, 64)).square().mean(3).sqrt()
     assert away.max() < 4 * 0.05
     assert math.isclose(away.square().mean().item(), 0.05**2, rel_tol=0.6)
 
 
-def test_children_of_one_parent_differ(generator):
+def test_children_of_one_parent_differ(rng):
     """Equal children would never part, since a record pulls the first of them alone."""
-    children = split(torch.zeros(1, 2, 1, 8, 8), 4, 0.05, generator).reshape(8, 64)
+    children = split(torch.zeros(1, 2, 1, 8, 8), 4, 0.05, rng).reshape(8, 64)
     assert torch.pdist(children).min() > 0.05
 
 
-def test_splitting_into_one_changes_nothing(generator):
-    centres = torch.rand(2, 3, 1, 8, 8, generator=generator)
-    assert split(centres, 1, 0.05, generator) is centres
+def test_splitting_into_one_changes_nothing(rng):
+    centres = torch.rand(2, 3, 1, 8, 8, generator=rng)
+    assert split(centres, 1, 0.05, rng) is centres
 
 
 @pytest.mark.parametrize(

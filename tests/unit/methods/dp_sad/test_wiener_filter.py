@@ -13,18 +13,18 @@ def test_cosine_basis_is_orthonormal_and_its_frequencies_rise(size):
     assert crossings.tolist() == list(range(size))
 
 
-def test_pure_noise_shrinks_to_almost_nothing(generator):
+def test_pure_noise_shrinks_to_almost_nothing(rng):
     """What is left of the noise's power is the square of a few percent."""
-    noise = 0.4 * torch.randn(300, 2, 12, 9, generator=generator)
+    noise = 0.4 * torch.randn(300, 2, 12, 9, generator=rng)
     left = wiener_shrink(noise, torch.full((300,), 0.16))
     assert left.square().mean() < 0.002 * noise.square().mean()
 
 
-def test_white_signals_shrink_by_the_closed_form_image_by_image(generator):
+def test_white_signals_shrink_by_the_closed_form_image_by_image(rng):
     """Signal and noise white: the best linear estimate is signal / (signal + noise) of what was released."""
     variance = torch.tensor([0.05, 0.5, 5.0]).repeat(400)
-    signal = 0.7 * torch.randn(1200, 1, 8, 8, generator=generator)
-    released = signal + variance.sqrt()[:, None, None, None] * torch.randn(1200, 1, 8, 8, generator=generator)
+    signal = 0.7 * torch.randn(1200, 1, 8, 8, generator=rng)
+    released = signal + variance.sqrt()[:, None, None, None] * torch.randn(1200, 1, 8, 8, generator=rng)
     factor = (0.49 / (0.49 + variance))[:, None, None, None]
     shrunk = wiener_shrink(released, variance)
     for kind in range(3):
@@ -32,10 +32,10 @@ def test_white_signals_shrink_by_the_closed_form_image_by_image(generator):
         assert error < 0.05**2 * 4
 
 
-def test_a_strong_smooth_signal_survives_its_noise(generator):
-    coarse = torch.randn(100, 1, 3, 3, generator=generator)
+def test_a_strong_smooth_signal_survives_its_noise(rng):
+    coarse = torch.randn(100, 1, 3, 3, generator=rng)
     signal = torch.nn.functional.interpolate(coarse, size=(16, 16), mode="bicubic")
-    released = signal + 0.3 * torch.randn(100, 1, 16, 16, generator=generator)
+    released = signal + 0.3 * torch.randn(100, 1, 16, 16, generator=rng)
     error = (wiener_shrink(released, torch.full((100,), 0.09)) - signal).square().mean()
     assert error < 0.35 * (released - signal).square().mean()
     assert error < 0.1 * signal.square().mean()
@@ -43,8 +43,8 @@ def test_a_strong_smooth_signal_survives_its_noise(generator):
     torch.testing.assert_close(almost_clean, released, rtol=0, atol=1e-4)
 
 
-def test_a_noisier_image_is_shrunk_more(generator):
-    signal = torch.randn(50, 1, 6, 6, generator=generator)
+def test_a_noisier_image_is_shrunk_more(rng):
+    signal = torch.randn(50, 1, 6, 6, generator=rng)
     variance = torch.ones(50)
     variance[0] = 100.0
     kept = wiener_shrink(signal * 2, variance).flatten(1).norm(dim=1) / (signal * 2).flatten(1).norm(dim=1)

@@ -1,0 +1,85 @@
+"""From a config to a running method: the one place where the two meet."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from dpsad.api.config import Config
+from dpsad.data.config import DataConfig
+from dpsad.data.records import ImageSet
+from dpsad.data.sources import load_images
+from dpsad.methods.method import Trained
+from dpsad.privacy.ledger import Ledger
+from dpsad.privacy.provenance import Provenance
+from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.release.export import export_release
+from dpsad.runtime.context import Context
+from dpsad.runtime.device import device_named
+from dpsad.runtime.log import Say
+from dpsad.runtime.run_folder import Run, open_run
+
+Load = Callable[[], ImageSet]
+
+
+@contextmanager
+def opened(
+    config: Config, say: Say, *, load_records: Load | None = None, load_public: Load | None = None
+) -> Iterator[Context]:
+    """Opens the run's folder, and closes it again without a trace where all that happens inside is a refusal.
+
+    Args:
+        say: shows a line.
+        load_records, load_public: read the private records and the public images; None reads what `data` and
+            `public_data` name.
+
+    Raises:
+        ValueError: the folder holds another run.
+    """
+    is_new = not Run(Path(config.run)).config.exists()
+    device = device_named(config.device)
+    run = open_run(config.run, config, config.fixed())
+    try:
+        yield Context(
+            run=run,
+            device=device,
+            precision=config.precision,
+            seed=config.seed,
+            ledger=Ledger(config.privacy.epsilon, config.privacy.delta),
+            randomness=PrivateRandomness(device, seed=config.privacy.noise_seed),
+            stated_num_records=config.privacy.num_records,
+            load_records=load_records or partial(load_images, config.data, "train"),
+            load_public=load_public or partial(load_public_images, config.public_data, config.data),
+            log_config=config.log,
+            say=say,
+        )
+    except ValueError:
+        if is_new and not any(run.private.iterdir()):
+            shutil.rmtree(run.path)
+        raise
+
+
+def load_public_images(public: DataConfig, private: DataConfig) -> ImageSet:
+    """The images of `public_data`.
+
+    Raises:
+        ValueError: they are the records themselves.
+    """
+    if [public.source, public.name.lower(), public.path] == [private.source, private.name.lower(), private.path]:
+        raise ValueError(
+            f"public_data.source={public.source} names the records themselves, and nothing here protects those; pass "
+            "public images, such as public_data.source=torchvision public_data.name=FashionMNIST public_data.root=..."
+        )
+    return replace(load_images(public, "train"), provenance=Provenance.PUBLIC)
+
+
+def release(config: Config, context: Context, train: Callable[..., Trained]) -> None:
+    """Trains by `train`, unless there is a release already, and exports what it hands out."""
+    if context.run.statement.exists():
+        context.say(f"{config.method}: {context.run.release} is there already")
+        return
+    trained = train(config.settings(), context)
+    export_release(context.run.release, trained.made, {**trained.statement, "method": config.method})
+    context.say(f"release: {context.run.release}")

@@ -1,0 +1,66 @@
+"""The whole budget plan, before a record is read."""
+
+from dpsad.api.config import Config
+from dpsad.methods.dp_sad.nominal_noise import actual_multiplier
+from dpsad.methods.dp_sad.release_plans import plan_of_nominal
+from dpsad.methods.registry import DP_SAD
+from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY, epsilon_of
+from dpsad.privacy.ledger import Ledger
+from dpsad.privacy.plan import ReleasePlan
+
+
+def budget_plan(config: Config, num_records: int) -> list[ReleasePlan]:
+    """Every release that a formal run will make, in order, before a record is read."""
+    budget = Ledger(config.privacy.epsilon, config.privacy.delta)
+    return config.trained_by().plans(config.settings(), budget, num_records)
+
+
+def budget_table(config: Config) -> str:
+    """Every release of a run with its cost; of a nominal run, what it accounts and why that is nominal.
+
+    Raises:
+        ValueError: sampling needs the number of records, and `privacy.num_records` does not say it.
+    """
+    privacy = config.privacy
+    if config.guarantee == "nominal":
+        budget = Ledger(privacy.epsilon, privacy.delta)
+        plan = plan_of_nominal(config.settings(), budget, stated_num_records(config))
+        actual = actual_multiplier(config.nominal, plan.noise_multiplier)
+        return "\n".join(
+            [
+                f"guarantee=nominal: NOT formal. Nominal epsilon {privacy.epsilon:g} at delta {privacy.delta:g}.",
+                f"  nominal: {_line(plan, None)}",
+                f"The noise that is added has a multiplier of {actual:.2e} against an image's clipped gradient, not "
+                f"{plan.noise_multiplier:.3f}, and the teacher is trained without any.",
+            ]
+        )
+    needs_records = config.method != DP_SAD.name or bool(config.refine.steps) or config.guarantee == "shards"
+    plans = budget_plan(config, stated_num_records(config) if needs_records else 1)
+    lines = [
+        f"guarantee={config.guarantee}, method={config.method}, budget epsilon {privacy.epsilon:g} at delta "
+        f"{privacy.delta:g}, {ADJACENCY}"
+    ]
+    events = [plan.event() for plan in plans]
+    totals = [epsilon_of(events[: index + 1], privacy.delta) for index in range(len(plans))]
+    lines += [f"  {_line(plan, total)}" for plan, total in zip(plans, totals, strict=True)]
+    if not plans:
+        lines.append("nothing is released: epsilon 0")
+    return "\n".join([*lines, f"accountant: {ACCOUNTANT}"])
+
+
+def stated_num_records(config: Config) -> int:
+    """The number of records as the config states it.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not config.privacy.num_records:
+        raise ValueError("privacy.num_records=0: say how many records there are to plan without reading them")
+    return config.privacy.num_records
+
+
+def _line(plan: ReleasePlan, total: float | None) -> str:
+    joined = f"each {plan.unit.value} joins with probability {plan.sampling_prob:.4g}" if plan.sampling_prob < 1 else ""
+    cost = "" if total is None else f"epsilon so far {total:.3f}"
+    facts = [f"{plan.num_releases} x noise multiplier {plan.noise_multiplier:.3f}", joined, cost]
+    return f"{plan.purpose}: " + ", ".join(fact for fact in facts if fact)

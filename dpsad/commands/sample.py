@@ -1,0 +1,41 @@
+"""What `dpsad sample` does."""
+
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from dpsad.release.export import load_student
+from dpsad.runtime.device import device_named
+from students.sampling import check_destination, generate, labels_to_sample, write_samples
+
+
+def run_sample(folder: Path, *, num: int, out: Path, seed: int, label: int | None, batch_size: int, device: str) -> str:
+    """Makes images with a released student and writes them.
+
+    Args:
+        folder: a run folder, or a release folder.
+        num: how many images, evenly over the classes.
+        out: a new folder, or a file ending in .npz.
+        seed: image i depends on this seed and i alone.
+        label: makes one class only.
+
+    Returns:
+        A line that says what was made.
+
+    Raises:
+        ValueError: there is no release, no such class, or `out` exists already.
+    """
+    check_destination(out)
+    student = load_student(folder, device=device_named(device))
+    num_classes = len(student.class_names)
+    if label is not None and not student.use_labels:
+        raise ValueError(f"--label {label}: this student was trained without labels and makes any class; leave it out")
+    if label is not None and label >= num_classes:
+        raise ValueError(f"--label {label} is outside 0..{num_classes - 1}")
+    labels = labels_to_sample(student, num) if label is None else torch.full((num,), label)
+    with tqdm(total=num, desc="sample", unit="image") as bar:
+        images = generate(student, labels, seed=seed, batch_size=batch_size, progress=bar.update)
+    write_samples(images, labels, out)
+    classes = f"of {num_classes if label is None else 1} classes" if student.use_labels else "without labels"
+    return f"{num} images {classes} in {out}"

@@ -1,0 +1,163 @@
+"""First stage: the run's prototypes, released once and kept with what they have cost."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from dpsad.data.records import ImageSet, Subject
+from dpsad.data.shards import Shards, shard_key, split_into_shards
+from dpsad.methods.dp_sad.prototype_rows import record_rows, shard_rows, teacher_rows
+from dpsad.methods.dp_sad.prototypes import Rows, release_prototypes
+from dpsad.methods.dp_sad.pseudo_labels import read_records
+from dpsad.methods.dp_sad.queries import Answers, Proposal
+from dpsad.methods.dp_sad.release_plans import plan_of_teachers, plans_of_prototypes
+from dpsad.methods.dp_sad.settings import DpSadSettings
+from dpsad.methods.dp_sad.shard_teachers import ask_teachers, new_shard_discriminators, shard_teachers
+from dpsad.privacy.clipping import BlockRows
+from dpsad.privacy.ledger import Ledger
+from dpsad.privacy.provenance import Provenance
+from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
+from dpsad.runtime.checkpoint import load, save_atomic
+from dpsad.runtime.context import Context
+from students.prototypes import Prototypes
+from teachers.base import Teacher
+
+
+@dataclass(frozen=True)
+class Released:
+    """What the first stage has released.
+
+    answers: of the shards' teachers, where they were asked.
+    ledger: state of the ledger after it.
+    """
+
+    prototypes: Prototypes
+    answers: Answers | None
+    subject: Subject
+    ledger: dict
+
+    def state_dict(self) -> dict:
+        return {
+            "prototypes": self.prototypes.state_dict(),
+            "answers": None if self.answers is None else self.answers.state_dict(),
+            "subject": self.subject.state_dict(),
+            "ledger": self.ledger,
+        }
+
+    @staticmethod
+    def of(state: dict, device: torch.device, ledger: Ledger) -> "Released":
+        """Takes up saved prototypes; `ledger` is charged with what they have cost.
+
+        Raises:
+            BudgetExceeded: that is more than the ledger allows.
+        """
+        ledger.take_over(state["ledger"])
+        answers = Answers(**state["answers"]).to(device) if state["answers"] is not None else None
+        prototypes = Prototypes.from_dict(state["prototypes"]).to(device)
+        return Released(prototypes, answers, Subject.from_dict(state["subject"]), state["ledger"])
+
+
+def released_prototypes(settings: DpSadSettings, context: Context) -> Released:
+    """Releases the run's prototypes, or takes up those that it has released."""
+    path, device, ledger = context.run.prototypes, context.device, context.ledger
+    if path.exists():
+        return Released.of(load(path), device, ledger)
+    records = read_records(settings, context)
+    num_records, subject = context.num_records(records), Subject.of(records)
+    records, randomness, rng = records.to(device), context.randomness, context.rng("sketch")
+    by_shards = settings.guarantee == "shards"
+    shards = _shards(settings, context, records) if by_shards else None
+    rows = (
+        rows_of_records(settings, records) if shards is None else rows_of_shards(settings, records, shards, randomness)
+    )
+    plans, answers = plans_of_prototypes(settings, ledger, num_records), None
+    with context.timed("sketch") as seconds:
+        prototypes = release_prototypes(
+            settings.prototypes,
+            rows=rows,
+            plans=plans,
+            num_classes=subject.num_classes,
+            image_shape=subject.image_shape,
+            ledger=ledger,
+            randomness=randomness,
+            rng=rng,
+        )
+        if shards is not None and settings.shards.teacher != "none":
+            teachers = shard_teachers(settings.shards, settings.teacher, context, records, shards)
+            prototypes, answers = ask_teachers(
+                settings.shards,
+                count_share=settings.prototypes.count_share,
+                rows=rows_of_teachers(settings, context, subject, teachers),
+                plan=plan_of_teachers(settings, ledger, subject.num_classes),
+                start=prototypes,
+                ledger=ledger,
+                randomness=randomness,
+                rng=rng,
+            )
+    if records.clustered:  # labels that tell of other records make rows that are none
+        prototypes = replace(prototypes, provenance=Provenance.PRIVATE)
+    released = Released(prototypes, answers, subject, ledger.state_dict())
+    save_atomic(released.state_dict(), path)
+    num, spent = len(prototypes.labels), ledger.spent()
+    log = context.log("sketch")
+    note = log.public if prototypes.provenance is Provenance.RELEASED else log.private
+    note(prototypes=num, epsilon=spent)
+    context.say(f"sketch: {num} prototypes in {seconds():.1f} s, epsilon {spent:.3f} so far")
+    return released
+
+
+def _shards(settings: DpSadSettings, context: Context, records: ImageSet) -> Shards:
+    split = split_into_shards(records.ids, settings.shards.num_shards, key=shard_key(context.seed))
+    return split.to(context.device)
+
+
+def rows_of_records(settings: DpSadSettings, records: ImageSet) -> Rows:
+    """Record rows, for guarantee=records.
+
+    Args:
+        records: on the device to work on.
+    """
+    by_class = [(records.labels == label).nonzero().flatten() for label in range(records.num_classes)]
+
+    def rows(proposal: Proposal, bound: float) -> Iterable[BlockRows]:
+        return record_rows(records.images, by_class, proposal, bound, settings.prototypes.count_share)
+
+    return rows
+
+
+def rows_of_shards(settings: DpSadSettings, records: ImageSet, shards: Shards, randomness: PrivateRandomness) -> Rows:
+    """Shard rows of the records themselves.
+
+    Args:
+        records, shards: on the device to work on.
+        randomness: secret; which shards take part.
+    """
+
+    def rows(proposal: Proposal, bound: float) -> Iterable[BlockRows]:
+        joined, count_share = _joined(settings, randomness), settings.prototypes.count_share
+        return shard_rows(records.images, records.labels, shards, joined, proposal, bound, count_share)
+
+    return rows
+
+
+def rows_of_teachers(settings: DpSadSettings, context: Context, subject: Subject, teachers: Teacher) -> Rows:
+    """Shard rows of the shards' teachers, and of their discriminators where there are any.
+
+    Args:
+        teachers: one for each shard.
+    """
+    shards = settings.shards
+    discriminators = new_shard_discriminators(shards, subject, context) if shards.adversarial_weight > 0 else None
+
+    def rows(proposal: Proposal, bound: float) -> Iterable[Tensor]:
+        joined = _joined(settings, context.randomness)
+        return teacher_rows(teachers, discriminators, joined, proposal, bound, settings.prototypes.count_share)
+
+    return rows
+
+
+def _joined(settings: DpSadSettings, randomness: PrivateRandomness) -> Tensor:
+    shards = settings.shards
+    return poisson_sample(shards.num_shards, shards.sampling_prob, randomness).to(randomness.device)

@@ -1,0 +1,83 @@
+"""Every release of a run of dp-sad, as public data, before a record is read."""
+
+from dataclasses import replace
+
+from dpsad.methods.dp_sad.nominal_noise import nominal_plan
+from dpsad.methods.dp_sad.prototypes import prototype_plans
+from dpsad.methods.dp_sad.settings import DpSadSettings
+from dpsad.privacy.accounting import gaussian_epsilon, gaussian_mu
+from dpsad.privacy.calibration import calibrated
+from dpsad.privacy.ledger import Ledger
+from dpsad.privacy.plan import ReleasePlan, Unit
+from dpsad.training.private_denoiser import gradient_plan
+
+
+def plans(settings: DpSadSettings, budget: Ledger, num_records: int) -> list[ReleasePlan]:
+    """Every release that a formal run will make, in order. Where nothing is formal, none counts."""
+    if settings.guarantee == "nominal":
+        return []
+    planned: list[ReleasePlan] = []
+    if settings.uses_prototypes:
+        planned += plans_of_prototypes(settings, budget, num_records)
+        if settings.guarantee == "shards" and settings.shards.teacher != "none":
+            # the bound on a row depends on the number of classes; what it costs does not
+            num_classes = max(1, settings.data.num_classes)
+            planned.append(plan_of_teachers(settings, budget.planned(planned), num_classes))
+    if settings.refine.steps:
+        refinement = gradient_plan("refine", "refine", settings.refine, num_records)
+        planned.append(budget.planned(planned).calibrate(refinement))
+    return planned
+
+
+def plan_of_nominal(settings: DpSadSettings, budget: Ledger, num_records: int) -> ReleasePlan:
+    """What DP-SAD would account for the student of a nominal run."""
+    student = settings.student
+    sampling_prob = min(1.0, student.batch_size / num_records)
+    return budget.calibrate(nominal_plan(settings.nominal.clip_norm, sampling_prob, student.steps))
+
+
+def plans_of_prototypes(settings: DpSadSettings, budget: Ledger, num_records: int) -> list[ReleasePlan]:
+    """The prototypes' releases, with the noise that their share of the budget asks for."""
+    mu, shards = prototypes_mu(settings, budget), settings.shards
+    if settings.guarantee != "shards":
+        return prototype_plans(settings.prototypes, mu)
+    mu *= 1.0 if shards.teacher == "none" else (1 - shards.teacher_share) ** 0.5
+    # a row is made of as many records' as a shard has, by public numbers
+    clip_norm = shards.clip_norm * max(1.0, num_records / shards.num_shards) ** 0.5
+    planned = prototype_plans(settings.prototypes, mu, unit=Unit.SHARD, clip_norm=clip_norm)
+    return _sampled(settings, planned, mu, budget)
+
+
+def plan_of_teachers(settings: DpSadSettings, budget: Ledger, num_classes: int) -> ReleasePlan:
+    """The release of the answers of shards' teachers, one at each level.
+
+    Args:
+        budget: after the prototypes' plans, which share it.
+    """
+    shards, mu = settings.shards, prototypes_mu(settings, budget)
+    plan = ReleasePlan(
+        purpose="answers of the shards' teachers",
+        unit=Unit.SHARD,
+        # a row is made of one answer to every question
+        clip_norm=shards.clip_norm * (num_classes * shards.queries) ** 0.5,
+        noise_multiplier=Unit.SHARD.reach * len(shards.levels) ** 0.5 / (mu * shards.teacher_share**0.5),
+        num_releases=len(shards.levels),
+    )
+    (sampled,) = _sampled(settings, [plan], mu, budget)
+    return sampled
+
+
+def prototypes_mu(settings: DpSadSettings, budget: Ledger) -> float:
+    """The prototypes' share of the budget; all of it where nothing is left to refine."""
+    share = settings.privacy.split if settings.refine.steps else 1.0
+    # a hair below the exact budget, so that the accountant's rounding does not refuse it
+    return gaussian_mu(budget.epsilon * (1 - 1e-4), budget.delta) * share**0.5
+
+
+def _sampled(settings: DpSadSettings, planned: list[ReleasePlan], mu: float, budget: Ledger) -> list[ReleasePlan]:
+    """The same releases by sampled shards, all noises scaled so that, with what is planned before, they cost `mu`."""
+    if settings.shards.sampling_prob == 1:
+        return planned
+    by_sampled = [replace(plan, sampling_prob=settings.shards.sampling_prob) for plan in planned]
+    epsilon = gaussian_epsilon(mu, budget.delta)
+    return calibrated(by_sampled, epsilon=epsilon, delta=budget.delta, spent=budget.entries)

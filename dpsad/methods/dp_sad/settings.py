@@ -1,0 +1,115 @@
+"""What dp-sad is told, and which of it fits together."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from discriminators.convolutional import CriticConfig
+from dpsad.data.augmentation import AugmentationConfig
+from dpsad.data.config import DataConfig
+from dpsad.errors import require_choice, require_positive
+from dpsad.methods.dp_sad.distillation import StudentConfig
+from dpsad.methods.dp_sad.nominal_noise import NominalConfig
+from dpsad.methods.dp_sad.prototypes import PrototypesConfig
+from dpsad.methods.dp_sad.shard_teachers import ShardsConfig
+from dpsad.methods.dp_sad.teacher import TeacherConfig
+from dpsad.networks.unet import NetworkConfig
+from dpsad.privacy.config import PrivacyConfig
+from dpsad.privacy.provenance import Provenance, require_released
+from students.few_step import SamplerConfig
+
+GUARANTEES = ("records", "shards", "nominal")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineConfig:
+    """How records refine the student.
+
+    steps: noisy gradient steps; 0 leaves the student as it was distilled.
+    batch_size: expected records in a step; each joins independently.
+    noise_multiplicity: noise draws per record, averaged inside its loss before the clip.
+    clip_norm: bound on a record's gradient.
+    learning_rate: of Adam, constant.
+    ema_half_life_steps: of the weight average.
+    sigma_mean, sigma_std: of the logarithm of noise levels.
+    chunk_size: records whose rows are held at once.
+    """
+
+    RENAMED_KEYS: ClassVar[dict[str, str]] = {
+        "draws": "noise_multiplicity", "max_norm": "clip_norm", "half_life": "ema_half_life_steps",
+    }  # fmt: skip
+
+    steps: int = 40
+    batch_size: int = 2048
+    noise_multiplicity: int = 2
+    clip_norm: float = 0.5
+    learning_rate: float = 5e-4
+    ema_half_life_steps: float = 6.0
+    sigma_mean: float = -0.8
+    sigma_std: float = 1.2
+    chunk_size: int = 32
+
+    def __post_init__(self) -> None:
+        for key in (
+            "batch_size", "noise_multiplicity", "clip_norm", "learning_rate", "ema_half_life_steps", "sigma_std",
+            "chunk_size",
+        ):  # fmt: skip
+            require_positive(f"refine.{key}", getattr(self, key))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DpSadSettings:
+    """What dp-sad is told.
+
+    guarantee: records, shards (disjoint shards of records answer, each as one unit), or nominal (the paper's loop,
+        whose accounting is no guarantee).
+    """
+
+    guarantee: str = "records"
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    prototypes: PrototypesConfig = field(default_factory=PrototypesConfig)
+    shards: ShardsConfig = field(default_factory=ShardsConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
+    discriminator: CriticConfig = field(default_factory=CriticConfig)
+    nominal: NominalConfig = field(default_factory=NominalConfig)
+    refine: RefineConfig = field(default_factory=RefineConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+
+    def __post_init__(self) -> None:
+        require_choice("guarantee", self.guarantee, GUARANTEES)
+        if self.data.pseudo_labels and self.guarantee != "nominal":
+            raise ValueError(
+                f"data.pseudo_labels={self.data.pseudo_labels} needs guarantee=nominal: clustering reads all records "
+                "without protection, so each label would tell of other records; use labelled data and "
+                "data.pseudo_labels=0"
+            )
+        if self.sampler.start == "prototypes":
+            if self.guarantee == "nominal" or self.teacher.data != "prototypes" or not self.student.use_labels:
+                raise ValueError(
+                    "sampler.start=prototypes needs prototypes and their classes: guarantee=records or shards, "
+                    "teacher.data=prototypes and student.use_labels=true; use sampler.start=noise and a "
+                    "sampler.sigma_max of 20 or more"
+                )
+        if self.guarantee == "nominal":
+            return
+        where = f"a run with guarantee={self.guarantee}"
+        provenance = Provenance.PRIVATE if self.teacher.data == "private" else Provenance.RELEASED
+        require_released(f"teacher.data={self.teacher.data}", provenance, where)
+        if self.student.data_weight != 0:
+            raise ValueError(
+                f"student.data_weight={self.student.data_weight} needs guarantee=nominal: in {where} records enter "
+                "through rows, see refine.steps; use student.data_weight=0"
+            )
+        if self.guarantee == "shards" and self.teacher.data != "prototypes":
+            raise ValueError(
+                f"teacher.data={self.teacher.data} leaves out the shards: in {where} the student's teacher learns from "
+                "what they have released; use teacher.data=prototypes"
+            )
+
+    @property
+    def uses_prototypes(self) -> bool:
+        """Whether the run releases prototypes at all."""
+        return self.teacher.data == "prototypes"

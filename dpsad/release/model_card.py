@@ -1,0 +1,58 @@
+"""The README.md of a release: what it is, how to use it, and what its privacy statement means in plain words."""
+
+from dpsad.release.students import KINDS, ReleaseConfig
+
+
+def model_card(config: ReleaseConfig, statement: dict) -> str:
+    """Markdown."""
+    chan, height, width = config.image_shape
+    if statement["formal"]:
+        claim = (
+            f"Formally private: epsilon = {statement['epsilon']:.4g}, delta = {statement['delta']:g}, for one record "
+            "added or removed. Whatever anyone computes from this folder, whether a given image was among the records "
+            "changes its probability by at most a factor exp(epsilon), up to delta."
+        )
+    else:
+        lines = "\n".join(f"- {reason}" for reason in statement["reasons"])
+        nominal = statement.get("nominal_epsilon")
+        named = f" Its nominal epsilon, as published, is {nominal:.4g}." if nominal is not None else ""
+        claim = f"**NOT formally private.**{named} It must not be shared as if it were:\n\n{lines}"
+    classes = f"{len(config.class_names)} classes ({', '.join(config.class_names)})"
+    if config.use_labels:
+        of_classes, columns = f"of {classes}", "has one class a column"
+    else:
+        of_classes, columns = f"of any of {classes}, without being told which,", "has samples of any class"
+    origin = ""
+    if config.fine_tuned < 1:
+        origin = (
+            f" Records have changed {config.fine_tuned:.1%} of its denoiser's parameters; all others come from public "
+            "images."
+        )
+    uncovered = "\n".join(f"- {item}" for item in statement["not_covered"])
+    return f"""# Image generator
+
+Makes {height}x{width} {"grey" if chan == 1 else "colour"} images {of_classes} \
+in {KINDS[config.kind].effort(config)}. Trained with dpsad, method `{statement["method"]}`, \
+guarantee `{statement["guarantee"]}`.{origin}
+
+## Use
+
+```python
+import dpsad
+
+student = dpsad.Student.from_pretrained("release")
+images = student.sample([0, 1, 2], seeds=[1, 2, 3])  # [3, {chan}, {height}, {width}] in [-1, 1]
+```
+
+or `dpsad sample release --num 1000 --out samples/`. The picture `samples.png` {columns}.
+
+## Privacy
+
+{claim}
+
+Not covered:
+
+{uncovered}
+
+All numbers are in `privacy.json`.
+"""

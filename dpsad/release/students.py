@@ -1,0 +1,139 @@
+"""What it takes to build a student again: one description, four kinds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from dpsad.data.augmentation import AugmentationConfig
+from dpsad.diffusion.denoiser import Denoiser
+from dpsad.errors import require_choice
+from dpsad.networks.autoencoder import AutoencoderConfig, Decoder
+from dpsad.networks.unet import NetworkConfig, UNet
+from students.base import Student
+from students.few_step import SamplerConfig, few_step_student
+from students.from_prototypes import StartedDenoiser, prototype_student
+from students.generator import Generator, GeneratorConfig, generator_student
+from students.latent import LatentModel, latent_student
+from students.prototypes import Prototypes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseConfig:
+    """What it takes to build the student again.
+
+    kind: denoiser (few steps of one), prototypes (few steps of one, from varied prototypes on), latent (few steps of
+        one, then a decoder) or generator (one pass of one).
+    parameterisation, network, sampler: of a denoiser.
+    fine_tuned: share of the denoiser's parameters that records have changed; the others come from public images.
+    num_prototypes, augmentation: how many images begin with, and how they are varied.
+    autoencoder: of latents.
+    generator: of a generator.
+    """
+
+    kind: str = "denoiser"  # releases from before there were kinds
+    image_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+    use_labels: bool = True
+    parameterisation: str = "edm"
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    fine_tuned: float = 1.0
+    num_prototypes: int = 0
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+
+    def __post_init__(self) -> None:
+        require_choice("kind", self.kind, tuple(KINDS))
+
+
+@dataclass(frozen=True)
+class Releasable:
+    """A trained model, and how to make images with it.
+
+    model: whose weights are released; provenance released.
+    config: how to build it again.
+    """
+
+    model: nn.Module
+    config: ReleaseConfig
+
+    def student(self) -> Student:
+        return KINDS[self.config.kind].student(self.config, self.model)
+
+
+def _shape(config: ReleaseConfig) -> tuple[int, int, int]:
+    chan, height, width = config.image_shape
+    return chan, height, width
+
+
+def _new_denoiser(config: ReleaseConfig, image_channels: int | None = None) -> Denoiser:
+    network = UNet(
+        config.network,
+        image_channels=image_channels or _shape(config)[0],
+        num_classes=len(config.class_names),
+        use_labels=config.use_labels,
+    )
+    return Denoiser(network, parameterisation=config.parameterisation)
+
+
+def _new_started(config: ReleaseConfig) -> StartedDenoiser:
+    num, shape = config.num_prototypes, _shape(config)
+    empty = Prototypes(torch.empty(num, *shape), torch.empty(num, dtype=torch.int64), torch.empty(num), 0.0)
+    return StartedDenoiser(_new_denoiser(config), empty)
+
+
+def _new_latent(config: ReleaseConfig) -> LatentModel:
+    decoder = Decoder(config.autoencoder, _shape(config))
+    return LatentModel(_new_denoiser(config, decoder.latent_shape[0]), decoder)
+
+
+def _new_generator(config: ReleaseConfig) -> Generator:
+    return Generator(config.generator, image_shape=_shape(config), num_classes=len(config.class_names))
+
+
+def _few_step(config: ReleaseConfig, model: nn.Module) -> Student:
+    return few_step_student(model, config.sampler, _shape(config), config.class_names, use_labels=config.use_labels)
+
+
+def _started(config: ReleaseConfig, model: nn.Module) -> Student:
+    assert isinstance(model, StartedDenoiser)
+    return prototype_student(model, config.sampler, config.augmentation, _shape(config), config.class_names)
+
+
+def _latent(config: ReleaseConfig, model: nn.Module) -> Student:
+    assert isinstance(model, LatentModel)
+    return latent_student(model, config.sampler, _shape(config), config.class_names)
+
+
+def _one_pass(config: ReleaseConfig, model: nn.Module) -> Student:
+    assert isinstance(model, Generator)
+    return generator_student(model, _shape(config), config.class_names)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What differs between kinds of released students.
+
+    new_model: a model of the right shape, its weights yet to be loaded.
+    student: makes images with it.
+    effort: how many passes of its network an image takes, in words.
+    """
+
+    new_model: Callable[[ReleaseConfig], nn.Module]
+    student: Callable[[ReleaseConfig, nn.Module], Student]
+    effort: Callable[[ReleaseConfig], str]
+
+
+KINDS = {
+    "denoiser": Kind(_new_denoiser, _few_step, lambda config: f"{config.sampler.steps} denoising steps"),
+    "prototypes": Kind(
+        _new_started, _started, lambda config: f"{config.sampler.steps} denoising steps from prototypes on"
+    ),
+    "latent": Kind(
+        _new_latent, _latent, lambda config: f"{config.sampler.steps} denoising steps in a decoder's latents"
+    ),
+    "generator": Kind(_new_generator, _one_pass, lambda config: "one pass of a generator"),
+}

@@ -1,0 +1,92 @@
+"""What every stage of a run works with, whatever its method: folder, device, streams, ledger, records."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from dpsad.data.records import ImageSet
+from dpsad.privacy.ledger import Ledger
+from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.runtime.checkpoint import Checkpoint
+from dpsad.runtime.config_files import fingerprint
+from dpsad.runtime.device import hardware_of
+from dpsad.runtime.log import Log, LogConfig, Say
+from dpsad.runtime.run_folder import Run
+from dpsad.runtime.seeds import first_weights, rng_named
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """A run, opened.
+
+    run: its folder.
+    device, precision: where and in which arithmetic models are trained.
+    seed: of everything but privacy noise and batch sampling.
+    ledger: the budget, and what was charged to it.
+    randomness: secret, on the device.
+    stated_num_records: the number of records as public knowledge; 0 takes the size of the data, which then is public.
+    load_records, load_public: read the private records, and the public images.
+    log_config: where measurements go besides the run folder.
+    say: shows a line to whoever runs it.
+    """
+
+    run: Run
+    device: torch.device
+    precision: str
+    seed: int
+    ledger: Ledger
+    randomness: PrivateRandomness
+    stated_num_records: int
+    load_records: Callable[[], ImageSet]
+    load_public: Callable[[], ImageSet]
+    log_config: LogConfig
+    say: Say
+
+    def rng(self, name: str, device: torch.device | None = None) -> torch.Generator:
+        """The public stream of that name, on the run's device unless another is named."""
+        return rng_named(self.seed, name, self.device if device is None else device)
+
+    def first_weights(self, name: str) -> AbstractContextManager[None]:
+        """Networks that are made inside have the same first weights for the same seed and name."""
+        return first_weights(self.seed, name)
+
+    def checkpoint(self, stage: str, *settings: object, every_seconds: float = 60.0) -> Checkpoint:
+        """Where the stage of that name stands.
+
+        Args:
+            settings: dataclasses, ids of data and other plain values that the stage goes by. A checkpoint of other
+                settings or another seed is refused.
+            every_seconds: how much work may be lost, at most, to a crash.
+        """
+        told = fingerprint(self.seed, *settings)
+        return Checkpoint(self.run.checkpoint(stage), fingerprint=told, every_seconds=every_seconds)
+
+    def log(self, stage: str) -> Log:
+        """Where the stage of that name notes what it measures."""
+        return Log(self.run, stage, self.log_config)
+
+    def timed(self, stage: str) -> AbstractContextManager[Callable[[], float]]:
+        """Notes how long its block took, on what; yields a clock of the seconds."""
+        return self.log(stage).timed(hardware_of(self.device))
+
+    def num_records(self, records: ImageSet) -> int:
+        """The number of records that sampling probabilities and divisors come from."""
+        return self.stated_num_records or len(records)
+
+    @property
+    def size_is_public(self) -> bool:
+        """Whether the number of records was taken from the data, and so counts as public."""
+        return not self.stated_num_records
+
+    def read_records(self) -> ImageSet:
+        """The private records; says so where delta is too large for them."""
+        records = self.load_records()
+        num_records = self.num_records(records)
+        if self.ledger.delta >= 1 / num_records:
+            self.say(
+                f"warning: privacy.delta={self.ledger.delta:g} is not below 1/{num_records}; such a guarantee lets a "
+                f"record be published whole now and then; use at most {0.1 / num_records:.0e}"
+            )
+        return records

@@ -1,0 +1,38 @@
+"""Where a run computes."""
+
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def device_named(name: str) -> torch.device:
+    """The device that `device=name` means here; auto is CUDA where there is one.
+
+    Raises:
+        ValueError: it is no device, or there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device={name!r} is no device; use auto, cpu, cuda or cuda:1") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={name!r}: torch sees no CUDA device here; use device=auto or cpu")
+    return device
+
+
+def hardware_of(device: torch.device) -> str:
+    """What a device is called beside a time: a GPU's name, or "2 CPU threads", those that torch works with."""
+    threads = torch.get_num_threads()
+    cpu = f"{threads} CPU thread{'s' if threads > 1 else ''}"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
+
+
+def on_device(model: Model, device: torch.device) -> Model:
+    """Moves a model; on CUDA also to channels-last, which tensor cores want. CPUs normalise faster without it."""
+    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+    return model.to(device, memory_format=layout)  # type: ignore[call-overload]
