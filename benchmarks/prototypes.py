@@ -10,14 +10,13 @@ from dataclasses import replace
 from statistics import mean
 
 import torch
-from dpsad.config import Config
 
 from dpsad import build, build_sketch
+from dpsad.api.config import Config
 from dpsad.data.augmentation import AugmentationConfig
 from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
 from dpsad.evaluation.downstream import downstream_accuracy
-from dpsad.methods.dp_sad.prototypes import sketch
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.runtime.config_files import find_config, load_config

@@ -14,11 +14,11 @@ import torch
 from discriminators.convolutional import ConvolutionalCritic, CriticConfig
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.methods.dp_sad.distillation import StudentConfig, output_gradient
-from dpsad.methods.dp_sad.nominal_noise import PublishedConfig, published_noise
+from dpsad.methods.dp_sad.nominal_noise import NominalConfig, nominal_noise
+from dpsad.methods.dp_sad.queries import propose
 from dpsad.networks.unet import NetworkConfig, UNet
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.training.precision import autocast
-from students.base import propose
 
 ROUNDS = 15
 
@@ -47,7 +47,7 @@ def main() -> None:
     noise = torch.randn(images.shape, generator=rng, device=device)
     randomness = PrivateRandomness(device)
     config = StudentConfig(data_weight=1.0, weighting="flat")
-    clip_and_noise = published_noise(PublishedConfig(), 1.0, randomness)
+    clip_and_noise = nominal_noise(NominalConfig(), 1.0, randomness)
 
     def student_step(sanitize: Callable[[torch.Tensor], torch.Tensor]) -> None:
         with autocast(device):

@@ -13,12 +13,12 @@ import torch
 from dpsad.data.config import DataConfig
 from dpsad.data.shards import split_into_shards
 from dpsad.data.sources import load_images
-from dpsad.methods.dp_sad.prototype_rows import teacher_pulls
+from dpsad.methods.dp_sad.prototype_rows import teacher_rows
+from dpsad.methods.dp_sad.queries import Proposal
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.sanitizer import Sanitizer
-from students.base import Proposal
 from teachers.closed_form import ClosedFormTeachers
 
 QUERIES = 256
@@ -36,12 +36,14 @@ def main() -> None:
     for num_shards in (1000, 1):
         shards = split_into_shards(records.ids, num_shards, key=b"benchmark")
         teachers = ClosedFormTeachers(records.images, records.labels, shards)
-        plan = ReleasePlan(unit=Unit.SHARD, max_norm=QUERIES**0.5, noise_multiplier=4.0, num_releases=3)
-        sanitizer = Sanitizer(plan, Ledger(100.0, 1e-5), "benchmark", PrivateRandomness())
+        plan = ReleasePlan(
+            purpose="test", unit=Unit.SHARD, clip_norm=QUERIES**0.5, noise_multiplier=4.0, num_releases=3
+        )
+        sanitizer = Sanitizer(plan, Ledger(100.0, 1e-5), PrivateRandomness())
         times = []
         for _ in range(plan.num_releases):
             start = time.perf_counter()
-            rows = teacher_pulls(teachers, None, torch.arange(num_shards), proposal, 28.0, 0.1)
+            rows = teacher_rows(teachers, None, torch.arange(num_shards), proposal, 28.0, 0.1)
             sanitizer.release(rows, (QUERIES, outputs[0].numel() + 1))
             times.append(time.perf_counter() - start)
         seconds[num_shards] = min(times)

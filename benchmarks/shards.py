@@ -13,11 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from dpsad.config import Config
-from dpsad.methods.dp_sad.consult import consult
 from prototypes import cnn_accuracy
 
 from dpsad import build, build_sketch
+from dpsad.api.config import Config
 from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
 from dpsad.methods.dp_sad.prototypes import NamedPlan, sketch
@@ -62,7 +61,7 @@ def measure(config: Config, train: ImageSet, test: ImageSet, num_simulated: int)
         teachers = ClosedFormTeachers(train.images, train.labels, shards)
         prototypes, _ = consult(
             config.shards,
-            count_share=config.sketch.count_share,
+            count_share=config.prototypes.count_share,
             pulls=build_sketch.pulls_of_teachers(config, train, teachers, randomness),
             plan=simulated(build_sketch.plan_of_consulting(config, train.num_classes, plans)),
             start=prototypes,

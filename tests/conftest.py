@@ -5,8 +5,14 @@ import torch
 from scipy.stats import chi2
 from torch import nn
 
+from dpsad.api.config import Config
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.networks.unet import NetworkConfig, UNet
+from dpsad.privacy.ledger import Ledger
+from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.runtime.context import Context
+from dpsad.runtime.log import LogConfig
+from dpsad.runtime.run_folder import open_run
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +26,28 @@ def interruptible():
 @pytest.fixture
 def rng():
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def context(tmp_path):
+    """An opened run on the CPU, with a generous budget and seeded noise, without records."""
+
+    def none():
+        raise AssertionError("this test reads no images")
+
+    return Context(
+        run=open_run(tmp_path / "run", Config(), ()),
+        device=torch.device("cpu"),
+        precision="float32",
+        seed=0,
+        ledger=Ledger(1e3, 1e-5),
+        randomness=PrivateRandomness(seed=0),
+        stated_num_records=0,
+        load_records=none,
+        load_public=none,
+        log_config=LogConfig(),
+        say=lambda line: None,
+    )
 
 
 @pytest.fixture(scope="session")

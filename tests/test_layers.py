@@ -8,27 +8,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LAYERS = [  # from low to high; rooms of one layer do not know each other
-    {"dpsad.errors", "dpsad.privacy"},
-    {"dpsad.diffusion", "dpsad.networks", "dpsad.data"},
-    {"dpsad.config_files", "dpsad.checkpoint", "dpsad.ablations"},
-    {"dpsad.runs"},
-    {"teachers", "students", "discriminators"},
-    {"dpsad.stages", "dpsad.evaluation", "dpsad.audit", "dpsad.report"},
-    {"dpsad.release", "dpsad.config"},
-    {"dpsad.build"},
-    {"dpsad.build_rows", "dpsad.build_sketch"},
-    {"dpsad.sketching"},
-    {"dpsad.fitting", "dpsad.denoiser_files"},
-    {"dpsad.baselines"},
-    {"dpsad.build_baseline"},
-    {"dpsad.account", "dpsad.training", "dpsad.baselining", "dpsad.judging"},
-    {"dpsad.ablate"},
+FLOORS = [  # from low to high; rooms of one floor do not know each other
+    {"dpsad.errors", "dpsad.privacy", "dpsad.evaluation"},
+    {"dpsad.data", "dpsad.diffusion", "dpsad.networks"},
+    {"dpsad.runtime", "teachers", "students", "discriminators"},
+    {"dpsad.training", "dpsad.release", "dpsad.report"},
+    {"dpsad.methods"},
+    {"dpsad.api"},
+    {"dpsad.commands"},
     {"dpsad.cli"},
 ]
-HEIGHT = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
+HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 ALLOWED = {
-    ("dpsad", "dpsad.release"): "the package's face: `from dpsad import load_student`",
+    ("dpsad", "dpsad.api"): "the package's face: `import dpsad; dpsad.train(...)`",
 }
 
 
@@ -75,13 +67,39 @@ def wrong_arrows(sources: dict[str, str]) -> list[str]:
     return wrong
 
 
+def circles(sources: dict[str, str]) -> list[str]:
+    """Files that, import by import, come back to themselves."""
+    arrows = {module: imports_of(source, set(sources)) & set(sources) for module, source in sources.items()}
+    found = []
+    for start in arrows:
+        reached, open_ends = set(), list(arrows[start])
+        while open_ends:
+            module = open_ends.pop()
+            if module not in reached:
+                reached.add(module)
+                open_ends += arrows[module]
+        if start in reached:
+            found.append(start)
+    return found
+
+
+def read_sources() -> dict[str, str]:
+    return {module: path.read_text(encoding="utf-8") for module, path in SOURCES.items()}
+
+
 def test_no_import_points_back():
-    assert wrong_arrows({module: path.read_text(encoding="utf-8") for module, path in SOURCES.items()}) == []
+    assert wrong_arrows(read_sources()) == []
 
 
-def test_every_room_has_its_layer():
+def test_no_file_imports_itself_by_a_detour():
+    assert circles(read_sources()) == []
+    assert circles({"dpsad.a": "import dpsad.b", "dpsad.b": "from dpsad import a"}) == ["dpsad.a", "dpsad.b"]
+
+
+def test_there_are_eight_floors_and_every_room_is_on_one():
+    assert len(FLOORS) == 8
     rooms = {room_of(module) for module in SOURCES} - {"dpsad"}
-    assert rooms <= HEIGHT.keys(), f"give {sorted(rooms - HEIGHT.keys())} a layer here"
+    assert rooms == HEIGHT.keys(), f"{sorted(rooms ^ HEIGHT.keys())} must be a room and on a floor"
 
 
 def test_privacy_knows_nothing_else_of_the_project():
@@ -91,22 +109,30 @@ def test_privacy_knows_nothing_else_of_the_project():
             assert {room_of(name) for name in imported} <= {"dpsad.privacy"}, module
 
 
+def test_the_config_stays_at_the_top():
+    """What is below gets its own settings: nothing under `api` names the config of everything."""
+    for module, path in SOURCES.items():
+        if HEIGHT.get(room_of(module), 99) < HEIGHT["dpsad.api"]:
+            names = {node.id for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Name)}
+            assert "Config" not in names, module
+
+
 @pytest.mark.parametrize(
     "line",
     [
-        "from dpsad.stages.sketch import sketch",
+        "from dpsad.methods.dpdm import train",
         "import dpsad.cli",
-        "from dpsad import build",
-        "def later():\n    from students.base import propose",
+        "from dpsad import api",
+        "def later():\n    from students.base import Student",
         "from dpsad.data.records import ImageSet",
-        "from dpsad import load_student",
+        "from dpsad.api.launch import opened",
         "from dpsad.somewhere import new",
     ],
 )
 def test_an_arrow_that_points_back_is_found(line):
     sources = dict.fromkeys(SOURCES, "")
-    assert len(wrong_arrows({**sources, "dpsad.diffusion.ema": line})) == 1
-    assert wrong_arrows({**sources, "dpsad.diffusion.ema": "import torch\nfrom dpsad.errors import nearest"}) == []
+    assert len(wrong_arrows({**sources, "dpsad.diffusion.samplers": line})) == 1
+    assert wrong_arrows({**sources, "dpsad.diffusion.samplers": "import torch\nfrom dpsad.errors import nearest"}) == []
 
 
 def test_a_student_can_be_imported_before_anything_else():

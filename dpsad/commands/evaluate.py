@@ -105,9 +105,7 @@ def evaluate_run(
     return result
 
 
-def _feature_space(
-    run: Run, train: ImageSet, inception: str | None, device: torch.device, say: Say
-) -> FeatureSpace:
+def _feature_space(run: Run, train: ImageSet, inception: str | None, device: torch.device, say: Say) -> FeatureSpace:
     """Inception's where it is asked for and at hand, else the run's reference classifier, trained where it lacks."""
     if inception is not None:
         weights = cached_weights() if inception == "cache" else Path(inception)

@@ -64,7 +64,7 @@ class ImageSet:
         """A short name of these images and labels in this order: the same for the same set, and no other."""
         digest = hashlib.blake2b(repr((self.class_names, tuple(self.images.shape))).encode(), digest_size=16)
         for tensor in (self.images, self.labels):
-            digest.update(memoryview(tensor.contiguous().cpu().numpy()).cast("B"))
+            digest.update(tensor.contiguous().cpu().numpy().data)
         return digest.hexdigest()
 
 

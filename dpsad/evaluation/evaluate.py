@@ -34,7 +34,7 @@ def evaluate_samples(
     members: int = 1,
     metrics: Sequence[Metric] = (),
     space: FeatureSpace | None = None,
-    log: Callable[[str], None] | None = None,
+    log: Callable[[str], object] | None = None,
 ) -> dict:
     """Measures a student's samples, and by the same rule real images and, where given, the sketch's.
 

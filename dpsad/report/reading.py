@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dpsad.runtime.config_files import read_mapping
-from dpsad.runtime.run_folder import Run
+from dpsad.runtime.run_folder import CONFIG, METRICS, Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Result:
     """One run in a comparison.
 
     name: what it is called there.
-    method, guarantee: what made it, such as distillation, and the guarantee that it was made under.
+    method, guarantee: what made it, such as dp-sad, and the guarantee that it was made under.
     data: what it learned from and is tested on; runs of different data do not compare.
     epsilon: of a formal guarantee, else None.
     nominal_epsilon: a number of that name, or one that does not hold; else None.
@@ -76,7 +76,7 @@ class Result:
 
     @property
     def title(self) -> str:
-        """What kind of run it is, such as "distillation, records"."""
+        """What kind of run it is, such as "dp-sad, records"."""
         return f"{self.method}, {self.guarantee}"
 
     @property
@@ -110,14 +110,14 @@ def read_run(folder: Path, name: str) -> Result:
         ValueError: it is no run, has no release, or a file of it is damaged; names the file.
     """
     run = Run(folder)
-    if not (folder / "config.yaml").is_file():
+    if not run.config.is_file():
         raise ValueError(f"{folder} is no run: it has no config.yaml")
-    config = read_mapping(folder / "config.yaml")
-    if not (run.release / "privacy.json").is_file():
+    config = read_mapping(run.config)
+    if not run.statement.is_file():
         raise ValueError(f"{folder} has no release/privacy.json; finish it with `dpsad distill run={folder}`")
-    statement = _read_json(run.release / "privacy.json")
-    recipe = read_mapping(run.release / "config.yaml")
-    measured = _read_json(run.private / "evaluation.json") if (run.private / "evaluation.json").is_file() else None
+    statement = _read_json(run.statement)
+    recipe = read_mapping(run.release / CONFIG)
+    measured = _read_json(run.evaluation) if run.evaluation.is_file() else None
     timings = _timings(run)
     try:
         notes = []
@@ -137,8 +137,8 @@ def read_run(folder: Path, name: str) -> Result:
         return Result(
             run=run,
             name=name,
-            method=str(config.get("method") or "distillation"),  # the only one there was before configs named it
-            guarantee=str(statement["guarantee"]),
+            method=_name_today(str(config.get("method") or "dp-sad")),  # the only one before configs named it
+            guarantee=_name_today(str(statement["guarantee"])),
             data=_data_name(config["data"]),
             formal=formal,
             epsilon=epsilon if formal else None,
@@ -163,6 +163,11 @@ def read_run(folder: Path, name: str) -> Result:
         ) from error
 
 
+def _name_today(name: str) -> str:
+    """What a method or guarantee is called now; runs from before version 0.2 have other names."""
+    return {"distillation": "dp-sad", "published": "nominal"}.get(name, name)
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -177,7 +182,7 @@ def _timings(run: Run) -> list[dict[str, Any]]:
     """Lines with seconds of the run's metrics, public and private. A line that a crash cut short is passed over."""
     timings = []
     for folder in (run.path, run.private):
-        path = folder / "metrics.jsonl"
+        path = folder / METRICS
         for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
             try:
                 values = json.loads(line)

@@ -18,7 +18,7 @@ def class_strips(result: Result) -> dict[str, list[Image.Image]]:
     Raises:
         ValueError: there is no such picture, or it is not laid out with one class a column.
     """
-    path = result.run.release / "samples.png"
+    path = result.run.release / SAMPLES
     try:
         with Image.open(path) as file:
             picture = file.convert("L" if result.image_shape[0] == 1 else "RGB")

@@ -1,6 +1,7 @@
 """Compression stage: trains an autoencoder on public images, for a diffusion model that works in its latents."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -26,6 +27,8 @@ class CompressConfig:
     kl_weight: weight of the latents' divergence from standard normal ones beside the squared error, both summed over
         an image. Small: a diffusion model needs latents without holes, not normal ones.
     """
+
+    RENAMED_KEYS: ClassVar[dict[str, str]] = {"half_life": "ema_half_life_images"}
 
     steps: int = 2000
     batch_size: int = 64

@@ -14,7 +14,7 @@ from dpsad.evaluation.evaluate import evaluate_samples
 from dpsad.runtime.checkpoint import load
 
 PUBLISHED = (
-    "guarantee=published",
+    "guarantee=nominal",
     "teacher.data=private",
     "student.data_weight=1",
     "student.batch_size=200",  # all records in every step, which is accounted in closed form, at once
@@ -112,7 +112,7 @@ def test_a_cell_that_cannot_be_run_does_not_stop_the_others(ablated, monkeypatch
 @pytest.mark.parametrize(
     ("name", "cells", "message"),
     [
-        ("clip", over("published.max_norm", (1, 2)), "needs guarantee=published"),
+        ("clip", over("nominal.clip_norm", (1, 2)), "needs guarantee=nominal"),
         ("lambda", over("student.adversarial_wait", (1, 2)), "did you mean 'student.adversarial_weight'"),
     ],
 )

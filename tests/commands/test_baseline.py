@@ -75,7 +75,7 @@ def test_a_baseline_that_was_stopped_goes_on_without_a_second_charge(command, wo
     [
         ("baseline", "method=distillation", "method=distillation is no baseline; pass method=dpdm"),
         ("baseline", "method=dpmd", "did you mean 'dpdm'"),
-        ("baseline", "guarantee=published", "method=dpdm needs guarantee=records"),
+        ("baseline", "guarantee=nominal", "method=dpdm needs guarantee=records"),
         ("baseline", "baseline.batch_size=500", "baseline.batch_size=500 is more than the 200 records"),
         ("teach", "seed=0", "method=dpdm is trained by `dpsad baseline"),
         ("distill", "seed=0", "method=dpdm is trained by `dpsad baseline"),

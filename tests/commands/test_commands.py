@@ -108,7 +108,7 @@ def test_a_student_that_starts_from_prototypes_is_released_with_them(finished, c
     assert command("sample", shared, "--num", 10, "--out", tmp_path / "samples.npz")[0] == 0
 
 
-@pytest.mark.parametrize("words", [("guarantee=published",), ("teacher.data=public",), ("student.use_labels=false",)])
+@pytest.mark.parametrize("words", [("guarantee=nominal",), ("teacher.data=public",), ("student.use_labels=false",)])
 def test_only_a_student_with_a_sketch_can_start_from_it(command, tiny, tmp_path, words):
     run = tmp_path / "run"
     code, printed = command("teach", "--config", "digits", f"run={run}", *tiny, *words, "sampler.start=prototypes")
@@ -124,8 +124,8 @@ def test_finished_stages_are_not_done_again(finished, command):
 
 
 def test_published_says_that_it_is_not_formal(command, tiny, tmp_path):
-    published = ("guarantee=published", "teacher.data=private", "student.data_weight=1", *tiny)
-    run = tmp_path / "published"
+    published = ("guarantee=nominal", "teacher.data=private", "student.data_weight=1", *tiny)
+    run = tmp_path / "nominal"
     assert command("teach", "--config", "digits", f"run={run}", *published)[0] == 0
     code, printed = command("distill", f"run={run}")
     assert code == 0
@@ -151,7 +151,7 @@ def test_a_fixed_noise_seed_voids_the_statement(command, tiny, tmp_path):
     assert statement["formal"] is False, "the teacher's noise was fixed elsewhere"
 
 
-@pytest.mark.parametrize("guarantee", ["records", "published"])
+@pytest.mark.parametrize("guarantee", ["records", "nominal"])
 @pytest.mark.parametrize("data", ["sketch", "private", "public"])
 @pytest.mark.parametrize("data_weight", [0.0, 1.0])
 def test_no_config_puts_a_private_model_next_to_a_records_row(command, tmp_path, guarantee, data, data_weight):

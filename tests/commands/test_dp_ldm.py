@@ -13,7 +13,7 @@ from dpsad.commands import evaluate as judging
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.methods.public_denoiser import with_new_classes
 from dpsad.networks.unet import NetworkConfig, UNet
-from dpsad.release.export import Releasable
+from dpsad.release.students import Releasable
 from dpsad.runtime.checkpoint import load, save_atomic
 
 TINY = (

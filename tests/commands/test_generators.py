@@ -28,10 +28,10 @@ METHODS = {
     ),
 }  # fmt: skip
 EVENTS = {
-    "dp-merf": {"purpose": "dp-merf, mean embedding", "unit": "record", "max_norm": 1.0, "num_releases": 1,
+    "dp-merf": {"purpose": "dp-merf, mean embedding", "unit": "record", "clip_norm": 1.0, "num_releases": 1,
                 "sampling_prob": 1.0},
     "gs-wgan": {"purpose": "gs-wgan, gradients of shards' critics", "unit": "shard", "num_releases": 3,
-                "max_norm": pytest.approx(0.5 * 6**0.5), "sampling_prob": 0.5},
+                "clip_norm": pytest.approx(0.5 * 6**0.5), "sampling_prob": 0.5},
 }  # fmt: skip
 
 

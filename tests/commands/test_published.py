@@ -16,11 +16,11 @@ from dpsad.data.sources import load_images
 from dpsad.runtime.checkpoint import load
 
 PUBLISHED = (
-    "guarantee=published",
+    "guarantee=nominal",
     "teacher.data=private",
     "student.data_weight=1",
     "student.batch_size=200",  # all records in every step, which is accounted in closed form, at once
-    "published.num_levels=4",
+    "nominal.num_levels=4",
 )
 
 
@@ -60,10 +60,10 @@ def evaluation(command, run):
 
 
 def test_all_timesteps_train_another_student_and_say_so(taught, command, tiny):
-    every = taught("every", "published.timesteps=all")
+    every = taught("every", "nominal.timesteps=all")
     statement = json.loads((every / "release" / "privacy.json").read_text())
     assert "sigma/sqrt(T)" in statement["reasons"][0]
-    code, printed = command("account", "--config", "digits", *tiny, *PUBLISHED, "published.timesteps=all")
+    code, printed = command("account", "--config", "digits", *tiny, *PUBLISHED, "nominal.timesteps=all")
     sigma = statement["nominal_events"][0]["noise_multiplier"]
     assert code == 0
     assert f"multiplier of {sigma / 4**0.5:.2e} against" in printed
@@ -125,7 +125,7 @@ def test_samples_by_cluster_are_judged_by_the_class_most_records_of_it_have(taug
 
 def test_clusters_are_refused_where_a_guarantee_is_promised(command, tiny):
     code, printed = command("account", "--config", "digits", *tiny, "data.pseudo_labels=10")
-    assert (code, "data.pseudo_labels=10 needs guarantee=published" in printed) == (2, True)
+    assert (code, "data.pseudo_labels=10 needs guarantee=nominal" in printed) == (2, True)
     code, printed = command("account", "--config", "digits", *tiny, "public_data.pseudo_labels=10")
     assert (code, "public_data.pseudo_labels=10" in printed) == (2, True)
 

@@ -23,7 +23,7 @@ from opacus.accountants.utils import get_noise_multiplier
 from scipy.stats import norm
 
 from dpsad.privacy.accounting import epsilon_of, gaussian_delta, gaussian_mu, merge_gaussians
-from dpsad.privacy.calibration import calibrate_noise_multiplier
+from dpsad.privacy.calibration import TOLERANCE, calibrated
 from dpsad.privacy.plan import ReleasePlan, Unit
 
 DELTA = 1e-5
@@ -31,6 +31,19 @@ DELTA = 1e-5
 
 def sampled(sampling_prob, noise_multiplier, steps):
     return SelfComposedDpEvent(PoissonSampledDpEvent(sampling_prob, GaussianDpEvent(noise_multiplier)), steps)
+
+
+def releases(num, *, noise=1.0, sampling_prob=1.0):
+    return ReleasePlan(
+        purpose="test", unit=Unit.RECORD, clip_norm=1.0, noise_multiplier=noise, sampling_prob=sampling_prob,
+        num_releases=num,
+    )  # fmt: skip
+
+
+def fitted_once(epsilon):
+    """The calibrated noise multiplier of one release."""
+    (plan,) = calibrated([releases(1)], epsilon=epsilon, delta=DELTA)
+    return plan.noise_multiplier
 
 
 def closed_form_epsilon(mu, delta):
@@ -106,9 +119,8 @@ def test_dpdm_calibrates_to_its_published_noise(epsilon, published, by_losses):
     plan = {"sample_rate": 1 / 15, "epochs": 300, "target_epsilon": epsilon, "target_delta": DELTA}
     by_rdp = get_noise_multiplier(**plan, accountant="rdp")
     assert by_rdp == pytest.approx(published, rel=0.02)
-    noise = calibrate_noise_multiplier(
-        lambda noise: sampled(1 / 15, noise, 4500), epsilon=epsilon, delta=DELTA, tolerance=0.005
-    )
+    (least,) = calibrated([releases(4500, sampling_prob=1 / 15)], epsilon=epsilon, delta=DELTA)
+    noise = least.noise_multiplier
     assert noise == pytest.approx(by_losses, rel=0.01)
     assert noise < by_rdp
 
@@ -129,46 +141,46 @@ def test_sampled_gaussians_agree_with_opacus(sampling_prob, noise, steps):
     assert epsilon >= closed_form_epsilon(sampling_prob * math.sqrt(steps) / noise, DELTA)
 
 
-@pytest.mark.parametrize(
-    ("event_of", "epsilon"),
-    [
-        (lambda noise: SelfComposedDpEvent(GaussianDpEvent(noise), 10), 1.0),
-        (lambda noise: SelfComposedDpEvent(GaussianDpEvent(noise), 2), 4.0),
-        (lambda noise: sampled(0.1, noise, 5), 1.0),
-    ],
-)
-def test_calibration_ends_within_the_budget_and_close_to_it(event_of, epsilon):
-    tolerance = 0.02
-    spent = [GaussianDpEvent(8.0)]
-    noise = calibrate_noise_multiplier(event_of, epsilon=epsilon, delta=DELTA, spent=spent, tolerance=tolerance)
-    assert epsilon_of([*spent, event_of(noise)], DELTA) <= epsilon
-    assert epsilon_of([*spent, event_of(noise * (1 - 2 * tolerance))], DELTA) > epsilon
+@pytest.mark.parametrize(("num", "sampling_prob", "epsilon"), [(10, 1.0, 1.0), (2, 1.0, 4.0), (5, 0.1, 1.0)])
+def test_calibration_ends_within_the_budget_and_close_to_it(num, sampling_prob, epsilon):
+    spent = [releases(1, noise=8.0)]
+    (plan,) = calibrated([releases(num, sampling_prob=sampling_prob)], epsilon=epsilon, delta=DELTA, spent=spent)
+
+    def cost(of):
+        return epsilon_of([spent[0].event(), of.event()], DELTA)
+
+    assert cost(plan) <= epsilon < cost(plan.with_noise(1 - 2 * TOLERANCE))
+
+
+def test_calibration_of_several_plans_keeps_their_noises_in_proportion():
+    plans = [releases(3, noise=1.0), releases(2, noise=2.5), releases(4, noise=1.5, sampling_prob=0.2)]
+    fitted = calibrated(plans, epsilon=2.0, delta=DELTA)
+    factors = [after.noise_multiplier / before.noise_multiplier for before, after in zip(plans, fitted, strict=True)]
+    assert factors == pytest.approx([factors[0]] * 3)
+    events = [plan.event() for plan in fitted]
+    assert 1.98 < epsilon_of(events, DELTA) <= 2.0
 
 
 def test_a_larger_budget_needs_less_noise():
-    noises = [
-        calibrate_noise_multiplier(GaussianDpEvent, epsilon=epsilon, delta=DELTA, tolerance=0.05)
-        for epsilon in (0.25, 0.5, 1, 2)
-    ]
+    noises = [fitted_once(epsilon) for epsilon in (0.25, 0.5, 1, 2)]
     assert noises == sorted(noises, reverse=True)
     assert len(set(noises)) == len(noises)
 
 
 def test_calibration_agrees_with_the_closed_form():
     """Golden: 1 / mu is the multiplier of one Gaussian release."""
-    noise = calibrate_noise_multiplier(GaussianDpEvent, epsilon=1.0, delta=DELTA, tolerance=1e-3)
-    assert noise == pytest.approx(1 / gaussian_mu(1.0, DELTA), rel=3e-3)
+    assert fitted_once(1.0) == pytest.approx(1 / gaussian_mu(1.0, DELTA), rel=3e-3)
 
 
 @pytest.mark.parametrize("epsilon", [0, -1, math.nan])
 def test_calibration_refuses_a_budget_that_is_not_positive(epsilon):
     with pytest.raises(ValueError, match=r"privacy\.epsilon=.* must be positive"):
-        calibrate_noise_multiplier(GaussianDpEvent, epsilon=epsilon, delta=DELTA)
+        fitted_once(epsilon)
 
 
 def test_calibration_refuses_a_budget_that_is_spent():
     with pytest.raises(ValueError, match=r"nothing is left, .* is spent already"):
-        calibrate_noise_multiplier(GaussianDpEvent, epsilon=1.0, delta=DELTA, spent=[GaussianDpEvent(2.0)])
+        calibrated([releases(1)], epsilon=1.0, delta=DELTA, spent=[releases(1, noise=2.0)])
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 1.0, 10.0])
@@ -211,14 +223,14 @@ def test_laplace_noise_costs_its_scale():
 
 
 def test_a_plan_accounts_what_it_says():
-    common = {"max_norm": 0.25, "noise_multiplier": 3.0}
-    once = ReleasePlan(unit=Unit.RECORD, **common)
+    common = {"clip_norm": 0.25, "noise_multiplier": 3.0}
+    once = ReleasePlan(purpose="test", unit=Unit.RECORD, **common)
     assert once.event() == GaussianDpEvent(3.0)
     assert once.sensitivity() == 0.25
-    shards = ReleasePlan(unit=Unit.SHARD, num_releases=7, **common)
+    shards = ReleasePlan(purpose="test", unit=Unit.SHARD, num_releases=7, **common)
     assert shards.event() == SelfComposedDpEvent(GaussianDpEvent(1.5), 7)
     assert shards.sensitivity() == 0.5
-    batches = ReleasePlan(unit=Unit.RECORD, sampling_prob=0.1, num_releases=7, **common)
+    batches = ReleasePlan(purpose="test", unit=Unit.RECORD, sampling_prob=0.1, num_releases=7, **common)
     assert batches.event() == sampled(0.1, 3.0, 7)
     for plan in (once, shards, batches):
         assert ReleasePlan.from_dict(plan.to_dict()) == plan
@@ -237,7 +249,9 @@ def replaced_row_delta(sampling_prob, noise, epsilon):
 @pytest.mark.parametrize(("sampling_prob", "noise"), [(0.1, 0.6), (0.3, 1.0), (0.9, 2.0)])
 def test_one_sampled_shard_event_is_the_integral_of_its_densities(sampling_prob, noise):
     """Independent of dp_accounting; from both sides."""
-    plan = ReleasePlan(unit=Unit.SHARD, max_norm=0.3, noise_multiplier=noise, sampling_prob=sampling_prob)
+    plan = ReleasePlan(
+        purpose="test", unit=Unit.SHARD, clip_norm=0.3, noise_multiplier=noise, sampling_prob=sampling_prob
+    )
     epsilon = epsilon_of([plan.event()], DELTA)
     assert replaced_row_delta(sampling_prob, noise, epsilon) <= DELTA
     assert replaced_row_delta(sampling_prob, noise, epsilon - 0.01) > DELTA
@@ -245,7 +259,9 @@ def test_one_sampled_shard_event_is_the_integral_of_its_densities(sampling_prob,
 
 def test_sampled_shards_cost_more_than_sampled_records_and_less_than_all_shards():
     def cost(unit, sampling_prob):
-        plan = ReleasePlan(unit=unit, max_norm=1.0, noise_multiplier=2.0, sampling_prob=sampling_prob, num_releases=10)
+        plan = ReleasePlan(
+            purpose="test", unit=unit, clip_norm=1.0, noise_multiplier=2.0, sampling_prob=sampling_prob, num_releases=10
+        )
         return epsilon_of([plan.event()], DELTA)
 
     assert cost(Unit.RECORD, 0.2) < cost(Unit.SHARD, 0.2) < 0.5 * cost(Unit.SHARD, 1.0)
@@ -253,9 +269,13 @@ def test_sampled_shards_cost_more_than_sampled_records_and_less_than_all_shards(
 
 
 def test_sampled_shards_compose_with_records_in_any_order():
-    shards = ReleasePlan(unit=Unit.SHARD, max_norm=1.0, noise_multiplier=3.0, sampling_prob=0.2, num_releases=10)
-    records = ReleasePlan(unit=Unit.RECORD, max_norm=1.0, noise_multiplier=1.5, sampling_prob=0.05, num_releases=20)
-    once = ReleasePlan(unit=Unit.RECORD, max_norm=1.0, noise_multiplier=4.0)
+    shards = ReleasePlan(
+        purpose="test", unit=Unit.SHARD, clip_norm=1.0, noise_multiplier=3.0, sampling_prob=0.2, num_releases=10
+    )
+    records = ReleasePlan(
+        purpose="test", unit=Unit.RECORD, clip_norm=1.0, noise_multiplier=1.5, sampling_prob=0.05, num_releases=20
+    )
+    once = ReleasePlan(purpose="test", unit=Unit.RECORD, clip_norm=1.0, noise_multiplier=4.0)
     events = [plan.event() for plan in (shards, records, once)]
     total = epsilon_of(events, DELTA)
     assert total == pytest.approx(epsilon_of(events[::-1], DELTA), abs=1e-6)
@@ -270,8 +290,8 @@ def test_sampled_shards_compose_with_records_in_any_order():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"max_norm": 0.0}, r"max_norm=0\.0 must be positive"),
-        ({"max_norm": math.nan}, "max_norm=nan must be positive"),
+        ({"clip_norm": 0.0}, r"clip_norm=0\.0 must be positive"),
+        ({"clip_norm": math.nan}, "clip_norm=nan must be positive"),
         ({"noise_multiplier": math.inf}, "noise_multiplier=inf must be finite and not negative"),
         ({"noise_multiplier": -1.0}, r"noise_multiplier=-1\.0 must be finite and not negative"),
         ({"sampling_prob": 0.0}, r"sampling_prob=0\.0 must be in \(0, 1\]"),
@@ -280,6 +300,6 @@ def test_sampled_shards_compose_with_records_in_any_order():
     ],
 )
 def test_a_plan_that_cannot_be_accounted_is_refused(wrong, message):
-    right = {"unit": Unit.RECORD, "max_norm": 1.0, "noise_multiplier": 1.0}
+    right = {"purpose": "test", "unit": Unit.RECORD, "clip_norm": 1.0, "noise_multiplier": 1.0}
     with pytest.raises(ValueError, match=message):
         ReleasePlan(**{**right, **wrong})

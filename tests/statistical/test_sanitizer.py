@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dpsad.diffusion.parameterisations import lognormal_quantiles
-from dpsad.methods.dp_sad.prototype_rows import record_pulls
+from dpsad.methods.dp_sad.prototype_rows import record_rows
 from dpsad.methods.dp_sad.prototypes import propose_prototypes
 from dpsad.privacy.clipping import BlockRows, PartedRows
 from dpsad.privacy.ledger import BudgetExceeded, Ledger
@@ -20,11 +20,15 @@ from dpsad.training.dp_sgd import denoising_rows
 DIM = 300
 
 
-def sanitizer(*, max_norm=0.5, noise_multiplier=2.0, num_releases=1, ledger=None, seed=0):
+def sanitizer(*, clip_norm=0.5, noise_multiplier=2.0, num_releases=1, ledger=None, seed=0):
     plan = ReleasePlan(
-        unit=Unit.RECORD, max_norm=max_norm, noise_multiplier=noise_multiplier, num_releases=num_releases
+        purpose="test",
+        unit=Unit.RECORD,
+        clip_norm=clip_norm,
+        noise_multiplier=noise_multiplier,
+        num_releases=num_releases,
     )
-    return Sanitizer(plan, ledger or Ledger(1e3, 1e-5), "test", PrivateRandomness(seed=seed))
+    return Sanitizer(plan, ledger or Ledger(1e3, 1e-5), PrivateRandomness(seed=seed))
 
 
 def movement(chunks, more, shape, **plan):
@@ -76,10 +80,10 @@ def test_one_record_moves_the_sketch_by_at_most_one(rng, pixel):
     bound, count_share = 1.5, 0.1
     by_class = [torch.arange(0, 15), torch.arange(15, 30)]
     proposal = propose_prototypes(centres)
-    chunks = list(record_pulls(images, by_class, proposal, bound, count_share))
-    (row,) = record_pulls(more, [torch.tensor([0]), torch.tensor([], dtype=torch.int64)], proposal, bound, count_share)
+    chunks = list(record_rows(images, by_class, proposal, bound, count_share))
+    (row,) = record_rows(more, [torch.tensor([0]), torch.tensor([], dtype=torch.int64)], proposal, bound, count_share)
     assert all(chunk.values.norm(dim=1).max() <= 1 + 1e-6 for chunk in [*chunks, row])
-    moved = movement(chunks, [row], (6, 17), max_norm=1.0)
+    moved = movement(chunks, [row], (6, 17), clip_norm=1.0)
     assert moved <= 1 + 1e-5
     if pixel in (1.0, -3.0, 1e10):
         assert moved == pytest.approx(1, abs=1e-5)
@@ -91,9 +95,9 @@ def test_a_sketch_row_is_a_function_of_its_record_alone(rng):
     images = torch.rand(20, 1, 4, 4, generator=rng) * 2 - 1
     centres = torch.rand(1, 3, 1, 4, 4, generator=rng) - 0.5
     proposal = propose_prototypes(centres)
-    (together,) = record_pulls(images, [torch.arange(20)], proposal, 1.0, 0.1)
+    (together,) = record_rows(images, [torch.arange(20)], proposal, 1.0, 0.1)
     for index in range(20):
-        (alone,) = record_pulls(images[index : index + 1], [torch.tensor([0])], proposal, 1.0, 0.1)
+        (alone,) = record_rows(images[index : index + 1], [torch.tensor([0])], proposal, 1.0, 0.1)
         torch.testing.assert_close(alone.values[0], together.values[index])
         assert alone.block[0] == together.block[index]
 
@@ -121,10 +125,10 @@ def test_one_record_moves_refinement_by_its_clipped_gradient_and_no_further(make
     chunks = [rows(index) for index in range(4)]
     size = sum(part.shape[1] for part in chunks[0].parts)
     norm = torch.cat([part[0] for part in chunks[3].parts]).norm().item()
-    max_norm = bound_to_norm * norm
-    moved = movement(chunks[:3], chunks[3:], (size,), max_norm=max_norm)
-    assert moved == pytest.approx(min(norm, max_norm), rel=1e-4)
-    assert moved <= max_norm * (1 + 1e-5)
+    clip_norm = bound_to_norm * norm
+    moved = movement(chunks[:3], chunks[3:], (size,), clip_norm=clip_norm)
+    assert moved == pytest.approx(min(norm, clip_norm), rel=1e-4)
+    assert moved <= clip_norm * (1 + 1e-5)
 
 
 @pytest.mark.parametrize("noise_multiplier", [3.0, 8.0])
@@ -165,7 +169,7 @@ def test_more_releases_than_planned_are_refused():
 
 def test_overspending_is_refused_before_a_row_is_looked_at():
     ledger = Ledger(1.0, 1e-5)
-    ledger.charge("before", ReleasePlan(unit=Unit.RECORD, max_norm=1.0, noise_multiplier=10.0))
+    ledger.charge("before", ReleasePlan(purpose="test", unit=Unit.RECORD, clip_norm=1.0, noise_multiplier=10.0))
     before = ledger.state_dict()
     too_much = sanitizer(noise_multiplier=2.0, ledger=ledger)
     for _ in range(2):

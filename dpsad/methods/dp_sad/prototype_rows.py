@@ -112,7 +112,7 @@ def teacher_rows(
 def _differences_from_nearest(
     images: Tensor, outputs: Tensor, bound: float, count_share: float
 ) -> tuple[Tensor, Tensor]:
-    """Rows of records of one class, [num, pixels + 1] of norm at most 1, and which of its outputs is nearest to each."""
+    """Rows of records of one class, [num, pixels + 1] of norm at most 1, and which output is nearest to each."""
     flat, own = images.flatten(1), outputs.flatten(1)
     nearest = torch.cdist(flat, own).argmin(1)
     differences = clip_rows(flat - own[nearest], bound) * (math.sqrt(1 - count_share) / bound)

@@ -86,13 +86,13 @@ class DpSadSettings:
                 "without protection, so each label would tell of other records; use labelled data and "
                 "data.pseudo_labels=0"
             )
-        if self.sampler.start == "prototypes":
-            if self.guarantee == "nominal" or self.teacher.data != "prototypes" or not self.student.use_labels:
-                raise ValueError(
-                    "sampler.start=prototypes needs prototypes and their classes: guarantee=records or shards, "
-                    "teacher.data=prototypes and student.use_labels=true; use sampler.start=noise and a "
-                    "sampler.sigma_max of 20 or more"
-                )
+        has_prototypes = self.guarantee != "nominal" and self.uses_prototypes
+        if self.sampler.start == "prototypes" and not (has_prototypes and self.student.use_labels):
+            raise ValueError(
+                "sampler.start=prototypes needs prototypes and their classes: guarantee=records or shards, "
+                "teacher.data=prototypes and student.use_labels=true; use sampler.start=noise and a "
+                "sampler.sigma_max of 20 or more"
+            )
         if self.guarantee == "nominal":
             return
         where = f"a run with guarantee={self.guarantee}"

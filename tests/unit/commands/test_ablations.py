@@ -1,10 +1,10 @@
 import pytest
 
+from dpsad.api.config import Config
 from dpsad.commands.ablations import ABLATIONS
-from dpsad.config import Config
 from dpsad.runtime.config_files import PRESETS, differences, flatten, load_config
 
-BASE = PRESETS / "mnist-published.yaml"
+BASE = PRESETS / "mnist-nominal.yaml"
 KEYS = flatten(Config()).keys()
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from dpsad import build
 from dpsad.data.augmentation import AugmentationConfig, affine_maps, augment, smooth_fields, variation_size, vary
+from dpsad.training.batches import batches_of_prototypes
 from students.prototypes import Prototypes
 
 EVERYTHING = AugmentationConfig(rotation=20, scale=0.2, shear=15, shift=0.1, elastic=1.5, flip=True)
@@ -220,6 +220,6 @@ def test_pixel_values_follow_their_formulas():
 def test_a_teacher_of_prototypes_sees_no_noise():
     prototypes = Prototypes(torch.zeros(2, 1, 8, 8), torch.arange(2), torch.full((2,), 50.0), 1.0)
     config = AugmentationConfig(noise=0.5)
-    images, _ = build.draw_from_prototypes(prototypes, config, 2)(4, seeded(3))
+    images, _ = batches_of_prototypes(prototypes, config, 2).draw(4, seeded(3))
     assert not images.any()
     assert prototypes.draw(torch.arange(2), config, seeded(3)).any()

@@ -8,7 +8,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from dpsad.evaluation import downstream
-from dpsad.evaluation.classifiers import DEFAULT_KINDS, KINDS, build_classifier
+from dpsad.evaluation.choices import DEFAULT_KINDS, KINDS
+from dpsad.evaluation.classifiers import build_classifier
 from dpsad.evaluation.downstream import downstream_accuracy, predict, train_classifier
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from dpsad.evaluation.evaluate import METRICS, evaluate_samples
+from dpsad.evaluation.choices import METRICS
+from dpsad.evaluation.evaluate import evaluate_samples
 from dpsad.evaluation.features import train_reference
 from dpsad.evaluation.fidelity import frechet_distance
 

@@ -34,13 +34,13 @@ def make_network():
 
 
 @pytest.fixture
-def features(generator):
-    return features_of(CONFIG, (1, 8, 8), generator)
+def features(rng):
+    return features_of(CONFIG, (1, 8, 8), rng)
 
 
 def released(records, features, noise_multiplier=0.0):
-    plan = ReleasePlan(unit=Unit.RECORD, max_norm=1.0, noise_multiplier=noise_multiplier)
-    sanitizer = Sanitizer(plan, Ledger(math.inf, 1e-5), "test", PrivateRandomness(seed=0))
+    plan = ReleasePlan(purpose="test", unit=Unit.RECORD, clip_norm=1.0, noise_multiplier=noise_multiplier)
+    sanitizer = Sanitizer(plan, Ledger(math.inf, 1e-5), PrivateRandomness(seed=0))
     return sanitizer.release(embedding_rows(features, records, CONFIG.count_share), SHAPE)
 
 
@@ -90,17 +90,17 @@ def test_the_frequencies_are_public_and_follow_a_public_rule(features):
     assert abs(scale - 1) < 6 / math.sqrt(2 * 30 * 64)
 
 
-def test_the_distance_is_zero_only_where_means_agree(generator):
-    embedded = torch.randn(3, 5, 8, generator=generator)
+def test_the_distance_is_zero_only_where_means_agree(rng):
+    embedded = torch.randn(3, 5, 8, generator=rng)
     means = embedded.mean(1)
     assert squared_distance(embedded, means).item() < 1e-12
     assert squared_distance(embedded, means + 0.5).item() == pytest.approx(8 * 0.25, rel=1e-5)
 
 
-def test_a_gradient_step_lowers_the_distance(features, generator):
+def test_a_gradient_step_lowers_the_distance(features, rng):
     network = make_network()
-    noise, labels = torch.randn(40, 8, generator=generator), torch.arange(10).repeat_interleave(4)
-    means = torch.randn(10, 60, generator=generator) / 60**0.5
+    noise, labels = torch.randn(40, 8, generator=rng), torch.arange(10).repeat_interleave(4)
+    means = torch.randn(10, 60, generator=rng) / 60**0.5
 
     def distance():
         return squared_distance(features(network(noise, labels)).unflatten(0, (10, 4)), means)
@@ -116,8 +116,8 @@ def trained(records, features, tmp_path):
     """(steps, **changes) -> (generator, public log lines, sanitizer) after so many steps."""
 
     def train(steps, name="a", **changes):
-        plan = ReleasePlan(unit=Unit.RECORD, max_norm=1.0, noise_multiplier=0.5)
-        sanitizer = Sanitizer(plan, Ledger(10.0, 1e-5), "test", PrivateRandomness(seed=0))
+        plan = ReleasePlan(purpose="test", unit=Unit.RECORD, clip_norm=1.0, noise_multiplier=0.5)
+        sanitizer = Sanitizer(plan, Ledger(10.0, 1e-5), PrivateRandomness(seed=0))
         lines = []
         result = dp_merf(
             replace(CONFIG, steps=steps, **changes),
@@ -125,7 +125,7 @@ def trained(records, features, tmp_path):
             features=features,
             records=records,
             sanitizer=sanitizer,
-            stream=torch.Generator().manual_seed(1),
+            rng=torch.Generator().manual_seed(1),
             checkpoint=Checkpoint(tmp_path / f"{name}.checkpoint"),
             log=SimpleNamespace(public=lambda **values: lines.append(values)),
         )

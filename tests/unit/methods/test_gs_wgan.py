@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import dp_accounting
 import pytest
 import torch
-from dpsad.commands.account import budget_plan
-from dpsad.config import Config
 
 from discriminators.shard_wasserstein import ShardWassersteinCritics
 from discriminators.wasserstein import WassersteinCritic
+from dpsad.api.config import Config
+from dpsad.api.plan import budget_plan
 from dpsad.data.config import DataConfig
 from dpsad.data.shards import shard_of, split_into_shards
 from dpsad.data.sources import load_images
@@ -37,11 +37,11 @@ def records():
 
 
 @pytest.fixture
-def images(generator):
+def images(rng):
     """(fakes [10, 5, ...], outputs [8, ...]) of an untrained generator."""
     return (
-        torch.rand(10, 5, 1, 8, 8, generator=generator) * 2 - 1,
-        torch.rand(8, 1, 8, 8, generator=generator) * 2 - 1,
+        torch.rand(10, 5, 1, 8, 8, generator=rng) * 2 - 1,
+        torch.rand(8, 1, 8, 8, generator=rng) * 2 - 1,
     )
 
 
@@ -65,10 +65,10 @@ def answers(records, images, joined, visits=2):
 
 
 def test_one_record_changes_its_own_shard_s_row_and_the_sum_by_at_most_twice_the_bound(records, images):
-    plan = ReleasePlan(unit=Unit.SHARD, max_norm=MAX_NORM, noise_multiplier=1.0)
+    plan = ReleasePlan(purpose="test", unit=Unit.SHARD, clip_norm=MAX_NORM, noise_multiplier=1.0)
 
     def released(rows):
-        sanitizer = Sanitizer(plan, Ledger(1e3, 1e-5), "test", PrivateRandomness(seed=0))
+        sanitizer = Sanitizer(plan, Ledger(1e3, 1e-5), PrivateRandomness(seed=0))
         return sanitizer.release(rows, tuple(rows[0].shape[1:]))
 
     after = answers(records, images, torch.arange(K))
@@ -83,11 +83,11 @@ def test_one_record_changes_its_own_shard_s_row_and_the_sum_by_at_most_twice_the
 
 
 def test_a_row_is_one_for_the_whole_batch(records, images):
-    """The joint norm of all images is clipped: a shard's whole answer has norm `max_norm`, not each image's part."""
+    """The joint norm of all images is clipped: a shard's whole answer has norm `clip_norm`, not each image's part."""
     (rows,) = answers(records, images, torch.tensor([4]))
     assert rows.shape == (1, 8, 1, 8, 8)
-    plan = ReleasePlan(unit=Unit.SHARD, max_norm=0.01, noise_multiplier=0.0)
-    sanitizer = Sanitizer(plan, Ledger(math.inf, 1e-5), "test", PrivateRandomness(seed=0))
+    plan = ReleasePlan(purpose="test", unit=Unit.SHARD, clip_norm=0.01, noise_multiplier=0.0)
+    sanitizer = Sanitizer(plan, Ledger(math.inf, 1e-5), PrivateRandomness(seed=0))
     assert sanitizer.release([rows], tuple(rows.shape[1:])).norm().item() == pytest.approx(0.01, rel=1e-4)
 
 
@@ -156,9 +156,9 @@ def tiny_config(*overrides):
 
 
 def test_sampled_shards_are_accounted_under_replace_one():
-    ((_, plan),) = budget_plan(tiny_config(), 1000)
+    (plan,) = budget_plan(tiny_config(), 1000)
     assert plan.unit is Unit.SHARD
-    assert plan.sensitivity() == 2 * plan.max_norm
+    assert plan.sensitivity() == 2 * plan.clip_norm
     event = plan.event()
     assert (event.count, event.event.event.sampling_probability) == (20, 0.1)
     assert isinstance(event.event, ReplacedRowEvent)
@@ -171,7 +171,7 @@ def test_sampled_shards_are_accounted_under_replace_one():
 
 
 def test_all_shards_every_time_cost_twice_the_bound():
-    ((_, plan),) = budget_plan(tiny_config("gs_wgan.shards_per_step=50"), 1000)
+    (plan,) = budget_plan(tiny_config("gs_wgan.shards_per_step=50"), 1000)
     assert plan.event().event == dp_accounting.GaussianDpEvent(plan.noise_multiplier / 2)
 
 
@@ -181,7 +181,9 @@ def test_the_public_stream_does_not_know_who_took_part(records, tmp_path):
     for sampling in (0.05, 0.9):
         config = GsWganConfig(num_shards=K, shards_per_step=6, steps=3, batch_size=4, warm_steps=1, critic_steps=1,
                               critic_batch_size=2, generator=GeneratorConfig(channels=4, hidden=16))  # fmt: skip
-        plan = ReleasePlan(unit=Unit.SHARD, max_norm=1.0, noise_multiplier=1.0, sampling_prob=sampling, num_releases=3)
+        plan = ReleasePlan(
+            purpose="test", unit=Unit.SHARD, clip_norm=1.0, noise_multiplier=1.0, sampling_prob=sampling, num_releases=3
+        )
         stream = torch.Generator().manual_seed(0)
         gs_wgan(
             config,
@@ -189,9 +191,9 @@ def test_the_public_stream_does_not_know_who_took_part(records, tmp_path):
             critics=make_critics(),
             records=records,
             shards=split_into_shards(records.ids, K, key=b"test"),
-            sanitizer=Sanitizer(plan, Ledger(1e3, 1e-5), "test", PrivateRandomness(seed=0)),
+            sanitizer=Sanitizer(plan, Ledger(1e3, 1e-5), PrivateRandomness(seed=0)),
             randomness=PrivateRandomness(seed=2),
-            stream=stream,
+            rng=stream,
             checkpoint=Checkpoint(tmp_path / f"{sampling}.checkpoint"),
             log=SimpleNamespace(public=lambda **values: None),
         )

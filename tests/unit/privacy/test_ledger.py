@@ -7,8 +7,10 @@ from dpsad.privacy.ledger import BudgetExceeded, Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
 
 
-def plan(noise_multiplier=2.0, num_releases=1, unit=Unit.RECORD):
-    return ReleasePlan(unit=unit, max_norm=0.5, noise_multiplier=noise_multiplier, num_releases=num_releases)
+def plan(noise_multiplier=2.0, num_releases=1, unit=Unit.RECORD, purpose="test"):
+    return ReleasePlan(
+        purpose=purpose, unit=unit, clip_norm=0.5, noise_multiplier=noise_multiplier, num_releases=num_releases
+    )
 
 
 def test_an_empty_ledger_has_spent_nothing():
@@ -17,8 +19,8 @@ def test_an_empty_ledger_has_spent_nothing():
 
 def test_charges_add_up_as_one_mechanism_and_not_epsilon_by_epsilon():
     ledger = Ledger(10.0, 1e-5)
-    ledger.charge("first", plan(2.0, 3))
-    ledger.charge("second", plan(5.0, 7))
+    ledger.charge(plan(2.0, 3, purpose="first"))
+    ledger.charge(plan(5.0, 7, purpose="second"))
     assert ledger.spent() == epsilon_of([plan(2.0, 3).event(), plan(5.0, 7).event()], 1e-5)
     assert ledger.spent() < epsilon_of([plan(2.0, 3).event()], 1e-5) + epsilon_of([plan(5.0, 7).event()], 1e-5)
 
@@ -27,14 +29,14 @@ def test_a_charge_just_over_the_budget_is_refused_and_leaves_the_ledger_as_it_wa
     total = epsilon_of([plan().event(), plan(3.0).event()], 1e-5)
     tight, enough = Ledger(total * 0.999, 1e-5), Ledger(total, 1e-5)
     for ledger in (tight, enough):
-        ledger.charge("first", plan())
-    enough.charge("second", plan(3.0))
+        ledger.charge(plan(purpose="first"))
+    enough.charge(plan(3.0, purpose="second"))
     before = tight.state_dict()
     with pytest.raises(BudgetExceeded, match=r"second would bring epsilon to .*raise privacy\.epsilon"):
-        tight.charge("second", plan(3.0))
+        tight.charge(plan(3.0, purpose="second"))
     assert tight.state_dict() == before
     assert len(enough.entries) == 2
-    tight.charge("smaller", plan(1e3))
+    tight.charge(plan(1e3, purpose="smaller"))
 
 
 @pytest.mark.parametrize("epsilon", [0, -1, float("nan")])
@@ -51,8 +53,8 @@ def test_a_delta_that_is_no_probability_is_refused(delta):
 
 def test_the_statement_says_what_was_spent_in_plain_data():
     ledger = Ledger(8.0, 1e-5)
-    ledger.charge("sketch", plan(4.0, 2))
-    ledger.charge("refine", plan(3.0))
+    ledger.charge(plan(4.0, 2, purpose="sketch"))
+    ledger.charge(plan(3.0, purpose="refine"))
     statement = json.loads(json.dumps(ledger.statement()))
     assert statement == {
         "epsilon": ledger.spent(),
@@ -64,7 +66,7 @@ def test_the_statement_says_what_was_spent_in_plain_data():
             {
                 "purpose": purpose,
                 "unit": "record",
-                "max_norm": 0.5,
+                "clip_norm": 0.5,
                 "noise_multiplier": noise,
                 "sampling_prob": 1.0,
                 "num_releases": releases,
@@ -77,17 +79,17 @@ def test_the_statement_says_what_was_spent_in_plain_data():
 
 def test_state_survives_json_and_goes_on_where_it_was():
     ledger = Ledger(3.0, 1e-5)
-    ledger.charge("sketch", plan())
+    ledger.charge(plan(purpose="sketch"))
     taken_up = Ledger(1.0, 1e-3)
     taken_up.load_state_dict(json.loads(json.dumps(ledger.state_dict())))
     assert taken_up == ledger
     with pytest.raises(BudgetExceeded):
-        taken_up.charge("again", plan(1.5))
+        taken_up.charge(plan(1.5, purpose="again"))
     assert taken_up == ledger
 
 
 def test_a_shard_costs_what_a_record_costs_at_half_the_noise():
     shards, records = Ledger(50.0, 1e-5), Ledger(50.0, 1e-5)
-    shards.charge("rows", plan(3.0, unit=Unit.SHARD))
-    records.charge("rows", plan(1.5))
+    shards.charge(plan(3.0, unit=Unit.SHARD, purpose="rows"))
+    records.charge(plan(1.5, purpose="rows"))
     assert shards.spent() == records.spent()

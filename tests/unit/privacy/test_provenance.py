@@ -11,7 +11,7 @@ def test_public_and_released_models_may_enter(provenance):
 @pytest.mark.parametrize("provenance", [Provenance.PRIVATE, Provenance("private")])
 def test_a_private_model_is_refused_with_what_where_and_the_mend(provenance):
     with pytest.raises(
-        ValueError, match=r"the teacher has provenance 'private' .*a record's row.*teacher\.data=sketch"
+        ValueError, match=r"the teacher has provenance 'private' .*a record's row.*teacher\.data=prototypes"
     ):
         require_released("the teacher", provenance, "a record's row")
 

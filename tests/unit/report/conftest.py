@@ -50,7 +50,7 @@ def make_run(tmp_path, noise_images):
     ) -> Path:
         folder = tmp_path / "runs" / name
         claim = {
-            "guarantee": "records" if formal else "published",
+            "guarantee": "records" if formal else "nominal",
             "formal": formal,
             "epsilon": epsilon if formal else None,
             **({} if formal else {"nominal_epsilon": epsilon}),

@@ -26,9 +26,9 @@ def test_formal_runs_are_joined_and_the_others_dashed_and_named(make_run):
     assert list(found) == ["Accuracy of cnn, higher is better", "Frechet distance in reference-cnn, lower is better"]
     for curve in found.values():
         assert sorted(lines_of(curve.svg)) == [(2, True), (3, False)]
-        assert "distillation, published, NOT formal (nominal epsilon)" in curve.svg
+        assert "dp-sad, nominal, NOT formal (nominal epsilon)" in curve.svg
     accuracy = found["Accuracy of cnn, higher is better"]
-    assert "distillation, records: 0.05 at epsilon 1, 0.15 at epsilon 3, 0.5 at epsilon 10" in accuracy.alt
+    assert "dp-sad, records: 0.05 at epsilon 1, 0.15 at epsilon 3, 0.5 at epsilon 10" in accuracy.alt
 
 
 def test_one_line_never_joins_deltas_or_feature_spaces(make_run):

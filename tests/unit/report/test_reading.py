@@ -89,7 +89,7 @@ def test_runs_of_one_name_stay_apart_and_one_given_twice_is_one(make_run):
 
 
 def test_method_and_guarantee_name_a_run(make_run):
-    assert read_run(make_run("a"), "a").title == "distillation, records"
+    assert read_run(make_run("a"), "a").title == "dp-sad, records"
     assert read_run(make_run("b", config={"method": "dpdm"}), "b").title == "dpdm, records"
 
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from dpsad.runtime.checkpoint import Checkpoint, CheckpointError, load, save_atomic
+from dpsad.errors import CheckpointError
+from dpsad.runtime.checkpoint import Checkpoint, load, save_atomic
 
 
 class Training:
@@ -208,6 +209,7 @@ def test_parts_that_do_not_fit_are_named(tmp_path):
 KILLED = """
 import os, signal
 from pathlib import Path
+from dpsad.errors import CheckpointError
 from dpsad.runtime.checkpoint import save_atomic
 
 os.replace = lambda *names: os.kill(os.getpid(), signal.SIGKILL)

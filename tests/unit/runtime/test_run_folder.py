@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from dpsad.runtime.config_files import load_config
-from dpsad.runtime.run_folder import Log, LogConfig, open_run
+from dpsad.runtime.log import Log, LogConfig
+from dpsad.runtime.run_folder import open_run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,8 @@ def make_generator():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_images_have_the_asked_shape_and_range_and_depend_on_noise_and_label(make_generator, generator, shape):
-    network, noise = make_generator(shape), 3 * torch.randn(2, 8, generator=generator)
+def test_images_have_the_asked_shape_and_range_and_depend_on_noise_and_label(make_generator, rng, shape):
+    network, noise = make_generator(shape), 3 * torch.randn(2, 8, generator=rng)
     images = network(noise[[0, 1, 0]], torch.tensor([0, 0, 1]))
     assert images.shape == (3, *shape)
     assert images.abs().max() <= 1
@@ -29,8 +29,8 @@ def test_images_have_the_asked_shape_and_range_and_depend_on_noise_and_label(mak
         assert (images[0] - images[other]).abs().max() > 1e-3
 
 
-def test_no_image_sees_another(make_generator, generator):
-    network, noise, labels = make_generator(), torch.randn(5, 8, generator=generator), torch.arange(5) % 3
+def test_no_image_sees_another(make_generator, rng):
+    network, noise, labels = make_generator(), torch.randn(5, 8, generator=rng), torch.arange(5) % 3
     assert not any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules())
     whole = network(noise, labels)
     for index in range(5):

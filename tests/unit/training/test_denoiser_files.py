@@ -1,28 +1,28 @@
 import pytest
 import torch
-from dpsad.config import Config
 
-from dpsad import build
-from dpsad.commands.sketch import Subject
+from dpsad.data.records import Subject
 from dpsad.networks.unet import NetworkConfig
 from dpsad.privacy.provenance import Provenance
 from dpsad.runtime.checkpoint import save_atomic
 from dpsad.training.denoiser_files import denoiser_state, read_denoiser
+from dpsad.training.models import new_denoiser
 
 SUBJECT = Subject((1, 8, 8), ("a", "b"))
 
 
-def test_a_denoiser_comes_back_also_from_before_its_shape_had_all_its_keys(tmp_path):
-    config = Config(device="cpu", network=NetworkConfig(channels=8, multipliers=(1,)))
-    denoiser = build.build_denoiser(config, (1, 8, 8), 2, "test")
-    state = denoiser_state(denoiser, config, Provenance.PUBLIC, SUBJECT)
+def test_a_denoiser_comes_back_also_from_before_its_shape_had_all_its_keys(tmp_path, context):
+    network = NetworkConfig(channels=8, multipliers=(1,))
+    denoiser = new_denoiser(network, SUBJECT, context, "test")
+    denoiser.provenance = Provenance.RELEASED
+    state = denoiser_state(denoiser, network, SUBJECT)
     for key in ("attention_levels", "label_tokens"):
         del state["network"][key]
     del state["parameterisation"]
     save_atomic(state, tmp_path / "denoiser.pt")
-    found, provenance, subject, _ = read_denoiser(tmp_path / "denoiser.pt", config)
-    assert (provenance, subject) == (Provenance.PUBLIC, SUBJECT)
+    found, subject, _ = read_denoiser(tmp_path / "denoiser.pt", network, context)
+    assert (found.provenance, subject) == (Provenance.RELEASED, SUBJECT)
     assert all(torch.equal(weight, found.state_dict()[name]) for name, weight in denoiser.state_dict().items())
-    other = Config(device="cpu", network=NetworkConfig(channels=8, multipliers=(1,), attention_levels=(0,)))
+    other = NetworkConfig(channels=8, multipliers=(1,), attention_levels=(0,))
     with pytest.raises(ValueError, match="was built with network="):
-        read_denoiser(tmp_path / "denoiser.pt", other)
+        read_denoiser(tmp_path / "denoiser.pt", other, context)

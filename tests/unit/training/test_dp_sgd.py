@@ -3,11 +3,11 @@ import math
 import pytest
 import torch
 
-from dpsad import build_rows
 from dpsad.data.augmentation import AugmentationConfig, variation_size, vary
 from dpsad.data.records import ImageSet
 from dpsad.diffusion.denoiser import denoising_loss
 from dpsad.diffusion.noise_levels import linear_schedule_levels
+from dpsad.methods.dp_sgd_denoiser import BaselineConfig, baseline_levels, timestep_levels
 from dpsad.privacy.clipping import PartedRows
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.per_example_gradients import trainable_parameters
@@ -15,9 +15,10 @@ from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runtime.checkpoint import Checkpoint
-from dpsad.runtime.run_folder import Log, open_run
+from dpsad.runtime.log import Log
+from dpsad.runtime.run_folder import open_run
 from dpsad.training.dp_sgd import denoising_rows, dp_sgd
-from dpsad.training.private_denoiser import BaselineConfig
+from dpsad.training.private_denoiser import record_views
 
 
 def levels(uniform):
@@ -25,7 +26,7 @@ def levels(uniform):
 
 
 def rows_of(denoiser, seed=0, **settings):
-    settings = {"draws": 3, "label_dropout": 0.0, "no_label": 3, "precision": "float32", **settings}
+    settings = {"noise_multiplicity": 3, "label_dropout": 0.0, "no_label": 3, "precision": "float32", **settings}
     return denoising_rows(denoiser, levels=levels, randomness=PrivateRandomness(seed=seed), **settings)
 
 
@@ -54,7 +55,7 @@ def test_labels_are_dropped_record_by_record_with_the_given_probability(make_den
     denoiser, heard = make_denoiser(channels=4, multipliers=(1,)), []
     denoiser.network.register_forward_hook(lambda module, args, out: heard.append(args[2]))
     labels = torch.arange(1200) % 3
-    rows_of(denoiser, draws=2, label_dropout=0.2)(torch.zeros(1200, 1, 2, 2), labels)
+    rows_of(denoiser, noise_multiplicity=2, label_dropout=0.2)(torch.zeros(1200, 1, 2, 2), labels)
     first, second = heard[0].reshape(2, 1200)
     assert torch.equal(first, second)
     assert ((first == labels) | (first == 3)).all()
@@ -65,7 +66,7 @@ def test_a_row_is_the_gradient_of_the_mean_loss_over_its_views(make_denoiser, rn
     """A loop over records and draws, each with its own view, noise level and noise; one backward pass each."""
     augmentation = AugmentationConfig(flip=True, shift=0.2, rotation=30.0)
     denoiser, images, labels = make_denoiser(), torch.randn(2, 1, 6, 6, generator=rng), torch.tensor([2, 0])
-    rows = torch.cat(rows_of(denoiser, vary=build_rows.record_views(augmentation))(images, labels).parts, dim=1)
+    rows = torch.cat(rows_of(denoiser, vary=record_views(augmentation))(images, labels).parts, dim=1)
     randomness = PrivateRandomness(seed=0)
     randomness.uniform(2)
     normals = randomness.normal((6, variation_size(images, augmentation))).reshape(3, 2, -1)
@@ -87,22 +88,22 @@ def test_a_row_is_the_gradient_of_the_mean_loss_over_its_views(make_denoiser, rn
 
 def test_a_record_is_viewed_through_geometry_alone():
     with pytest.raises(ValueError, match=r"set augmentation.sharpness, gamma, contrast and noise to 0"):
-        build_rows.record_views(AugmentationConfig(noise=0.1))
+        record_views(AugmentationConfig(noise=0.1))
 
 
 def test_timesteps_are_those_of_the_linear_chain():
     """Levels drawn for steps a..b of a chain of 1,000 lie between the chain's own levels there, in the given shares."""
     chain = linear_schedule_levels(1000)
     settings = BaselineConfig(timesteps=(0, 30, 600, 1000), timestep_weights=(0.1, 0.7, 0.2))
-    drawn = build_rows.timestep_levels(settings)(torch.linspace(0, 1, 10_002, dtype=torch.float64)[1:-1])
+    drawn = timestep_levels(settings)(torch.linspace(0, 1, 10_002, dtype=torch.float64)[1:-1])
     edges = torch.tensor([0.0, chain[29], chain[599], 1.01 * chain[999]])
     shares = torch.histogram(drawn, edges).hist / len(drawn)
     assert shares.tolist() == pytest.approx([0.1, 0.7, 0.2], abs=4e-3)
     # the middle of the middle range is step 315
     assert drawn[len(drawn) * 45 // 100].item() == pytest.approx(chain[314].item(), rel=5e-3)
     assert torch.equal(
-        build_rows.timestep_levels(BaselineConfig())(torch.tensor([0.3])),
-        build_rows.baseline_levels(BaselineConfig())(torch.tensor([0.3])),
+        timestep_levels(BaselineConfig())(torch.tensor([0.3])),
+        baseline_levels(BaselineConfig())(torch.tensor([0.3])),
     )
 
 
@@ -118,16 +119,16 @@ def test_a_step_is_adam_on_the_released_sum_over_the_expected_batch(tmp_path, rn
         seen.append(len(chunk))
         return PartedRows([chunk.flatten(1)])
 
-    plan = ReleasePlan(unit=Unit.RECORD, max_norm=1.0, noise_multiplier=1e-6, num_releases=1)
+    plan = ReleasePlan(purpose="test", unit=Unit.RECORD, clip_norm=1.0, noise_multiplier=1e-6, num_releases=1)
     averaged = dp_sgd(
         "test",
         model=model,
         rows=rows,
         records=records,
-        sanitizer=Sanitizer(plan, Ledger(math.inf, 1e-5), "test", PrivateRandomness(seed=0)),
+        sanitizer=Sanitizer(plan, Ledger(math.inf, 1e-5), PrivateRandomness(seed=0)),
         expected_batch_size=20.0,
         learning_rate=0.1,
-        half_life=1e-3,
+        ema_half_life_steps=1e-3,
         chunk_size=chunk_size,
         randomness=PrivateRandomness(seed=0),
         checkpoint=Checkpoint(tmp_path / "checkpoint"),
@@ -144,7 +145,7 @@ def test_a_step_is_adam_on_the_released_sum_over_the_expected_batch(tmp_path, rn
     ("wrong", "message"),
     [
         ({"parameterisation": "edn"}, "did you mean 'edm'"),
-        ({"draws": 0}, "baseline.draws=0 must be positive"),
+        ({"noise_multiplicity": 0}, "baseline.noise_multiplicity=0 must be positive"),
         ({"timesteps": (0, 10), "timestep_weights": (0.5, 0.5)}, "bounds of 1 ranges.*has 2; give one weight a range"),
         ({"timestep_weights": (1.0,)}, "bounds of 0 ranges"),
         ({"timesteps": (0, 20, 10), "timestep_weights": (0.5, 0.5)}, "must rise"),

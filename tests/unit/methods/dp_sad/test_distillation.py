@@ -7,9 +7,10 @@ from discriminators.convolutional import ConvolutionalCritic, CriticConfig
 from discriminators.losses import critic_loss, saturating_loss
 from dpsad.diffusion.parameterisations import edm_loss_weight
 from dpsad.methods.dp_sad.distillation import StudentConfig, distill
+from dpsad.methods.dp_sad.queries import propose
 from dpsad.privacy.provenance import Provenance
 from dpsad.runtime.checkpoint import Checkpoint
-from students import base
+from dpsad.training.batches import Batches
 from teachers.denoiser import DenoiserTeacher
 
 LABELS = torch.tensor([0, 2, 1])
@@ -27,10 +28,11 @@ def models(make_denoiser, perturbed):
     torch.manual_seed(0)
     student, teacher = make_denoiser(), perturbed(make_denoiser(), 0.05)
     critic = perturbed(ConvolutionalCritic(CriticConfig(channels=8), image_channels=1, num_classes=3))
-    return student, DenoiserTeacher(teacher, Provenance.PRIVATE), critic
+    teacher.provenance = Provenance.PRIVATE
+    return student, DenoiserTeacher(teacher), critic
 
 
-def one_step(config, models, tmp_path, *, levels=LEVELS, sanitize=lambda gradient: gradient):
+def one_step(config, models, tmp_path, *, levels=LEVELS, sanitize=lambda gradient: gradient, images=Provenance.PUBLIC):
     """The gradients that one step collects, in student and critic, before their optimizers use them."""
     student, teacher, critic = copy.deepcopy(models)
     seen = {}
@@ -48,7 +50,7 @@ def one_step(config, models, tmp_path, *, levels=LEVELS, sanitize=lambda gradien
         student=student,
         teacher=teacher,
         critic=critic,
-        draw=lambda num, rng: (torch.rand(num, 1, 8, 8, generator=rng) * 2 - 1, LABELS),
+        batches=Batches(images, lambda num, rng: (torch.rand(num, 1, 8, 8, generator=rng) * 2 - 1, LABELS)),
         levels=lambda num, rng: levels,
         sanitize=sanitize,
         rng=torch.Generator().manual_seed(3),
@@ -70,7 +72,7 @@ def test_all_levels_in_chunks_are_the_mean_over_every_image_and_level(models, tm
     clean = torch.rand(3, 1, 8, 8, generator=rng) * 2 - 1
     noise = torch.cat([torch.randn(clean.shape, generator=rng) for _ in LEVELS])
     clean, labels, sigma = clean.repeat(4, 1, 1, 1), LABELS.repeat(4), LEVELS.flatten()
-    proposal = base.propose(student, clean, sigma, noise, labels)
+    proposal = propose(student, clean, sigma, noise, labels)
     answer = teacher.denoise(proposal.inputs, sigma, labels)[0]
     weight = edm_loss_weight(sigma, 0.5) if weighting == "edm" else torch.ones(12)
     errors = (proposal.outputs - answer).square() + 0.5 * (proposal.outputs - clean).square()
@@ -114,3 +116,41 @@ def test_steps_do_not_carry_gradients_over(models, tmp_path):
     seen = one_step(config, models, tmp_path, levels=LEVELS[:1], sanitize=first_only)
     assert len(calls) == 2
     assert not any(gradient.any() for (name, _), gradient in seen.items() if name == "student")
+
+
+@pytest.mark.parametrize("what", ["the teacher", "the student", "its images"])
+def test_without_a_sanitizer_nothing_may_have_seen_records(models, tmp_path, what):
+    """Each of them alone would let records into a student that claims to have met none."""
+    student, teacher, critic = models
+    teacher = DenoiserTeacher(teacher.denoiser)
+    teacher.provenance = Provenance.PRIVATE if what == "the teacher" else Provenance.RELEASED
+    student.provenance = Provenance.PRIVATE if what == "the student" else Provenance.PUBLIC
+    images = Provenance.PRIVATE if what == "its images" else Provenance.RELEASED
+    with pytest.raises(ValueError, match=f"{what} has provenance 'private' and may not enter a formal run"):
+        one_step(
+            StudentConfig(steps=1, batch_size=3), (student, teacher, critic), tmp_path, sanitize=None, images=images
+        )
+
+
+def test_a_student_has_seen_what_its_teacher_and_images_have(models, tmp_path):
+    student, teacher, _ = models
+
+    def distilled(teacher_saw, images_saw):
+        teacher.provenance = teacher_saw
+        return distill(
+            StudentConfig(steps=1, batch_size=3),
+            student=copy.deepcopy(student),
+            teacher=teacher,
+            critic=None,
+            batches=Batches(images_saw, lambda num, rng: (torch.zeros(num, 1, 8, 8), LABELS)),
+            levels=lambda num, rng: LEVELS[:1],
+            sanitize=lambda gradient: gradient,
+            rng=torch.Generator().manual_seed(3),
+            checkpoint=Checkpoint(tmp_path / f"{teacher_saw.value} {images_saw.value}"),
+            log=NoLog(),
+            precision="float32",
+        ).provenance
+
+    assert distilled(Provenance.PUBLIC, Provenance.PUBLIC) is Provenance.PUBLIC
+    assert distilled(Provenance.RELEASED, Provenance.PUBLIC) is Provenance.RELEASED
+    assert distilled(Provenance.PUBLIC, Provenance.PRIVATE) is Provenance.PRIVATE

@@ -9,14 +9,14 @@ from dpsad.data.config import DataConfig
 from dpsad.data.shards import shard_of, split_into_shards
 from dpsad.data.sources import load_images
 from dpsad.diffusion.denoiser import Denoiser
-from dpsad.methods.dp_sad.prototype_rows import record_pulls, shard_pulls, teacher_pulls
+from dpsad.methods.dp_sad.prototype_rows import record_rows, shard_rows, teacher_rows
+from dpsad.methods.dp_sad.queries import Proposal
 from dpsad.networks.stacked import Stacked
 from dpsad.privacy.clipping import BlockRows
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.sanitizer import Sanitizer
-from students.base import Proposal
 from teachers.closed_form import ClosedFormTeachers
 from teachers.shard_denoisers import ShardDenoisers
 
@@ -41,11 +41,11 @@ def rows_of_shards(records, proposal):
     shards, everyone = split_into_shards(records.ids, K, key=b"test"), torch.arange(K)
     shape = len(proposal.labels), proposal.outputs[0].numel() + 1
     summed = torch.zeros(K, *shape)
-    for chunk in shard_pulls(records.images, records.labels, shards, everyone, proposal, BOUND, COUNT_SHARE):
+    for chunk in shard_rows(records.images, records.labels, shards, everyone, proposal, BOUND, COUNT_SHARE):
         summed.index_put_((chunk.unit, chunk.block), chunk.values, accumulate=True)
     by_teachers = {"closed form": ClosedFormTeachers(records.images, records.labels, shards)}
     return {"records": summed} | {
-        kind: torch.cat(list(teacher_pulls(teachers, None, everyone, proposal, BOUND, COUNT_SHARE)))
+        kind: torch.cat(list(teacher_rows(teachers, None, everyone, proposal, BOUND, COUNT_SHARE)))
         for kind, teachers in by_teachers.items()
     }
 
@@ -55,7 +55,7 @@ def test_a_shard_s_row_is_the_sum_of_its_records_rows(records, proposal):
     by_class = [(records.labels == label).nonzero().flatten() for label in range(10)]
     expected, position = torch.zeros_like(rows), 0
     order = torch.cat(by_class)
-    for chunk in record_pulls(records.images, by_class, proposal, BOUND, COUNT_SHARE):
+    for chunk in record_rows(records.images, by_class, proposal, BOUND, COUNT_SHARE):
         for values, block in zip(chunk.values, chunk.block, strict=True):
             shard = shard_of(records.ids[order[position]], K, key=b"test")
             expected[shard, block] += values
@@ -78,10 +78,10 @@ def test_one_record_more_changes_one_shard_s_row(records, proposal):
 
 
 def test_one_record_moves_the_sum_by_at_most_twice_the_bound(records, proposal):
-    plan = ReleasePlan(unit=Unit.SHARD, max_norm=MAX_NORM, noise_multiplier=1.0, num_releases=1)
+    plan = ReleasePlan(purpose="test", unit=Unit.SHARD, clip_norm=MAX_NORM, noise_multiplier=1.0, num_releases=1)
 
     def released(rows):
-        sanitizer = Sanitizer(plan, Ledger(1e3, 1e-5), "test", PrivateRandomness(seed=0))
+        sanitizer = Sanitizer(plan, Ledger(1e3, 1e-5), PrivateRandomness(seed=0))
         return sanitizer.release([rows], tuple(rows.shape[1:]))
 
     for index in (0, 7):
@@ -94,11 +94,10 @@ def test_one_record_moves_the_sum_by_at_most_twice_the_bound(records, proposal):
 
 def test_the_bound_is_reached_by_opposite_rows():
     """Twice the bound is no luxury: a shard whose row turns round moves the sum that far."""
-    plan = ReleasePlan(unit=Unit.SHARD, max_norm=MAX_NORM, noise_multiplier=1.0, num_releases=1)
+    plan = ReleasePlan(purpose="test", unit=Unit.SHARD, clip_norm=MAX_NORM, noise_multiplier=1.0, num_releases=1)
     row = torch.full((1, 5, 3), 9.0)
     first, second = (
-        Sanitizer(plan, Ledger(1e3, 1e-5), "test", PrivateRandomness(seed=0)).release([sign * row], (5, 3))
-        for sign in (1, -1)
+        Sanitizer(plan, Ledger(1e3, 1e-5), PrivateRandomness(seed=0)).release([sign * row], (5, 3)) for sign in (1, -1)
     )
     assert (first - second).norm().item() == pytest.approx(2 * MAX_NORM, rel=1e-5)
 
@@ -108,10 +107,10 @@ def test_block_rows_of_one_unit_are_clipped_together(rng):
     values = torch.randn(7, 3, generator=rng)
     block, unit = torch.tensor([0, 1, 1, 2, 0, 2, 2]), torch.tensor([0, 0, 0, 1, 1, 1, 3])
     dense = torch.zeros(4, 3, 3).index_put_((unit, block), values, accumulate=True)
-    plan = ReleasePlan(unit=Unit.SHARD, max_norm=MAX_NORM, noise_multiplier=1.0, num_releases=1)
+    plan = ReleasePlan(purpose="test", unit=Unit.SHARD, clip_norm=MAX_NORM, noise_multiplier=1.0, num_releases=1)
 
     def released(rows):
-        return Sanitizer(plan, Ledger(1e3, 1e-5), "test", PrivateRandomness(seed=0)).release([rows], (3, 3))
+        return Sanitizer(plan, Ledger(1e3, 1e-5), PrivateRandomness(seed=0)).release([rows], (3, 3))
 
     torch.testing.assert_close(released(BlockRows(values, block, unit)), released(dense))
     values[3] = math.nan
@@ -122,14 +121,14 @@ def test_block_rows_of_one_unit_are_clipped_together(rng):
 def test_teachers_pull_towards_their_answers_and_say_whether_they_have_any(records, proposal):
     shards = split_into_shards(records.ids, K, key=b"test")
     teachers = ClosedFormTeachers(records.images, records.labels, shards)
-    (rows,) = teacher_pulls(teachers, None, torch.tensor([3, 5]), proposal, 1e3, COUNT_SHARE)
+    (rows,) = teacher_rows(teachers, None, torch.tensor([3, 5]), proposal, 1e3, COUNT_SHARE)
     answers = teachers.denoise(proposal.inputs, proposal.sigma, proposal.labels, torch.tensor([3, 5])).flatten(2)
     answered = answers.isfinite().all(2)
     assert 0 < answered.sum() < answered.numel()
     expected = (answers - proposal.outputs.flatten(1)).nan_to_num(0) * math.sqrt(1 - COUNT_SHARE) / 1e3
     torch.testing.assert_close(rows[..., :-1], expected)
     torch.testing.assert_close(rows[..., -1], answered * math.sqrt(COUNT_SHARE))
-    (clipped,) = teacher_pulls(teachers, None, torch.tensor([3, 5]), proposal, 0.01, COUNT_SHARE)
+    (clipped,) = teacher_rows(teachers, None, torch.tensor([3, 5]), proposal, 0.01, COUNT_SHARE)
     torch.testing.assert_close(clipped.norm(dim=2), answered.float())
 
 
@@ -148,5 +147,5 @@ def test_a_round_that_no_shard_joins_has_no_rows(records, proposal):
     """Poisson sampling may draw nobody; what is released then is noise."""
     shards, nobody = split_into_shards(records.ids, K, key=b"test"), torch.empty(0, dtype=torch.int64)
     teachers = ClosedFormTeachers(records.images, records.labels, shards)
-    assert not list(teacher_pulls(teachers, None, nobody, proposal, 1.0, COUNT_SHARE))
-    assert not list(shard_pulls(records.images, records.labels, shards, nobody, proposal, 1.0, COUNT_SHARE))
+    assert not list(teacher_rows(teachers, None, nobody, proposal, 1.0, COUNT_SHARE))
+    assert not list(shard_rows(records.images, records.labels, shards, nobody, proposal, 1.0, COUNT_SHARE))

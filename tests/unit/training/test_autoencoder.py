@@ -7,9 +7,12 @@ import torch
 from dpsad.data.config import DataConfig
 from dpsad.data.sources import load_images
 from dpsad.networks.autoencoder import LATENT_SCALE, Autoencoder, AutoencoderConfig
+from dpsad.privacy.provenance import Provenance
 from dpsad.runtime.checkpoint import Checkpoint
-from dpsad.runtime.run_folder import Log, open_run
-from dpsad.training.autoencoder import CompressConfig, compress
+from dpsad.runtime.log import Log
+from dpsad.runtime.run_folder import open_run
+from dpsad.training.autoencoder import CompressConfig, train_autoencoder
+from dpsad.training.batches import Batches
 
 
 def draw_from(images, num, rng):
@@ -32,10 +35,10 @@ def trained(folder, digits):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         autoencoder = Autoencoder(AutoencoderConfig(channels=8, patch=1), (1, 8, 8))
-    return compress(
-        CompressConfig(steps=150, batch_size=32, half_life=500),
+    return train_autoencoder(
+        CompressConfig(steps=150, batch_size=32, ema_half_life_images=500),
         autoencoder=autoencoder,
-        draw=partial(draw_from, digits),
+        batches=Batches(Provenance.PUBLIC, partial(draw_from, digits)),
         rng=torch.Generator().manual_seed(0),
         checkpoint=Checkpoint(folder / "checkpoint"),
         log=Log(open_run(folder / "run", CompressConfig(), ()), "compress"),

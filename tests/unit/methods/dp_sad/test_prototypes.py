@@ -5,21 +5,21 @@ import pytest
 import torch
 
 from dpsad.data.records import ImageSet
-from dpsad.methods.dp_sad.prototype_rows import record_pulls
-from dpsad.methods.dp_sad.prototypes import SketchConfig, sketch, sketch_plans, split
+from dpsad.methods.dp_sad.prototype_rows import record_rows
+from dpsad.methods.dp_sad.prototypes import PrototypesConfig, prototype_plans, release_prototypes, split
 from dpsad.privacy.accounting import gaussian_mu, merge_gaussians
 from dpsad.privacy.ledger import BudgetExceeded, Ledger
 from dpsad.privacy.randomness import PrivateRandomness
 
-CONFIG = SketchConfig(prototypes=(1, 2), rounds=(1, 6), shares=(0.3, 0.7), max_pull=2.0, spread=0.2)
+CONFIG = PrototypesConfig(per_class=(1, 2), rounds=(1, 6), shares=(0.3, 0.7), clip_rms=2.0, spread=0.2)
 SIZES = [[50, 30], [20, 60], [45, 45]]  # records of each class in each of its two clusters
 
 
 class FreeLedger(Ledger):
     """Enters every charge, so that noise may be too small to account."""
 
-    def charge(self, purpose, plan, *, fixed_noise=False):
-        self.entries = [*self.entries, (purpose, plan)]
+    def charge(self, plan, *, fixed_noise=False):
+        self.entries = [*self.entries, plan]
 
 
 @pytest.fixture
@@ -36,10 +36,10 @@ def clusters(rng):
 
 def released(records, *, config=CONFIG, mu=1e4, ledger=None, noise_seed=0):
     by_class = [(records.labels == label).nonzero().flatten() for label in range(records.num_classes)]
-    return sketch(
+    return release_prototypes(
         config,
-        pulls=lambda proposal, bound: record_pulls(records.images, by_class, proposal, bound, config.count_share),
-        plans=sketch_plans(config, mu),
+        rows=lambda proposal, bound: record_rows(records.images, by_class, proposal, bound, config.count_share),
+        plans=prototype_plans(config, mu),
         num_classes=records.num_classes,
         image_shape=records.image_shape,
         ledger=ledger or FreeLedger(1.0, 1e-5),
@@ -51,7 +51,7 @@ def released(records, *, config=CONFIG, mu=1e4, ledger=None, noise_seed=0):
 def test_with_next_to_no_noise_it_finds_the_clusters_and_counts_them(clusters):
     """Several prototypes may share a cluster, and one that no record is near has none."""
     centres, records = clusters
-    config = replace(CONFIG, prototypes=(1, 8), rounds=(1, 10), spread=0.5)
+    config = replace(CONFIG, per_class=(1, 8), rounds=(1, 10), spread=0.5)
     prototypes = released(records, config=config)
     assert prototypes.labels.tolist() == [0] * 8 + [1] * 8 + [2] * 8
     assert prototypes.min_count == config.min_count
@@ -66,7 +66,7 @@ def test_with_next_to_no_noise_it_finds_the_clusters_and_counts_them(clusters):
 
 def test_counts_sum_to_the_class_sizes_whatever_the_assignment(clusters):
     _, records = clusters
-    config = SketchConfig(prototypes=(2, 8), rounds=(2, 1), shares=(0.5, 0.5))
+    config = PrototypesConfig(per_class=(2, 8), rounds=(2, 1), shares=(0.5, 0.5))
     counts = released(records, config=config).counts.reshape(3, 8)
     torch.testing.assert_close(counts.sum(1), torch.tensor(SIZES).sum(1).float(), rtol=0, atol=0.5)
 
@@ -76,21 +76,21 @@ def test_it_charges_its_plans_before_it_releases_and_stops_where_the_budget_ends
     mu = gaussian_mu(2.0, 1e-5)
     ledger = Ledger(2.01, 1e-5)
     prototypes = released(records, mu=mu, ledger=ledger)
-    assert ledger.entries == sketch_plans(CONFIG, mu)
+    assert ledger.entries == prototype_plans(CONFIG, mu)
     assert ledger.spent() == pytest.approx(2.0, abs=5e-3)
     assert prototypes.images.abs().max() <= 1
-    with pytest.raises(BudgetExceeded, match="sketch, 2 prototypes a class"):
+    with pytest.raises(BudgetExceeded, match="prototypes, 2 a class"):
         released(records, mu=mu, ledger=Ledger(1.5, 1e-5))
 
 
 @pytest.mark.parametrize("mu", [0.1, 2.5])
-@pytest.mark.parametrize("config", [CONFIG, SketchConfig()])
+@pytest.mark.parametrize("config", [CONFIG, PrototypesConfig()])
 def test_plans_cost_exactly_mu(config, mu):
-    plans = sketch_plans(config, mu)
-    (event,) = merge_gaussians([plan.event() for _, plan in plans])
+    plans = prototype_plans(config, mu)
+    (event,) = merge_gaussians([plan.event() for plan in plans])
     assert event.noise_multiplier == pytest.approx(1 / mu, rel=1e-9)
-    for (_, plan), rounds, share in zip(plans, config.rounds, config.shares, strict=True):
-        assert (plan.max_norm, plan.sampling_prob, plan.num_releases) == (1.0, 1.0, rounds)
+    for plan, rounds, share in zip(plans, config.rounds, config.shares, strict=True):
+        assert (plan.clip_norm, plan.sampling_prob, plan.num_releases) == (1.0, 1.0, rounds)
         assert rounds / plan.noise_multiplier**2 == pytest.approx(share * mu**2)
 
 
@@ -118,13 +118,13 @@ def test_splitting_into_one_changes_nothing(rng):
     ("wrong", "message"),
     [
         ({"rounds": (1, 2)}, "lists of one length"),
-        ({"prototypes": (1, 4, 6, 64)}, "multiple of the one before"),
+        ({"per_class": (1, 4, 6, 64)}, "multiple of the one before"),
         ({"shares": (0.5, 0.5, 0.5, 0.5)}, "positive and sum to 1"),
-        ({"rounds": (1, 0, 1, 1)}, r"sketch\.rounds=\[1, 0, 1, 1\] must be at least 1"),
-        ({"max_pull": 0.0}, r"sketch\.max_pull=0\.0 must be positive"),
-        ({"count_share": 1.0}, r"sketch\.count_share=1\.0 must be between 0 and 1"),
+        ({"rounds": (1, 0, 1, 1)}, r"prototypes\.rounds=\[1, 0, 1, 1\] must be at least 1"),
+        ({"clip_rms": 0.0}, r"prototypes\.clip_rms=0\.0 must be positive"),
+        ({"count_share": 1.0}, r"prototypes\.count_share=1\.0 must be between 0 and 1"),
     ],
 )
-def test_a_sketch_that_cannot_be_made_is_refused(wrong, message):
+def test_a_section_that_cannot_be_made_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
-        SketchConfig(**wrong)
+        PrototypesConfig(**wrong)
