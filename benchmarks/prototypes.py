@@ -1,6 +1,6 @@
 """How good the released prototypes are by themselves: python benchmarks/prototypes.py mnist data.root=data
 
-Releases the sketch of a preset with the whole budget, draws 20,000 varied prototypes, trains the downstream CNN on them
+Releases the prototypes of a preset with the whole budget, draws 20,000 varied ones, trains the downstream CNN on them
 and tests it on the real test set, for three seeds. Prints seconds of private computation, too.
 """
 
@@ -11,15 +11,18 @@ from statistics import mean
 
 import torch
 
-from dpsad import build, build_sketch
 from dpsad.api.config import Config
 from dpsad.data.augmentation import AugmentationConfig
 from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
 from dpsad.evaluation.downstream import downstream_accuracy
+from dpsad.methods.dp_sad.prototype_release import rows_of_records
+from dpsad.methods.dp_sad.prototypes import release_prototypes
+from dpsad.methods.dp_sad.release_plans import plans_of_prototypes
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.runtime.config_files import find_config, load_config
+from dpsad.runtime.device import device_named
 from students.prototypes import Prototypes
 from students.sampling import even_labels
 
@@ -50,17 +53,17 @@ def main() -> None:
     config = load_config(Config, base=find_config(preset), overrides=overrides)
     config = replace(config, refine=replace(config.refine, steps=0))  # nothing kept back for the refinement
     train, test = load_images(config.data, "train"), load_images(config.data, "test")
-    device = build.device_of(config)
-    train = replace(train, images=train.images.to(device), labels=train.labels.to(device))
+    device, settings = device_named(config.device), config.settings()
+    train = train.to(device)
     accuracies = []
     for seed in SEEDS:
         rng = torch.Generator(device).manual_seed(seed)
         ledger = Ledger(config.privacy.epsilon, config.privacy.delta)
         start = time.perf_counter()
-        prototypes = sketch(
-            config.sketch,
-            pulls=build_sketch.pulls_of_records(config, train),
-            plans=build_sketch.plans_of_sketch(config, len(train)),
+        prototypes = release_prototypes(
+            config.prototypes,
+            rows=rows_of_records(settings, train),
+            plans=plans_of_prototypes(settings, ledger, len(train)),
             num_classes=train.num_classes,
             image_shape=train.image_shape,
             ledger=ledger,

@@ -15,14 +15,18 @@ from pathlib import Path
 import torch
 from prototypes import cnn_accuracy
 
-from dpsad import build, build_sketch
 from dpsad.api.config import Config
 from dpsad.data.records import ImageSet
+from dpsad.data.shards import shard_key, split_into_shards
 from dpsad.data.sources import load_images
-from dpsad.methods.dp_sad.prototypes import NamedPlan, sketch
+from dpsad.methods.dp_sad.prototype_release import rows_of_shards, rows_of_teachers
+from dpsad.methods.dp_sad.prototypes import release_prototypes
+from dpsad.methods.dp_sad.release_plans import plan_of_teachers, plans_of_prototypes
+from dpsad.methods.dp_sad.shard_teachers import ask_teachers
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.runtime.config_files import find_config, load_config
+from dpsad.runtime.device import device_named
 from teachers.closed_form import ClosedFormTeachers
 
 
@@ -36,21 +40,18 @@ def option(words: list[str], key: str, default: str) -> str:
 
 def measure(config: Config, train: ImageSet, test: ImageSet, num_simulated: int) -> dict:
     """Accuracy of the CNN on prototypes that shards have released, as if there were `num_simulated` records."""
-    device = build.device_of(config)
+    device, settings = device_named(config.device), config.settings()
     rng = torch.Generator(device).manual_seed(config.seed)
     randomness = PrivateRandomness(device)
     start = time.perf_counter()
-    shards = build.split_records(config, train, config.shards.num_shards).to(device)
-    plans = build_sketch.plans_of_sketch(config, len(train))
+    shards = split_into_shards(train.ids, config.shards.num_shards, key=shard_key(config.seed)).to(device)
+    budget = Ledger(config.privacy.epsilon, config.privacy.delta)
+    plans = plans_of_prototypes(settings, budget, len(train))
     ledger, clean = Ledger(float("inf"), config.privacy.delta), len(train) / num_simulated
-
-    def simulated(plan: NamedPlan) -> NamedPlan:
-        return plan[0], replace(plan[1], noise_multiplier=plan[1].noise_multiplier * clean)
-
-    prototypes = sketch(
-        config.sketch,
-        pulls=build_sketch.pulls_of_shards(config, train, shards, randomness),
-        plans=[simulated(plan) for plan in plans],
+    prototypes = release_prototypes(
+        config.prototypes,
+        rows=rows_of_shards(settings, train, shards, randomness),
+        plans=[plan.with_noise(clean) for plan in plans],
         num_classes=train.num_classes,
         image_shape=train.image_shape,
         ledger=ledger,
@@ -59,11 +60,11 @@ def measure(config: Config, train: ImageSet, test: ImageSet, num_simulated: int)
     )
     if config.shards.teacher != "none":
         teachers = ClosedFormTeachers(train.images, train.labels, shards)
-        prototypes, _ = consult(
+        prototypes, _ = ask_teachers(
             config.shards,
             count_share=config.prototypes.count_share,
-            pulls=build_sketch.pulls_of_teachers(config, train, teachers, randomness),
-            plan=simulated(build_sketch.plan_of_consulting(config, train.num_classes, plans)),
+            rows=rows_of_teachers(settings, teachers, None, randomness),
+            plan=plan_of_teachers(settings, budget.planned(plans), train.num_classes).with_noise(clean),
             start=prototypes,
             ledger=ledger,
             randomness=randomness,
@@ -83,8 +84,7 @@ def main() -> None:
     base = load_config(Config, base=find_config(preset), overrides=words)
     base = replace(base, refine=replace(base.refine, steps=0))  # nothing kept back for the refinement
     train, test = load_images(base.data, "train"), load_images(base.data, "test")
-    device = build.device_of(base)
-    train = replace(train, images=train.images.to(device), labels=train.labels.to(device))
+    train = train.to(device_named(base.device))
     results.parent.mkdir(parents=True, exist_ok=True)
     done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     print(f"{'teacher':12} {'shards':>7} {'records':>12} {'CNN':>8}")

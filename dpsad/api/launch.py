@@ -56,7 +56,7 @@ def opened(
             say=say,
         )
     except ValueError:
-        if is_new and not any(run.private.iterdir()):
+        if is_new and set(run.private.iterdir()) <= {run.records}:
             shutil.rmtree(run.path)
         raise
 

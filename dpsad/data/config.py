@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class DataConfig:
     """Which records to read and the form they take. The keys are those after `data.` on the command line.
 
-    source: digits (embedded, 8x8), torchvision (`name`, `root`), folder (`path`) or npz (`path`).
+    source: digits (embedded, 8x8), torchvision (`name`, `root`), folder (`path`), npz (`path`), or memory: images
+        that a program brought, which no command can read again.
     name: of a torchvision set, such as MNIST or fashion-mnist.
     root: the folder torchvision keeps its sets in.
     path: an image folder, or an .npz file.

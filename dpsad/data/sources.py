@@ -12,7 +12,21 @@ from dpsad.data.records import ImageSet, validate
 from dpsad.data.splits import first_in_turn
 from dpsad.data.torchvision_sets import read_torchvision
 
-SOURCES = {"digits": read_digits, "torchvision": read_torchvision, "folder": read_folder, "npz": read_npz}
+
+def _read_memory(config: DataConfig, split: str) -> ImageSet:
+    raise ValueError(
+        "data.source=memory: these images came from a program, which alone has them; use dpsad.train and "
+        "dpsad.evaluate there, or another data.source"
+    )
+
+
+SOURCES = {
+    "digits": read_digits,
+    "torchvision": read_torchvision,
+    "folder": read_folder,
+    "npz": read_npz,
+    "memory": _read_memory,
+}
 
 
 def load_images(config: DataConfig, split: str) -> ImageSet:

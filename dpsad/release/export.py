@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from dpsad.release.model_card import model_card
 from dpsad.release.students import KINDS, Releasable, ReleaseConfig
 from dpsad.runtime.config_files import load_config, save_config
-from dpsad.runtime.run_folder import CONFIG, MODEL_CARD, SAMPLES, STATEMENT, WEIGHTS
+from dpsad.runtime.run_folder import CONFIG, MODEL_CARD, SAMPLES, STATEMENT, WEIGHTS, Run
 from students.base import Student
 from students.sampling import generate, labels_to_sample, sample_grid
 
@@ -45,6 +45,12 @@ def export_release(release: Path, made: Releasable, statement: dict) -> None:
     os.replace(draft, release)
 
 
+def release_folder(folder: str | Path) -> Path:
+    """The release folder, or the one that a run folder holds."""
+    inside = Run(Path(folder)).release
+    return inside if inside.is_dir() else Path(folder)
+
+
 def load_student(folder: str | Path, *, device: torch.device | str = "cpu") -> Student:
     """Loads a released student.
 
@@ -54,8 +60,7 @@ def load_student(folder: str | Path, *, device: torch.device | str = "cpu") -> S
     Raises:
         ValueError: there is no release, or a part of it is missing.
     """
-    folder = Path(folder)
-    folder = folder / "release" if (folder / "release").is_dir() else folder
+    folder = release_folder(folder)
     for name in ("config.yaml", WEIGHTS):
         if not (folder / name).exists():
             raise ValueError(

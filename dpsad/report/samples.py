@@ -6,6 +6,7 @@ from PIL import Image
 
 from dpsad.report.groups import Group
 from dpsad.report.reading import Result
+from dpsad.runtime.run_folder import SAMPLES
 
 MOST_IMAGES = 4  # of a class and run
 MOST_CLASSES = 20

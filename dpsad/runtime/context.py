@@ -80,9 +80,29 @@ class Context:
         """Whether the number of records was taken from the data, and so counts as public."""
         return not self.stated_num_records
 
+    def require_same(self, records: ImageSet) -> None:
+        """Notes which records the run is about, and refuses others from then on.
+
+        Raises:
+            ValueError: the run was begun with other records.
+        """
+        noted, fingerprint = self.run.records, records.fingerprint()
+        if not noted.exists():
+            noted.write_text(fingerprint + "\n", encoding="utf-8")
+        elif noted.read_text(encoding="utf-8").strip() != fingerprint:
+            raise ValueError(
+                f"the records are not those that {self.run.path} was begun with, whose releases would not cover them; "
+                "bring those back, or pass another run=..."
+            )
+
     def read_records(self) -> ImageSet:
-        """The private records; says so where delta is too large for them."""
+        """The private records; says so where delta is too large for them.
+
+        Raises:
+            ValueError: the run was begun with other records.
+        """
         records = self.load_records()
+        self.require_same(records)
         num_records = self.num_records(records)
         if self.ledger.delta >= 1 / num_records:
             self.say(

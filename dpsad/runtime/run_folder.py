@@ -39,6 +39,10 @@ class Run:
         return self.release / STATEMENT
 
     @property
+    def records(self) -> Path:
+        return self.private / "records.fingerprint"
+
+    @property
     def prototypes(self) -> Path:
         return self.private / "sketch.pt"
 

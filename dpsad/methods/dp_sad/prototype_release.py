@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from discriminators.shard_critics import ShardCritics
 from dpsad.data.records import ImageSet, Subject
 from dpsad.data.shards import Shards, shard_key, split_into_shards
 from dpsad.methods.dp_sad.prototype_rows import record_rows, shard_rows, teacher_rows
@@ -86,10 +87,11 @@ def released_prototypes(settings: DpSadSettings, context: Context) -> Released:
         )
         if shards is not None and settings.shards.teacher != "none":
             teachers = shard_teachers(settings.shards, settings.teacher, context, records, shards)
+            discriminators = new_shard_discriminators(settings.shards, subject, context)
             prototypes, answers = ask_teachers(
                 settings.shards,
                 count_share=settings.prototypes.count_share,
-                rows=rows_of_teachers(settings, context, subject, teachers),
+                rows=rows_of_teachers(settings, teachers, discriminators, randomness),
                 plan=plan_of_teachers(settings, ledger, subject.num_classes),
                 start=prototypes,
                 ledger=ledger,
@@ -142,17 +144,18 @@ def rows_of_shards(settings: DpSadSettings, records: ImageSet, shards: Shards, r
     return rows
 
 
-def rows_of_teachers(settings: DpSadSettings, context: Context, subject: Subject, teachers: Teacher) -> Rows:
+def rows_of_teachers(
+    settings: DpSadSettings, teachers: Teacher, discriminators: ShardCritics | None, randomness: PrivateRandomness
+) -> Rows:
     """Shard rows of the shards' teachers, and of their discriminators where there are any.
 
     Args:
-        teachers: one for each shard.
+        teachers, discriminators: one for each shard.
+        randomness: secret; which shards take part.
     """
-    shards = settings.shards
-    discriminators = new_shard_discriminators(shards, subject, context) if shards.adversarial_weight > 0 else None
 
     def rows(proposal: Proposal, bound: float) -> Iterable[Tensor]:
-        joined = _joined(settings, context.randomness)
+        joined = _joined(settings, randomness)
         return teacher_rows(teachers, discriminators, joined, proposal, bound, settings.prototypes.count_share)
 
     return rows

@@ -119,8 +119,10 @@ def new_shard_networks(config: ShardsConfig, subject: Subject, context: Context)
     return Stacked([network] * config.num_shards).to(context.device)
 
 
-def new_shard_discriminators(config: ShardsConfig, subject: Subject, context: Context) -> ShardCritics:
-    """One small discriminator for each shard, all with the same first weights."""
+def new_shard_discriminators(config: ShardsConfig, subject: Subject, context: Context) -> ShardCritics | None:
+    """One small discriminator for each shard, all with the same first weights; None where their weight is 0."""
+    if config.adversarial_weight == 0:
+        return None
     with context.first_weights("shard critics"):
         discriminator = ConvolutionalCritic(
             CriticConfig(channels=config.discriminator_channels),

@@ -1,0 +1,131 @@
+"""Measuring and comparing from Python."""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from dpsad.api.student import Student
+from dpsad.data.arrays import image_set_of
+from dpsad.data.records import ImageSet
+from dpsad.data.splits import held_out
+from dpsad.evaluation.choices import DEFAULT_KINDS, Kind, Metric
+from dpsad.evaluation.evaluate import evaluate_samples
+from dpsad.report.comparison import write_comparison
+from dpsad.report.reading import Result, read_runs
+from dpsad.runtime.device import hardware_of
+from dpsad.runtime.run_folder import Run
+from students.sampling import even_labels, generate
+
+
+def evaluate(
+    student: Student,
+    images: ArrayLike | Tensor | ImageSet,
+    labels: ArrayLike | Tensor | None = None,
+    *,
+    test_images: ArrayLike | Tensor | ImageSet | None = None,
+    test_labels: ArrayLike | Tensor | None = None,
+    num: int = 20_000,
+    classifiers: Sequence[Kind] = DEFAULT_KINDS,
+    metrics: Sequence[Metric] = (),
+    compare_with_real: bool = True,
+    seed: int = 0,
+) -> dict:
+    """Measures a student's samples against real images, and notes it in the student's run folder, if it has one.
+
+    Args:
+        student: what `dpsad.train` returned, or `Student.from_pretrained`.
+        images, labels: the real training images, as for `dpsad.train`.
+        test_images, test_labels: real images that nobody trained on. None holds out one in five of `images`, which the
+            student may have been trained on: say so beside the figures.
+        num: synthetic images to train classifiers on.
+        classifiers, metrics: as for `dpsad evaluate`.
+        compare_with_real: whether classifiers are trained on real images, too.
+        seed: of samples, classifiers and draws.
+
+    Returns:
+        What `evaluate_samples` returns. It was measured on records, and no guarantee covers it.
+
+    Raises:
+        ValueError: the images are of another shape or other classes than the student's.
+    """
+    train, test = _sides(images, labels, test_images, test_labels)
+    for side in (train, test):
+        if side.image_shape != student.image_shape or side.num_classes != len(student.class_names):
+            raise ValueError(
+                f"the student makes images of shape {list(student.image_shape)} in {len(student.class_names)} classes, "
+                f"these are of shape {list(side.image_shape)} in {side.num_classes}"
+            )
+    wanted = even_labels(num, len(student.class_names))
+    result = evaluate_samples(
+        (generate(student.maker, wanted, seed=seed), wanted),
+        train=(train.images, train.labels),
+        test=(test.images, test.labels),
+        real=compare_with_real,
+        classifiers=classifiers if student.use_labels else (),
+        num_classes=train.num_classes,
+        seed=seed,
+        metrics=metrics,
+    )
+    result["no_classifiers"] = None if student.use_labels else "the student was trained without labels"
+    result["hardware"] = hardware_of(torch.device("cpu"))
+    result["privacy"] = student.privacy.details
+    if student.run is not None:
+        Run(student.run).evaluation.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return result
+
+
+def _sides(
+    images: ArrayLike | Tensor | ImageSet,
+    labels: ArrayLike | Tensor | None,
+    test_images: ArrayLike | Tensor | ImageSet | None,
+    test_labels: ArrayLike | Tensor | None,
+) -> tuple[ImageSet, ImageSet]:
+    """Training and test side."""
+    train = images if isinstance(images, ImageSet) else image_set_of(images, labels)
+    if test_images is not None:
+        return train, test_images if isinstance(test_images, ImageSet) else image_set_of(test_images, test_labels)
+    out = torch.tensor([held_out(name) for name in train.ids])
+    return train.take(~out), train.take(out)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Finished runs side by side; printing it shows the table.
+
+    runs: what each has recorded about itself.
+    page: report.html, private as its numbers are.
+    """
+
+    runs: tuple[Result, ...]
+    table: str
+    page: Path
+
+    def __str__(self) -> str:
+        return self.table
+
+
+def compare(runs: Sequence[Student | str | Path], *, out: str | Path | None = None) -> Comparison:
+    """Puts finished runs side by side: table, privacy-utility curves and samples, on one page.
+
+    Args:
+        runs: run folders, or students that have one.
+        out: a folder for report.html and the tables; None takes a new temporary one.
+
+    Raises:
+        ValueError: a student without a run folder, or not one run can be read.
+    """
+    folders = []
+    for run in runs:
+        folder = run.run if isinstance(run, Student) else Path(run)
+        if folder is None:
+            raise ValueError(f"{run} has a release alone and no run folder to compare; pass run=... when it is trained")
+        folders.append(folder)
+    target = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="dpsad-comparison-"))
+    table = write_comparison(folders, target)
+    return Comparison(tuple(read_runs(folders)[0]), table, target / "report.html")
