@@ -57,7 +57,7 @@ RECIPES = {
     ("mnist", "records"): Recipe(verbs=STUDENT, presets={10: "mnist", 1: "mnist-epsilon1"}),
     ("mnist", "shards"): Recipe(verbs=STUDENT, presets={10: "mnist-shards"}),
     ("mnist", "nominal"): Recipe(
-        verbs=STUDENT, presets={10: "mnist-published"}, taken=("teacher.path", "nominal", "private/teacher.pt")
+        verbs=STUDENT, presets={10: "mnist-nominal"}, taken=("teacher.path", "nominal", "private/teacher.pt")
     ),
     ("mnist", "dpdm"): Recipe(verbs=BASELINE, presets={10: "mnist-dpdm", 1: "mnist-dpdm-epsilon1"}),
     ("mnist", "dp-diffusion"): Recipe(
@@ -195,7 +195,7 @@ def page(folder: Path, cells: Sequence[Cell], words: Sequence[str], machine: str
 
 
 def _table(data: str, results: dict[Cell, Result]) -> list[str]:
-    titles = ["method", "epsilon", "accuracy", "Frechet", "minutes", "seeds", "nominal"]
+    titles = ["method", "epsilon", "accuracy", "Frechet", "minutes", "seeds", "published"]
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for method, epsilon in dict.fromkeys((cell.method, cell.epsilon) for cell in results if cell.data == data):
         group = {

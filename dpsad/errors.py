@@ -17,7 +17,7 @@ def require_choice(key: str, value: str, options: Sequence[str]) -> None:
     """Refuses a value that is not among `options`.
 
     Raises:
-        ValueError: such as "teacher.data='skecth' must be one of sketch, private, public; did you mean 'sketch'?"
+        ValueError: such as "guarantee='record' must be one of records, shards, nominal; did you mean 'records'?"
     """
     if value not in options:
         near = nearest(value, options)

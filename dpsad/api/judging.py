@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from dpsad.data.records import ImageSet
 from dpsad.data.splits import held_out
 from dpsad.evaluation.choices import DEFAULT_KINDS, Kind, Metric
 from dpsad.evaluation.evaluate import evaluate_samples
+from dpsad.evaluation.result import EvaluationResult
 from dpsad.report.comparison import write_comparison
 from dpsad.report.reading import Result, read_runs
 from dpsad.runtime.device import hardware_of
@@ -35,7 +36,7 @@ def evaluate(
     metrics: Sequence[Metric] = (),
     compare_with_real: bool = True,
     seed: int = 0,
-) -> dict:
+) -> EvaluationResult:
     """Measures a student's samples against real images, and notes it in the student's run folder, if it has one.
 
     Args:
@@ -49,7 +50,7 @@ def evaluate(
         seed: of samples, classifiers and draws.
 
     Returns:
-        What `evaluate_samples` returns. It was measured on records, and no guarantee covers it.
+        What was found. It was measured on records, and no guarantee covers it.
 
     Raises:
         ValueError: the images are of another shape or other classes than the student's.
@@ -72,11 +73,15 @@ def evaluate(
         seed=seed,
         metrics=metrics,
     )
-    result["no_classifiers"] = None if student.use_labels else "the student was trained without labels"
-    result["hardware"] = hardware_of(torch.device("cpu"))
-    result["privacy"] = student.privacy.details
+    result = replace(
+        result,
+        no_classifiers=None if student.use_labels else "the student was trained without labels",
+        hardware=hardware_of(torch.device("cpu")),
+        privacy=student.privacy.details,
+    )
     if student.run is not None:
-        Run(student.run).evaluation.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(result.to_dict(), indent=2) + "\n"
+        Run(student.run).evaluation.write_text(text, encoding="utf-8")
     return result
 
 

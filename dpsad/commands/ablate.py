@@ -11,14 +11,16 @@ from dpsad.commands.ablations import Ablation
 from dpsad.commands.distill import run_distill
 from dpsad.commands.evaluate import evaluate_run
 from dpsad.commands.teach import run_teach
+from dpsad.evaluation.result import EvaluationResult
 from dpsad.report.ablation import Row, plot, to_csv, to_markdown
 from dpsad.runtime.config_files import differences
+from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run, open_run
 
 Read = Callable[[Sequence[str]], Config]  # further key=value -> the config with them
 
 
-def run_ablation(ablation: Ablation, read: Read, *, num: int, seed: int, say: Callable[[str], None]) -> str:
+def run_ablation(ablation: Ablation, read: Read, *, num: int, seed: int, say: Say) -> str:
     """Trains and measures every cell, and writes a table and a plot to the run folder's private/.
 
     The same command goes on where it was stopped: cells resume, and those that are done are not done again. The teacher
@@ -40,7 +42,7 @@ def run_ablation(ablation: Ablation, read: Read, *, num: int, seed: int, say: Ca
     if ablation.needs not in (None, base.guarantee):
         raise ValueError(
             f"ablation {ablation.name!r} needs guarantee={ablation.needs}: {ablation.axis} does nothing with "
-            f"guarantee={base.guarantee}; use --config mnist-published, or pass guarantee={ablation.needs}"
+            f"guarantee={base.guarantee}; use --config mnist-nominal, or pass guarantee={ablation.needs}"
         )
     configs = {cell: cell_config(ablation, cell, base, read) for cell in ablation.cells}
     run = open_run(base.run, base, FIXED)
@@ -66,7 +68,7 @@ def cell_config(ablation: Ablation, cell: str, base: Config, read: Read) -> Conf
     return read([*changes, f"teacher.path={Run(Path(base.run)).teacher}"])
 
 
-def run_cell(cell: str, config: Config, run: Run, *, num: int, seed: int, say: Callable[[str], None]) -> Row:
+def run_cell(cell: str, config: Config, run: Run, *, num: int, seed: int, say: Say) -> Row:
     """Trains and measures one cell. One that cannot be run says so in its row, and does not stop the others."""
     try:
         seconds = trained(config, say)
@@ -74,21 +76,21 @@ def run_cell(cell: str, config: Config, run: Run, *, num: int, seed: int, say: C
     except ValueError as error:
         say(f"warning: {cell}: {error}")
         return Row(setting=cell, note=str(error))
-    student, privacy = result["student"], result["privacy"]
+    student, privacy = result.student, result.privacy or {}
     epsilon = privacy["epsilon"] if privacy["epsilon"] is not None else privacy.get("nominal_epsilon")
     return Row(
         setting=cell,
-        accuracy=student["classifiers"].get("cnn", {}).get("accuracy"),
-        frechet=student["frechet"],
+        accuracy=student.classifiers["cnn"].accuracy if "cnn" in student.classifiers else None,
+        frechet=student.frechet,
         epsilon=epsilon,
         delta=privacy["delta"],
         formal=privacy["formal"],
         seconds=seconds,
-        note=result["no_classifiers"] or "",
+        note=result.no_classifiers or "",
     )
 
 
-def trained(config: Config, say: Callable[[str], None]) -> float | None:
+def trained(config: Config, say: Say) -> float | None:
     """Teaches where the cell has no teacher yet, and distils.
 
     Returns:
@@ -109,17 +111,17 @@ def trained(config: Config, say: Callable[[str], None]) -> float | None:
     return seconds
 
 
-def measured(config: Config, run: Run, *, num: int, seed: int, say: Callable[[str], None]) -> dict:
+def measured(config: Config, run: Run, *, num: int, seed: int, say: Say) -> EvaluationResult:
     """The cell's evaluation by the CNN, or the one that it has already for the same number and seed.
 
     All cells are measured in one feature space: the first to need the reference classifier trains it for the others.
     """
     own = Run(Path(config.run))
     if own.evaluation.exists():
-        result = json.loads(own.evaluation.read_text(encoding="utf-8"))
-        kinds = {"cnn"} if not result["no_classifiers"] else set()
-        alike = (result["student"]["num_images"], result["environment"]["seed"]) == (num, seed)
-        if alike and kinds <= result["student"]["classifiers"].keys():
+        result = EvaluationResult.from_dict(json.loads(own.evaluation.read_text(encoding="utf-8")))
+        kinds = {"cnn"} if not result.no_classifiers else set()
+        alike = result.environment and (result.student.num_images, result.environment.seed) == (num, seed)
+        if alike and kinds <= result.student.classifiers.keys():
             return result
     _copy_once(run.reference_classifier, own.reference_classifier)
     result = evaluate_run(config, num=num, seed=seed, say=say, classifiers=["cnn"], compare=False)

@@ -3,8 +3,10 @@
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +22,7 @@ from dpsad.evaluation.feature_space import FeatureSpace, embed
 from dpsad.evaluation.features import ReferenceFeatures, load_reference, train_reference
 from dpsad.evaluation.inception import FILE_NAMES, STANDARD_NAME, InceptionFeatures, cached_weights
 from dpsad.evaluation.memorisation import Closeness, closeness, details, verdict
+from dpsad.evaluation.result import DownstreamResult, EvaluationResult
 from dpsad.release.export import load_student
 from dpsad.runtime.checkpoint import load
 from dpsad.runtime.device import device_named, hardware_of
@@ -43,7 +46,7 @@ def evaluate_run(
     members: int = 1,
     metrics: Sequence[Judgement] = (),
     inception: str | None = None,
-) -> dict:
+) -> EvaluationResult:
     """Samples the released student, measures, and writes private/evaluation.json (and private/memorisation.json).
 
     Args:
@@ -59,9 +62,7 @@ def evaluate_run(
             the reference classifier's space where there are none. None takes the latter.
 
     Returns:
-        What `evaluate_samples` returns, the student's speed under "sampling_images_per_second" and "hardware", the
-        privacy statement under "privacy", under "no_classifiers" why none was trained, or None, and, where asked for,
-        what may be told of `closeness` under "memorisation".
+        What was found.
 
     Raises:
         ValueError: there is no release, no such data, or no such weights.
@@ -94,14 +95,19 @@ def evaluate_run(
         space=space,
         log=say,
     )
+    memorisation = None
     if "memorisation" in metrics:
-        result["memorisation"] = _memorisation(run, (samples, labels), train, test, space, seed, device)
-        say(f"student: {_memorisation_line(result['memorisation'])}")
-    result["no_classifiers"] = no_classifiers
-    result["sampling_images_per_second"] = images_per_second
-    result["hardware"] = hardware_of(device)
-    result["privacy"] = json.loads(run.statement.read_text(encoding="utf-8"))
-    run.evaluation.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        memorisation = _memorisation(run, (samples, labels), train, test, space, seed, device)
+        say(f"student: {_memorisation_line(memorisation)}")
+    result = replace(
+        result,
+        memorisation=memorisation,
+        no_classifiers=no_classifiers,
+        sampling_images_per_second=images_per_second,
+        hardware=hardware_of(device),
+        privacy=json.loads(run.statement.read_text(encoding="utf-8")),
+    )
+    run.evaluation.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
     return result
 
 
@@ -191,46 +197,46 @@ def _sketch_images(config: Config, labels: Tensor, seed: int) -> Tensor | None:
     return torch.cat(drawn)
 
 
-def summary(result: dict) -> str:
+def summary(result: EvaluationResult) -> str:
     """The closing lines of an evaluation: accuracy by classifier, the worst class, Frechet distance, epsilon."""
-    names = [name for name in ("real", "sketch", "student") if result[name] is not None]
-    kinds = list(result["student"]["classifiers"])
-    distance = "FID" if result["features"]["name"] == STANDARD_NAME else "Frechet"
+    sets, kinds = result.sets, list(result.student.classifiers)
+    distance = "FID" if result.features.name == STANDARD_NAME else "Frechet"
     lines = ["trained on   " + "".join(f"{kind:>12}" for kind in kinds) + f"{distance:>12}"]
-    for name in names:
-        accuracies = [result[name]["classifiers"][kind]["accuracy"] for kind in kinds]
-        figures = "".join(f"{accuracy:12.4f}" for accuracy in accuracies)
-        lines.append(f"{name:13}{figures}{result[name]['frechet']:12.1f}")
-    for name in names if kinds else ():
-        outcome = result[name]["classifiers"][kinds[-1]]
-        lines.append(f"{name:13}{kinds[-1]}: {_worst_class(outcome)}, calibration {outcome['calibration_error']:.3f}")
-    lines += [f"{name:13}{_metrics_line(result[name]['metrics'])}" for name in names]
-    if "memorisation" in result:
-        lines.append(_memorisation_line(result["memorisation"]))
-    if result["no_classifiers"]:
-        lines.append(f"no classifier was trained: {result['no_classifiers']}")
-    privacy = result["privacy"]
+    for name, found in sets.items():
+        figures = "".join(f"{found.classifiers[kind].accuracy:12.4f}" for kind in kinds)
+        lines.append(f"{name:13}{figures}{found.frechet:12.1f}")
+    for name, found in sets.items() if kinds else ():
+        outcome = found.classifiers[kinds[-1]]
+        lines.append(f"{name:13}{kinds[-1]}: {_worst_class(outcome)}, calibration {outcome.calibration_error:.3f}")
+    lines += [f"{name:13}{_metrics_line(found.metrics)}" for name, found in sets.items()]
+    if result.memorisation is not None:
+        lines.append(_memorisation_line(result.memorisation))
+    if result.no_classifiers:
+        lines.append(f"no classifier was trained: {result.no_classifiers}")
+    assert result.privacy is not None
+    return "\n".join([*lines, _privacy_line(result.privacy)])
+
+
+def _privacy_line(privacy: Mapping[str, Any]) -> str:
     if privacy["formal"]:
-        lines.append(f"epsilon {privacy['epsilon']:.3f} at delta {privacy['delta']:g}, formal: {privacy['adjacency']}")
-    elif "nominal_epsilon" in privacy:
-        lines.append(f"NOT a formal guarantee: nominal epsilon {privacy['nominal_epsilon']:.3f}")
-    else:
-        lines.append(f"NOT a formal guarantee: {'; '.join(privacy['reasons'])}")
-    return "\n".join(lines)
+        return f"epsilon {privacy['epsilon']:.3f} at delta {privacy['delta']:g}, formal: {privacy['adjacency']}"
+    if "nominal_epsilon" in privacy:
+        return f"NOT a formal guarantee: nominal epsilon {privacy['nominal_epsilon']:.3f}"
+    return f"NOT a formal guarantee: {'; '.join(privacy['reasons'])}"
 
 
-def _worst_class(outcome: dict) -> str:
-    by_class = {label: value for label, value in enumerate(outcome["per_class_accuracy"]) if value is not None}
+def _worst_class(outcome: DownstreamResult) -> str:
+    by_class = {label: value for label, value in enumerate(outcome.per_class_accuracy) if value is not None}
     worst = min(by_class, key=by_class.__getitem__)
     return f"worst class {worst} at {by_class[worst]:.4f}"
 
 
-def _metrics_line(metrics: dict) -> str:
+def _metrics_line(metrics: Mapping[str, float]) -> str:
     return ", ".join(
         f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items() if not name.endswith("_deviation")
     )
 
 
-def _memorisation_line(memorisation: dict) -> str:
+def _memorisation_line(memorisation: Mapping[str, Any]) -> str:
     answer = "closer" if memorisation["closer_to_training"] else "no closer"
     return f"{answer} to training than to held-out images (false alarms {memorisation['false_alarm_rate']:g})"

@@ -8,6 +8,8 @@ from dpsad.api.config import Config
 from dpsad.runtime.config_files import find_config, load_config
 from dpsad.runtime.run_folder import Run
 
+OLD_PRESETS = {"mnist-published": "mnist-nominal"}
+
 
 def read_config(name: str | None, overrides: Sequence[str]) -> Config:
     """What `name` names, else what the run folder already has, else the defaults; then `key=value` on top.
@@ -16,6 +18,7 @@ def read_config(name: str | None, overrides: Sequence[str]) -> Config:
     """
     run = next((text.removeprefix("run=") for text in overrides if text.startswith("run=")), None)
     saved = Run(Path(run)).config if run else None
+    name = OLD_PRESETS.get(name, name) if name else None
     base = find_config(name) if name else saved if saved is not None and saved.exists() else None
 
     def note(line: str) -> None:

@@ -87,7 +87,7 @@ def _list(root: Path, shown: str, split: str, *, unlabelled: bool) -> tuple[tupl
         expected = root / sides[0] / "<class>"
         raise ValueError(
             f"no images in data.path='{shown}'; expected {expected}/*.png (or {', '.join(_SUFFIXES[1:])}), or, without "
-            "classes, data.pseudo_labels=... (guarantee=published alone)"
+            "classes, data.pseudo_labels=... (guarantee=nominal alone)"
         )
     return class_names, entries
 

@@ -40,7 +40,7 @@ def read_npz(config: DataConfig, split: str) -> ImageSet:
     else:
         raise ValueError(
             f"{where}: found keys {', '.join(keys) or 'none'}; expected train_images, train_labels, test_images and "
-            "test_labels, or images and labels; without labels, pass data.pseudo_labels=... (guarantee=published alone)"
+            "test_labels, or images and labels; without labels, pass data.pseudo_labels=... (guarantee=nominal alone)"
         )
     images = _images(_array(path, f"{prefix}images", where), f"{where}: {prefix}images")
     class_names: tuple[str, ...] = (UNLABELLED,)

@@ -14,32 +14,9 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from dpsad.evaluation.choices import Kind
 from dpsad.evaluation.classifiers import build_classifier
+from dpsad.evaluation.result import DownstreamResult
 
 BATCH_SIZE = 128
-
-
-@dataclass(frozen=True, kw_only=True)
-class DownstreamResult:
-    """What one classifier, or an ensemble of its kind, trained on synthetic images, says about them.
-
-    Attributes:
-        accuracy: on all real test images, in [0, 1].
-        per_class_accuracy: on the real test images of each class; None where the test set has none.
-        calibration_error: expected difference of confidence and accuracy on the real test images, over 15 equal bins
-            of confidence (Guo et al. 2017, equation 3).
-        member_accuracies: `accuracy` of each member alone.
-        synthetic_accuracy: on the held-out synthetic images, at the chosen epoch; the mean over members.
-        epoch: the chosen epoch of the first member, counted from 1.
-        seconds: wall time of training and testing.
-    """
-
-    accuracy: float
-    per_class_accuracy: tuple[float | None, ...]
-    calibration_error: float
-    member_accuracies: tuple[float, ...]
-    synthetic_accuracy: float
-    epoch: int
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from dpsad.evaluation.downstream import downstream_accuracy
 from dpsad.evaluation.feature_space import FeatureSpace, embed
 from dpsad.evaluation.features import train_reference
 from dpsad.evaluation.fidelity import classifier_score, frechet_distance, kernel_distance
+from dpsad.evaluation.result import DownstreamResult, Environment, EvaluationResult, FeatureSpaceFacts, SetResult
 from dpsad.evaluation.support import support_overlap
 
 LabelledImages = tuple[Tensor, Tensor]
@@ -35,7 +36,7 @@ def evaluate_samples(
     metrics: Sequence[Metric] = (),
     space: FeatureSpace | None = None,
     log: Callable[[str], object] | None = None,
-) -> dict:
+) -> EvaluationResult:
     """Measures a student's samples, and by the same rule real images and, where given, the sketch's.
 
     Everything here but the samples reads private records: the result is a private diagnostic.
@@ -66,18 +67,7 @@ def evaluate_samples(
         log: called with a line of text after each measurement.
 
     Returns:
-        JSON-serialisable dict:
-        "student", "real", "sketch" (None where not asked for), each
-            "num_images": images that the classifiers trained on, held-out ones included;
-            "classifiers": kind -> the fields of `DownstreamResult`;
-            "frechet": distance to the real training images;
-            "num_frechet_images": images that this distance and "metrics" were estimated from;
-            "metrics": "classifier_score" and its "_deviation" over parts; "kernel_distance" and its "_deviation" over
-                subsets; "precision", "recall", "density", "coverage"; the last two groups where asked for.
-        "features": "name", "source", "fingerprint", "num_features", "num_train_images" (real side of the distances).
-            Only where the name is "inception-v3-fid" are frechet, kernel_distance and classifier_score what is called
-            FID, KID and inception score.
-        "environment": "device", "cores", "threads", "torch", "seed", "seconds".
+        What was found, but for what only a run knows.
 
     Raises:
         ValueError: as for `train_classifier`, `frechet_distance` and `support_overlap`.
@@ -93,45 +83,48 @@ def evaluate_samples(
     anchors = embed(space, _draw(train, MAX_FRECHET_IMAGES, rng)[0], device=device)
     own = _draw(train, len(samples[0]), rng) if real else None
 
-    result: dict = {}
-    for name, judged, compared in (("student", samples, samples), ("real", own, test), ("sketch", sketch, sketch)):
+    def measured(name: str, judged: LabelledImages | None, compared: LabelledImages | None) -> SetResult | None:
         if judged is None or compared is None:
-            result[name] = None
-            continue
-        by_kind = {}
+            return None
+        by_kind: dict[str, DownstreamResult] = {}
         for kind in classifiers:
-            outcome = downstream_accuracy(
+            by_kind[kind] = downstream_accuracy(
                 kind, *judged, *test, num_classes=num_classes, seed=seed, epochs=epochs, members=members, device=device
             )
-            by_kind[kind] = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(outcome).items()}
-            log(f"{name}: {kind} accuracy {outcome.accuracy:.4f} in {outcome.seconds:.1f} s")
+            log(f"{name}: {kind} accuracy {by_kind[kind].accuracy:.4f} in {by_kind[kind].seconds:.1f} s")
         fakes = embed(space, _draw(compared, num_frechet, rng)[0], device=device)
         distance = frechet_distance(anchors, fakes)
         log(f"{name}: Frechet distance {distance:.4g} ({space.name})")
-        result[name] = {
-            "num_images": len(judged[0]),
-            "classifiers": by_kind,
-            "frechet": distance,
-            "num_frechet_images": len(fakes),
-            "metrics": _measure(metrics, space, anchors, fakes, seed, device),
-        }
+        return SetResult(
+            num_images=len(judged[0]),
+            classifiers=by_kind,
+            frechet=distance,
+            num_frechet_images=len(fakes),
+            metrics=_measure(metrics, space, anchors, fakes, seed, device),
+        )
 
-    result["features"] = {
-        "name": space.name,
-        "source": space.source,
-        "fingerprint": space.fingerprint(),
-        "num_features": space.num_features,
-        "num_train_images": len(anchors),
-    }
-    result["environment"] = {
-        "device": str(device),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "torch": str(torch.__version__),
-        "seed": seed,
-        "seconds": time.perf_counter() - start,
-    }
-    return result
+    student = measured("student", samples, samples)
+    assert student is not None
+    return EvaluationResult(
+        student=student,
+        real=measured("real", own, test),
+        sketch=measured("sketch", sketch, sketch),
+        features=FeatureSpaceFacts(
+            name=space.name,
+            source=space.source,
+            fingerprint=space.fingerprint(),
+            num_features=space.num_features,
+            num_train_images=len(anchors),
+        ),
+        environment=Environment(
+            device=str(device),
+            cores=os.cpu_count(),
+            threads=torch.get_num_threads(),
+            torch=str(torch.__version__),
+            seed=seed,
+            seconds=time.perf_counter() - start,
+        ),
+    )
 
 
 def _measure(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dpsad.evaluation.result import EvaluationResult, SetResult
 from dpsad.runtime.config_files import read_mapping
 from dpsad.runtime.run_folder import CONFIG, METRICS, Run
 
@@ -117,16 +118,17 @@ def read_run(folder: Path, name: str) -> Result:
         raise ValueError(f"{folder} has no release/privacy.json; finish it with `dpsad distill run={folder}`")
     statement = _read_json(run.statement)
     recipe = read_mapping(run.release / CONFIG)
-    measured = _read_json(run.evaluation) if run.evaluation.is_file() else None
+    recorded = _read_json(run.evaluation) if run.evaluation.is_file() else None
     timings = _timings(run)
     try:
+        measured = EvaluationResult.from_dict(recorded) if recorded is not None else None
         notes = []
         if measured is None:
             notes.append(f"not evaluated: `dpsad evaluate {folder}` is missing")
-        elif measured.get("privacy") != statement:
+        elif measured.privacy != statement:
             notes.append(f"evaluated before its release was made anew; run `dpsad evaluate {folder}` again")
-        if measured and measured.get("no_classifiers"):
-            notes.append(f"no classifier was trained: {measured['no_classifiers']}")
+        if measured and measured.no_classifiers:
+            notes.append(f"no classifier was trained: {measured.no_classifiers}")
         if (config.get("teacher") or {}).get("path"):
             notes.append("its teacher comes from another run, whose minutes are not counted")
         epsilon, nominal = _number(statement, "epsilon"), _number(statement, "nominal_epsilon")
@@ -151,9 +153,9 @@ def read_run(folder: Path, name: str) -> Result:
             image_shape=(chan, height, width),
             labelled=recipe.get("use_labels") is not False,
             evaluation=_evaluation(measured) if measured is not None else None,
-            images_per_second=_number(measured or {}, "sampling_images_per_second"),
+            images_per_second=measured.sampling_images_per_second if measured is not None else None,
             stage_seconds=_seconds_by_stage(timings),
-            hardware=_hardware(timings, measured or {}),
+            hardware=_hardware(timings, measured.hardware if measured is not None else ""),
             notes=tuple(notes),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -204,32 +206,27 @@ def _seconds_by_stage(timings: Sequence[dict[str, Any]]) -> dict[str, float]:
     return total
 
 
-def _hardware(timings: Sequence[dict[str, Any]], measured: dict[str, Any]) -> str:
+def _hardware(timings: Sequence[dict[str, Any]], sampled: str) -> str:
     trained = ", ".join(dict.fromkeys(str(line["hardware"]) for line in timings if "hardware" in line))
-    sampled = str(measured.get("hardware", ""))
     return f"{trained}; sampled on {sampled}" if trained and sampled not in ("", trained) else trained or sampled
 
 
-def _evaluation(measured: dict[str, Any]) -> Evaluation:
-    student, real, features = measured["student"], measured.get("real") or {}, measured["features"]
+def _evaluation(measured: EvaluationResult) -> Evaluation:
+    student, real, features = measured.student, measured.real, measured.features
     return Evaluation(
         accuracy=_accuracies(student),
-        real_accuracy=_accuracies(real) if real else {},
-        frechet=float(student["frechet"]),
-        real_frechet=_number(real, "frechet"),
-        metrics={
-            str(name): float(value)
-            for name, value in (student.get("metrics") or {}).items()
-            if not name.endswith("_deviation")
-        },
-        feature_space=(str(features["name"]), str(features["fingerprint"])),
-        num_images=int(student["num_images"]),
-        num_frechet_images=int(student["num_frechet_images"]),
+        real_accuracy=_accuracies(real) if real is not None else {},
+        frechet=student.frechet,
+        real_frechet=real.frechet if real is not None else None,
+        metrics={name: value for name, value in student.metrics.items() if not name.endswith("_deviation")},
+        feature_space=(features.name, features.fingerprint),
+        num_images=student.num_images,
+        num_frechet_images=student.num_frechet_images,
     )
 
 
-def _accuracies(of: dict[str, Any]) -> dict[str, float]:
-    return {str(kind): float(outcome["accuracy"]) for kind, outcome in of["classifiers"].items()}
+def _accuracies(of: SetResult) -> dict[str, float]:
+    return {kind: outcome.accuracy for kind, outcome in of.classifiers.items()}
 
 
 def _number(values: Mapping[str, Any], key: str) -> float | None:

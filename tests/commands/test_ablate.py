@@ -10,6 +10,7 @@ from dpsad import cli
 from dpsad.commands import ablate
 from dpsad.commands import evaluate as judging
 from dpsad.commands.ablations import ABLATIONS, over
+from dpsad.commands.read import read_config
 from dpsad.evaluation.evaluate import evaluate_samples
 from dpsad.runtime.checkpoint import load
 
@@ -133,7 +134,7 @@ def test_help_lists_the_ablations_and_an_unknown_one_names_the_nearest(command):
 def test_seconds_add_up_over_interruptions(tmp_path, monkeypatch):
     clock = iter([0.0, 5.0, 100.0, 107.0, 200.0])
     monkeypatch.setattr(ablate.time, "perf_counter", lambda: next(clock))
-    config = replace(cli.read_config("digits", None), run=str(tmp_path / "r"))
+    config = replace(read_config("digits", []), run=str(tmp_path / "r"))
     monkeypatch.setattr(ablate, "run_teach", lambda config, say: None)
 
     def interrupted(config, say):

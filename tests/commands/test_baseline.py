@@ -73,7 +73,7 @@ def test_a_baseline_that_was_stopped_goes_on_without_a_second_charge(command, wo
 @pytest.mark.parametrize(
     ("verb", "more", "message"),
     [
-        ("baseline", "method=distillation", "method=distillation is no baseline; pass method=dpdm"),
+        ("baseline", "method=dp-sad", "method=dp-sad is no baseline; pass method=dpdm"),
         ("baseline", "method=dpmd", "did you mean 'dpdm'"),
         ("baseline", "guarantee=nominal", "method=dpdm needs guarantee=records"),
         ("baseline", "baseline.batch_size=500", "baseline.batch_size=500 is more than the 200 records"),

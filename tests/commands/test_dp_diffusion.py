@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from dpsad import load_student
-from dpsad.methods import method
 from dpsad.methods import public_denoiser as pretraining
 from dpsad.runtime.checkpoint import load, save_atomic
+from dpsad.runtime.context import Context
 from dpsad.training import dp_sgd
 
 LABELS = "network.embed_label.weight"
@@ -50,7 +50,7 @@ def pretrained(public, tmp_path_factory):
     """private/pretrained.pt of a run that got no further than its records."""
     run = tmp_path_factory.mktemp("runs") / "pretrained"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(method, "load_records", refuse)
+        patch.setattr(Context, "read_records", refuse)
         patch.setattr("sys.argv", ["dpsad", "baseline", "--config", "digits", f"run={run}", *TINY, *public])
         from dpsad.cli import main
 
@@ -81,7 +81,7 @@ def test_it_releases_a_student_under_the_budget_that_account_prints(command, wor
 
 
 def test_pretraining_is_over_before_a_record_is_read(command, words, tmp_path, monkeypatch):
-    monkeypatch.setattr(method, "load_records", refuse)
+    monkeypatch.setattr(Context, "read_records", refuse)
     code, printed = command("baseline", *words)
     assert (code, "the records are read" in printed) == (2, True)
     saved = load(tmp_path / "run" / "private" / "pretrained.pt")
@@ -90,7 +90,7 @@ def test_pretraining_is_over_before_a_record_is_read(command, words, tmp_path, m
 
 
 def test_the_pretrained_model_is_the_same_whatever_the_records_are(command, words, tmp_path, monkeypatch):
-    monkeypatch.setattr(method, "load_records", refuse)
+    monkeypatch.setattr(Context, "read_records", refuse)
     other = ("data.source=npz", "data.path=nowhere.npz", "privacy.num_records=100", "privacy.epsilon=1")
     command("baseline", *words)
     command("baseline", *words, *other, f"run={tmp_path / 'other'}")

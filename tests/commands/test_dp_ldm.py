@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dpsad import load_student
-from dpsad.commands import baseline as baselining
+from dpsad.api import launch
 from dpsad.commands import evaluate as judging
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.methods.public_denoiser import with_new_classes
@@ -78,8 +78,8 @@ def test_a_release_holds_decoder_and_denoiser_and_samples_as_any_other(command, 
 
 def test_a_loaded_student_makes_the_same_images(command, words, tmp_path, monkeypatch):
     made: list[Releasable] = []
-    export = baselining.export_release
-    monkeypatch.setattr(baselining, "export_release", lambda *args: (made.append(args[1]), export(*args)))
+    export = launch.export_release
+    monkeypatch.setattr(launch, "export_release", lambda *args: (made.append(args[1]), export(*args)))
     for more in ("fine_tune.parameters=attention", "fine_tune.parameters=lora", "fine_tune.parameters=all"):
         run = tmp_path / more
         code, printed = command("baseline", *words, more, f"run={run}")

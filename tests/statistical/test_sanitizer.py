@@ -113,7 +113,7 @@ def test_one_record_moves_refinement_by_its_clipped_gradient_and_no_further(make
     def rows(index):
         rows_of = denoising_rows(
             student,
-            draws=2,
+            noise_multiplicity=2,
             levels=lognormal_quantiles,
             label_dropout=0.5,
             no_label=3,
@@ -169,7 +169,7 @@ def test_more_releases_than_planned_are_refused():
 
 def test_overspending_is_refused_before_a_row_is_looked_at():
     ledger = Ledger(1.0, 1e-5)
-    ledger.charge("before", ReleasePlan(purpose="test", unit=Unit.RECORD, clip_norm=1.0, noise_multiplier=10.0))
+    ledger.charge(ReleasePlan(purpose="before", unit=Unit.RECORD, clip_norm=1.0, noise_multiplier=10.0))
     before = ledger.state_dict()
     too_much = sanitizer(noise_multiplier=2.0, ledger=ledger)
     for _ in range(2):
@@ -185,7 +185,7 @@ def test_a_plan_is_charged_once_whatever_happens(rows):
     thrice.charge()
     for _ in range(3):
         thrice.release([rows], (DIM,))
-    assert ledger.entries == [("test", thrice.plan)]
+    assert ledger.entries == [thrice.plan]
 
 
 def test_a_resumed_plan_is_not_charged_again_and_has_what_is_left(rows):

@@ -8,6 +8,7 @@ from dpsad.evaluation.choices import METRICS
 from dpsad.evaluation.evaluate import evaluate_samples
 from dpsad.evaluation.features import train_reference
 from dpsad.evaluation.fidelity import frechet_distance
+from dpsad.evaluation.result import EvaluationResult
 
 
 @pytest.fixture(scope="module")
@@ -26,24 +27,16 @@ def test_layout_is_the_documented_one(digits):
     few = train[0][:200], train[1][:200]
     lines = []
     result = evaluate_samples(few, train=train, test=test, num_classes=10, seed=0, epochs=2, log=lines.append)
-    assert json.loads(json.dumps(result, allow_nan=False)) == result
-    assert set(result) == {"student", "real", "sketch", "features", "environment"}
-    assert result["sketch"] is None
-    for name in ("student", "real"):
-        assert set(result[name]) == {"num_images", "classifiers", "frechet", "num_frechet_images", "metrics"}
-        assert set(result[name]["metrics"]) == {"classifier_score", "classifier_score_deviation"}
-        assert result[name]["num_images"] == result[name]["num_frechet_images"] == 200
-        assert set(result[name]["classifiers"]) == {"logistic", "mlp", "cnn"}
-        for outcome in result[name]["classifiers"].values():
-            assert set(outcome) == {
-                "accuracy", "per_class_accuracy", "calibration_error", "member_accuracies", "synthetic_accuracy",
-                "epoch", "seconds",
-            }  # fmt: skip
-            assert len(outcome["per_class_accuracy"]) == 10
-    assert result["features"]["name"] == "reference-cnn"
-    assert result["features"]["num_train_images"] == 1437
-    assert set(result["features"]) == {"name", "source", "fingerprint", "num_features", "num_train_images"}
-    assert set(result["environment"]) == {"device", "cores", "threads", "torch", "seed", "seconds"}
+    assert EvaluationResult.from_dict(json.loads(json.dumps(result.to_dict(), allow_nan=False))) == result
+    assert list(result.sets) == ["real", "student"]
+    for found in result.sets.values():
+        assert set(found.metrics) == {"classifier_score", "classifier_score_deviation"}
+        assert found.num_images == found.num_frechet_images == 200
+        assert set(found.classifiers) == {"logistic", "mlp", "cnn"}
+        for outcome in found.classifiers.values():
+            assert len(outcome.per_class_accuracy) == 10
+    assert (result.features.name, result.features.num_train_images) == ("reference-cnn", 1437)
+    assert result.environment.seed == 0
     assert len(lines) == 9
 
 
@@ -60,13 +53,13 @@ def test_worse_images_score_worse(digits, reference):
         classifiers=("logistic",),
         space=reference,
     )
-    accuracy = [result[name]["classifiers"]["logistic"]["accuracy"] for name in ("student", "sketch", "real")]
-    distance = [result[name]["frechet"] for name in ("student", "sketch", "real")]
+    accuracy = [result.sets[name].classifiers["logistic"].accuracy for name in ("student", "sketch", "real")]
+    distance = [result.sets[name].frechet for name in ("student", "sketch", "real")]
     assert accuracy == sorted(accuracy)
     assert accuracy[0] < accuracy[2] - 0.02
     assert distance == sorted(distance, reverse=True)
     assert distance[0] > 3 * distance[2]
-    assert result["features"]["fingerprint"] == reference.fingerprint()
+    assert result.features.fingerprint == reference.fingerprint()
 
 
 def test_same_seed_gives_the_same_figures(digits, reference):
@@ -84,11 +77,8 @@ def test_same_seed_gives_the_same_figures(digits, reference):
         )
         for _ in range(2)
     )
-    assert first["real"]["frechet"] == second["real"]["frechet"]
-    assert (
-        first["student"]["classifiers"]["mlp"]["per_class_accuracy"]
-        == second["student"]["classifiers"]["mlp"]["per_class_accuracy"]
-    )
+    assert first.real.frechet == second.real.frechet
+    assert first.student.classifiers["mlp"].per_class_accuracy == second.student.classifiers["mlp"].per_class_accuracy
 
 
 def test_every_metric_finds_the_worse_images(digits, reference):
@@ -103,13 +93,13 @@ def test_every_metric_finds_the_worse_images(digits, reference):
         metrics=METRICS,
         space=reference,
     )
-    student, real = result["student"]["metrics"], result["real"]["metrics"]
+    student, real = result.student.metrics, result.real.metrics
     assert student["kernel_distance"] > real["kernel_distance"] + 10 * real["kernel_distance_deviation"]
     for name in ("precision", "density", "coverage", "classifier_score"):
         assert student[name] < real[name] - 0.02, name
     assert real["recall"] > 0.7
     assert abs(real["kernel_distance"]) < 5 * real["kernel_distance_deviation"]
-    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    json.dumps(result.to_dict(), allow_nan=False)
 
 
 class Brightness(nn.Module):
@@ -132,7 +122,7 @@ def test_any_feature_space_may_be_injected_and_is_named(digits):
     result = evaluate_samples(
         (train[0] * 0.5, train[1]), train=train, test=test, num_classes=10, seed=0, classifiers=(), space=Brightness()
     )
-    assert (result["features"]["name"], result["features"]["fingerprint"]) == ("brightness", "0" * 64)
-    assert result["features"]["source"] == "two lines of a test"
+    assert (result.features.name, result.features.fingerprint) == ("brightness", "0" * 64)
+    assert result.features.source == "two lines of a test"
     real, half = Brightness()(train[0]), Brightness()(train[0] * 0.5)
-    assert result["student"]["frechet"] == pytest.approx(frechet_distance(real, half), rel=0.1)
+    assert result.student.frechet == pytest.approx(frechet_distance(real, half), rel=0.1)

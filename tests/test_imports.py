@@ -1,0 +1,69 @@
+"""Help and errors of usage come at once: they load no network, no accountant, no plot."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = (
+    "torch",
+    "torchvision",
+    "dp_accounting",
+    "opacus",
+    "sklearn",
+    "matplotlib",
+    "torchmetrics",
+    "omegaconf",
+    "numpy",
+)
+COUNT = """
+import sys
+sys.argv = ["dpsad", *sys.argv[1:]]
+from dpsad.cli import main
+try:
+    main()
+finally:
+    print("LOADED", len(sys.modules), *(name for name in {heavy} if name in sys.modules))
+"""
+
+
+def loaded(*words):
+    """How many modules a command loads, and which of the heavy ones."""
+    command = [sys.executable, "-c", COUNT.format(heavy=HEAVY), *words]
+    done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("LOADED")]
+    number, *heavy = line.split()[1:]
+    return int(number), heavy, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        (("--help",), "Trains private image generators"),
+        (("evaluate", "--help"), "wrn-40-4"),
+        (("ablate", "--help"), "lambda"),
+        (("sample", "--num", "x", "runs/a"), "valid integer"),
+        (("tech",), "No such command"),
+        (("evaluate", "runs/a", "--classifier", "cnm"), "did you mean 'cnn'"),
+    ],
+)
+def test_help_and_errors_of_usage_load_nothing_heavy(words, printed):
+    number, heavy, output = loaded(*words)
+    assert printed in output
+    assert heavy == []
+    assert number < 400
+
+
+def test_presets_are_listed_without_a_network():
+    _, heavy, output = loaded("presets")
+    assert "mnist-epsilon1" in output
+    assert set(heavy) <= {"omegaconf"}
+
+
+def test_importing_the_package_loads_none_of_its_rooms():
+    done = subprocess.run(
+        [sys.executable, "-c", "import dpsad, sys; print(*(name for name in sys.modules if name.startswith('dpsad')))"],
+        cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["dpsad"]
