@@ -39,7 +39,7 @@ def per_example_gradients(model: nn.Module, losses: Callable[[], Tensor], num_ex
     Source: Goodfellow 2015 for linear layers; Rochette et al. 2019 for convolutions.
     """
     if num_examples == 0:
-        return PartedRows([parameter.new_zeros(0, parameter.numel()) for parameter in trainable_parameters(model)])
+        return no_rows(model)
     with _recorded(model) as calls:
         total = losses().sum()
     gradients = torch.autograd.grad(total, [output for _, _, output in calls])
@@ -60,6 +60,11 @@ def has_rule(layer: nn.Module) -> bool:
     if isinstance(layer, nn.Conv2d):
         return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
     return isinstance(layer, nn.Linear)
+
+
+def no_rows(model: nn.Module) -> PartedRows:
+    """The rows of an empty batch."""
+    return PartedRows([parameter.new_zeros(0, parameter.numel()) for parameter in trainable_parameters(model)])
 
 
 def set_gradients(model: nn.Module, gradient: Tensor) -> None:

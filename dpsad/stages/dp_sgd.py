@@ -11,6 +11,7 @@ from dpsad.diffusion.denoiser import Denoiser, denoising_loss
 from dpsad.diffusion.ema import ExponentialMovingAverage, Model
 from dpsad.diffusion.noise_levels import Levels
 from dpsad.networks.precision import autocast
+from dpsad.privacy.no_mixing import require_no_mixing
 from dpsad.privacy.per_example import per_example_gradients, set_gradients, trainable_parameters
 from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
 from dpsad.privacy.rows import PartedRows
@@ -65,6 +66,7 @@ def dp_sgd(
 
     Source: Abadi et al. 2016, Algorithm 1.
     """
+    require_no_mixing(model)
     device = randomness.device
     ema = ExponentialMovingAverage(model, half_life=half_life, warmup=1.0)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
