@@ -4,6 +4,7 @@ from dpsad import build, build_rows, build_sketch
 from dpsad.build_baseline import method_of
 from dpsad.config import DISTILLATION, Config
 from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY, epsilon_of
+from dpsad.privacy.cross_check import cross_check
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.stages.nominal import actual_multiplier
 from dpsad.stages.sketch import NamedPlan
@@ -39,7 +40,9 @@ def budget_table(config: Config) -> str:
     lines += [_line(purpose, plan, total) for (purpose, plan), total in zip(plans, totals, strict=True)]
     if not plans:
         lines.append("nothing is released: epsilon 0")
-    return "\n".join([*lines, f"accountant: {ACCOUNTANT}"])
+    return "\n".join(
+        [*lines, f"accountant: {ACCOUNTANT}", _cross_check_line([plan for _, plan in plans], privacy.delta)]
+    )
 
 
 def budget_plan(config: Config, num_records: int) -> list[NamedPlan]:
@@ -57,6 +60,18 @@ def budget_plan(config: Config, num_records: int) -> list[NamedPlan]:
             (build.REFINE, build_rows.gradient_plan("refine", config.refine, config.privacy, num_records, plans))
         )
     return plans
+
+
+def _cross_check_line(plans: list[ReleasePlan], delta: float) -> str:
+    """What Opacus's accountants say of the total; accountants that say nothing for one reason share it."""
+    checks = cross_check(plans, delta)
+    said = [f"{check.accountant} {check.epsilon:.3f}" for check in checks if check.epsilon is not None]
+    silent: dict[str, list[str]] = {}
+    for check in checks:
+        if check.reason:
+            silent.setdefault(check.reason, []).append(check.accountant)
+    said += [f"none by {' and '.join(names)}: {reason}" for reason, names in silent.items()]
+    return "cross-check: " + ", ".join(said)
 
 
 def _line(purpose: str, plan: ReleasePlan, total: float | None) -> str:

@@ -235,7 +235,7 @@ def way_of(model, inputs, targets, num):
 @pytest.mark.parametrize("views", [1, TOKENS // 2, TOKENS])
 @pytest.mark.parametrize("name", MODELS)
 def test_rows_agree_with_a_loop_in_the_fastest_way_that_is_right(generator, name, views):
-    """As many examples, or views, as tokens, or half as many: an axis taken for the batch's would not be noticed by its length."""
+    """As many examples, or views, as tokens, or half as many: a wrong axis would not be noticed by its length."""
     model, inputs, targets = made(name, 4 * views, generator)
     assert way_of(model, inputs, targets, 4) is MODELS[name][2]
     assert_same(gradient_rows(model, squares, inputs, targets, num_examples=4), loop(model, inputs, targets, 4))
