@@ -5,6 +5,7 @@ from dpsad.methods.dp_sad.nominal_noise import actual_multiplier
 from dpsad.methods.dp_sad.release_plans import plan_of_nominal
 from dpsad.methods.registry import DP_SAD
 from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY, epsilon_of
+from dpsad.privacy.cross_check import cross_check
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
 
@@ -45,7 +46,7 @@ def budget_table(config: Config) -> str:
     lines += [f"  {_line(plan, total)}" for plan, total in zip(plans, totals, strict=True)]
     if not plans:
         lines.append("nothing is released: epsilon 0")
-    return "\n".join([*lines, f"accountant: {ACCOUNTANT}"])
+    return "\n".join([*lines, f"accountant: {ACCOUNTANT}", _cross_check_line(plans, privacy.delta)])
 
 
 def stated_num_records(config: Config) -> int:
@@ -57,6 +58,18 @@ def stated_num_records(config: Config) -> int:
     if not config.privacy.num_records:
         raise ValueError("privacy.num_records=0: say how many records there are to plan without reading them")
     return config.privacy.num_records
+
+
+def _cross_check_line(plans: list[ReleasePlan], delta: float) -> str:
+    """What Opacus's accountants say of the total; accountants that say nothing for one reason share it."""
+    checks = cross_check(plans, delta)
+    said = [f"{check.accountant} {check.epsilon:.3f}" for check in checks if check.epsilon is not None]
+    silent: dict[str, list[str]] = {}
+    for check in checks:
+        if check.reason:
+            silent.setdefault(check.reason, []).append(check.accountant)
+    said += [f"none by {' and '.join(names)}: {reason}" for reason, names in silent.items()]
+    return "cross-check: " + ", ".join(said)
 
 
 def _line(plan: ReleasePlan, total: float | None) -> str:

@@ -6,9 +6,11 @@ the gradient of each example's weights is one batched matrix product, so nothing
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn.grad import conv2d_weight
 
 from dpsad.privacy.clipping import PartedRows
@@ -30,10 +32,14 @@ def per_example_gradients(model: nn.Module, losses: Callable[[], Tensor], num_ex
     Raises:
         ValueError: a trainable parameter belongs to a layer that this file does not know.
 
-    Formal guarantee: row i is a function of example i and the weights alone.
+    Formal guarantee: row i is a function of example i and the weights alone, where the model mixes no examples and
+        every trainable layer's first axis is the batch's; `gradient_rows` is for models of which this is not known.
+    Edge cases: no examples give no rows.
 
     Source: Goodfellow 2015 for linear layers; Rochette et al. 2019 for convolutions.
     """
+    if num_examples == 0:
+        return no_rows(model)
     with _recorded(model) as calls:
         total = losses().sum()
     gradients = torch.autograd.grad(total, [output for _, _, output in calls])
@@ -49,6 +55,18 @@ def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
+def has_rule(layer: nn.Module) -> bool:
+    """Whether the layer's rows are known here: Linear, and Conv2d without groups or padding other than by zeros."""
+    if isinstance(layer, nn.Conv2d):
+        return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    return isinstance(layer, nn.Linear)
+
+
+def no_rows(model: nn.Module) -> PartedRows:
+    """The rows of an empty batch."""
+    return PartedRows([parameter.new_zeros(0, parameter.numel()) for parameter in trainable_parameters(model)])
+
+
 def set_gradients(model: nn.Module, gradient: Tensor) -> None:
     """Puts a released vector, [num_parameters], where an optimizer looks for gradients."""
     parameters = trainable_parameters(model)
@@ -57,15 +75,20 @@ def set_gradients(model: nn.Module, gradient: Tensor) -> None:
 
 
 @contextmanager
-def _recorded(model: nn.Module) -> Iterator[list[tuple[nn.Linear | nn.Conv2d, Tensor, Tensor]]]:
-    """Lists (layer, input, output) of every trainable layer that runs inside the block."""
-    calls: list[tuple[nn.Linear | nn.Conv2d, Tensor, Tensor]] = []
+def _recorded(model: nn.Module) -> Iterator[list[tuple[nn.Linear | nn.Conv2d, Tensor, GradientEdge]]]:
+    """Lists (layer, input, output's place in the graph) of every trainable layer that runs inside the block."""
+    calls: list[tuple[nn.Linear | nn.Conv2d, Tensor, GradientEdge]] = []
     hooks = []
+
+    def record(layer: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
+        # the place, since an activation in place makes the output another tensor
+        calls.append((cast("nn.Linear | nn.Conv2d", layer), args[0], get_gradient_edge(out)))
+
     for name, layer in model.named_modules():
         if any(parameter.requires_grad for parameter in layer.parameters(recurse=False)):
-            if not isinstance(layer, nn.Linear | nn.Conv2d):
+            if not has_rule(layer):
                 raise ValueError(f"layer '{name}' ({type(layer).__name__}) has no per-example gradient; freeze it")
-            hooks.append(layer.register_forward_hook(lambda layer, args, out: calls.append((layer, args[0], out))))
+            hooks.append(layer.register_forward_hook(record))
     try:
         yield calls
     finally:

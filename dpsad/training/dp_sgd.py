@@ -9,6 +9,7 @@ from dpsad.data.records import ImageSet, require_own_labels
 from dpsad.diffusion.denoiser import Denoiser, denoising_loss
 from dpsad.diffusion.noise_levels import Levels
 from dpsad.privacy.clipping import PartedRows
+from dpsad.privacy.no_mixing import require_no_mixing
 from dpsad.privacy.per_example_gradients import per_example_gradients, set_gradients, trainable_parameters
 from dpsad.privacy.provenance import Provenance, provenance_of, require_released
 from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
@@ -69,6 +70,7 @@ def dp_sgd(
 
     Source: Abadi et al. 2016, Algorithm 1.
     """
+    require_no_mixing(model)
     device = randomness.device
     require_released("the model", provenance_of(model), "a loop that clips gradients")
     require_own_labels(records)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -58,6 +59,10 @@ def test_account_agrees_with_what_was_charged(finished, command, tiny):
     for event in statement["events"]:
         assert f"{event['num_releases']} x noise multiplier {event['noise_multiplier']:.3f}" in printed
     assert f"epsilon so far {statement['epsilon']:.3f}" in printed
+    said = re.search(r"cross-check: opacus RDP ([\d.]+), opacus PRV ([\d.]+)", printed)
+    assert said
+    by_rdp, by_prv = map(float, said.groups())
+    assert statement["epsilon"] < by_prv < min(by_rdp, statement["epsilon"] + 0.03)
 
 
 def test_samples_are_written_both_ways_and_agree(finished, command, tmp_path):

@@ -22,7 +22,7 @@ TINY = (
     "pretrain.batch_size=16",
     "baseline.steps=2",
     "baseline.batch_size=40",
-    "baseline.draws=2",
+    "baseline.noise_multiplicity=2",
     "baseline.timesteps=[0, 300, 1000]",
     "baseline.timestep_weights=[0.2, 0.8]",
     "augmentation.shift=0.1",
@@ -110,7 +110,7 @@ def test_records_start_from_the_pretrained_weights_with_classes_of_their_own(
         raise ValueError("far enough")
 
     monkeypatch.setattr(dp_sgd, "per_example_gradients", caught)
-    monkeypatch.setattr(pretraining, "teach", refuse)
+    monkeypatch.setattr(pretraining, "train_denoiser", refuse)
     code, printed = command("baseline", *words, f"pretrain.path={pretrained}", "privacy.epsilon=2")
     assert (code, "far enough" in printed) == (2, True), printed
     start, saved = found[0], load(pretrained)["model"]

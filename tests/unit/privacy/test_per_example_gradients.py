@@ -166,6 +166,27 @@ def test_a_layer_without_a_rule_is_refused_by_name():
         per_example_gradients(model, lambda: model(torch.zeros(2, 1, 4, 4)).mean(dim=(1, 2, 3)), 2)
 
 
+@pytest.mark.parametrize("settings", [{"groups": 2}, {"padding": 1, "padding_mode": "circular"}, {"padding": "same"}])
+def test_a_convolution_without_a_rule_is_refused(settings):
+    model = nn.Conv2d(2, 2, 3, **settings)
+    with pytest.raises(ValueError, match=r"\(Conv2d\) has no per-example gradient"):
+        per_example_gradients(model, lambda: model(torch.zeros(2, 2, 4, 4)).mean(dim=(1, 2, 3)), 2)
+
+
+def test_activations_in_place_do_not_reach_the_layer_before_them(rng):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(12, 2), nn.ELU(1.0, True))
+    x = torch.randn(5, 2, 4, 4, generator=rng)
+    expected = loop(model, lambda i: model(x[i : i + 1]).square().sum(), 5)
+    assert_same(per_example_gradients(model, lambda: model(x).square(), 5), expected)
+
+
+def test_an_empty_batch_has_no_rows():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    rows = per_example_gradients(model, lambda: model(torch.zeros(0, 1, 2, 2)), 0)
+    assert [part.shape for part in rows.parts] == [(0, 12), (0, 3)]
+
+
 def test_rows_leave_the_model_as_it_was(make_denoiser, batch):
     """No hook stays behind, and no gradient but the released one reaches the optimizer."""
     denoiser = make_denoiser()

@@ -141,6 +141,13 @@ def test_a_step_is_adam_on_the_released_sum_over_the_expected_batch(tmp_path, rn
     assert sum(seen) == 20
 
 
+def test_a_model_that_mixes_records_is_refused_before_anything_else():
+    others = ("rows", "records", "sanitizer", "expected_batch_size", "learning_rate", "chunk_size")
+    settings = dict.fromkeys([*others, "ema_half_life_steps", "randomness", "checkpoint", "log"])
+    with pytest.raises(ValueError, match=r"layer '0' \(BatchNorm2d\) mixes the examples of a batch"):
+        dp_sgd("test", model=torch.nn.Sequential(torch.nn.BatchNorm2d(2)), **settings)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
