@@ -1,4 +1,4 @@
-"""The parts of a private training loop: plan, charge, clip, sum, noise. See `docs/extending.md` for one in ten lines."""
+"""The parts of a private training loop: plan, charge, clip, sum, noise. docs/extending.md has one in ten lines."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
