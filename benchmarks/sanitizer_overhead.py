@@ -13,8 +13,9 @@ import torch
 
 from discriminators.convolutional import ConvolutionalCritic, CriticConfig
 from dpsad.diffusion.denoiser import Denoiser
+from dpsad.networks.config import NetworkConfig
 from dpsad.networks.precision import autocast
-from dpsad.networks.unet import NetworkConfig, UNet
+from dpsad.networks.unet import UNet
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.stages.distill import StudentConfig, output_gradient
 from dpsad.stages.nominal import PublishedConfig, published_noise

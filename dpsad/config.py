@@ -7,9 +7,9 @@ from dpsad.data.augmentation import AugmentationConfig
 from dpsad.data.config import DataConfig
 from dpsad.errors import require_choice, require_positive
 from dpsad.networks.autoencoder import AutoencoderConfig
+from dpsad.networks.config import NetworkConfig
 from dpsad.networks.precision import PRECISIONS
 from dpsad.networks.trainable import FineTuneConfig
-from dpsad.networks.unet import NetworkConfig
 from dpsad.privacy.provenance import Provenance, require_released
 from dpsad.runs import LogConfig
 from dpsad.stages.compress import CompressConfig

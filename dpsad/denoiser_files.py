@@ -7,7 +7,7 @@ from dpsad.checkpoint import load
 from dpsad.config import Config
 from dpsad.config_files import flatten
 from dpsad.diffusion.denoiser import Denoiser
-from dpsad.networks.unet import NetworkConfig
+from dpsad.networks.config import NetworkConfig
 from dpsad.privacy.provenance import Provenance
 from dpsad.sketching import Subject
 

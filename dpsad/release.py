@@ -16,7 +16,8 @@ from dpsad.data.augmentation import AugmentationConfig
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.errors import require_choice
 from dpsad.networks.autoencoder import AutoencoderConfig, Decoder
-from dpsad.networks.unet import NetworkConfig, UNet
+from dpsad.networks.config import NetworkConfig
+from dpsad.networks.unet import UNet
 from dpsad.stages.generate import generate, labels_to_sample, sample_grid
 from students.base import Student
 from students.few_step import SamplerConfig, few_step_student

@@ -6,7 +6,8 @@ from scipy.stats import chi2
 from torch import nn
 
 from dpsad.diffusion.denoiser import Denoiser
-from dpsad.networks.unet import NetworkConfig, UNet
+from dpsad.networks.config import NetworkConfig
+from dpsad.networks.unet import UNet
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,21 @@ def halved(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
 
 
+def folded(images: Tensor, patch: int) -> Tensor:
+    """[batch, chan, height, width] -> [batch, chan * patch^2, height / patch, width / patch], rounded up.
+
+    Where a side is no multiple of `patch`, its last row or column is repeated.
+    """
+    height, width = images.shape[-2:]
+    padded = F.pad(images, (0, -width % patch, 0, -height % patch), mode="replicate")
+    return F.pixel_unshuffle(padded, patch)
+
+
+def unfolded(h: Tensor, patch: int, height: int, width: int) -> Tensor:
+    """The way back from `folded` to [batch, chan, height, width], without what was repeated."""
+    return F.pixel_shuffle(h, patch)[..., :height, :width]
+
+
 class Attention(nn.Module):
     """Multi-head attention of every position to all positions and to the label's tokens, with a residual connection.
 

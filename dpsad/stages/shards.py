@@ -8,7 +8,7 @@ from torch import Tensor
 from dpsad.data.records import ImageSet
 from dpsad.data.shards import Shards
 from dpsad.errors import require_choice, require_positive
-from dpsad.networks.unet import NetworkConfig
+from dpsad.networks.config import NetworkConfig
 from dpsad.stages.teach import Draw
 
 TEACHERS = ("none", "closed_form", "denoisers")

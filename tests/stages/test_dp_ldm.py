@@ -11,7 +11,8 @@ from dpsad import baselining, judging, load_student
 from dpsad.baselines.pretraining import with_new_classes
 from dpsad.checkpoint import load, save_atomic
 from dpsad.diffusion.denoiser import Denoiser
-from dpsad.networks.unet import NetworkConfig, UNet
+from dpsad.networks.config import NetworkConfig
+from dpsad.networks.unet import UNet
 from dpsad.release import Releasable
 
 TINY = (

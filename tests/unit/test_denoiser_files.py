@@ -5,7 +5,7 @@ from dpsad import build
 from dpsad.checkpoint import save_atomic
 from dpsad.config import Config
 from dpsad.denoiser_files import denoiser_state, read_denoiser
-from dpsad.networks.unet import NetworkConfig
+from dpsad.networks.config import NetworkConfig
 from dpsad.privacy.provenance import Provenance
 from dpsad.sketching import Subject
 
