@@ -20,7 +20,7 @@ from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.noise_levels import every_level, linear_schedule_levels, lognormal_levels, one_random_level
 from dpsad.diffusion.parameterisations import lognormal_quantiles
 from dpsad.networks.autoencoder import Autoencoder
-from dpsad.networks.unet import UNet
+from dpsad.networks.network import new_network
 from dpsad.privacy.calibration import calibrate_noise_multiplier
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.provenance import require_released
@@ -100,7 +100,9 @@ def build_denoiser(
     """A new denoiser, the same for the same seed and stage, on the run's device."""
     device = device_of(config)
     with first_weights(config, stage):
-        network = UNet(config.network, image_channels=image_shape[0], num_classes=num_classes, use_labels=use_labels)
+        network = new_network(
+            config.network, image_channels=image_shape[0], num_classes=num_classes, use_labels=use_labels
+        )
     return on_device(Denoiser(network, parameterisation=parameterisation), device)
 
 

@@ -12,8 +12,8 @@ from dpsad import build
 from dpsad.config import Config
 from dpsad.data.records import ImageSet
 from dpsad.data.shards import Shards
+from dpsad.networks.network import new_network
 from dpsad.networks.stacked import Stacked
-from dpsad.networks.unet import UNet
 from dpsad.privacy.accounting import gaussian_epsilon, gaussian_mu
 from dpsad.privacy.calibration import calibrate_noise_multiplier
 from dpsad.privacy.plan import ReleasePlan, Unit
@@ -130,7 +130,7 @@ def _joined(config: Config, randomness: PrivateRandomness) -> Tensor:
 def build_shard_networks(config: Config, image_shape: tuple[int, int, int], num_classes: int) -> Stacked:
     """One small network for each shard, all with the same first weights."""
     with build.first_weights(config, "shards"):
-        network = UNet(config.shards.network, image_channels=image_shape[0], num_classes=num_classes)
+        network = new_network(config.shards.network, image_channels=image_shape[0], num_classes=num_classes)
     return Stacked([network] * config.shards.num_shards).to(build.device_of(config))
 
 

@@ -17,7 +17,7 @@ from dpsad.diffusion.denoiser import Denoiser
 from dpsad.errors import require_choice
 from dpsad.networks.autoencoder import AutoencoderConfig, Decoder
 from dpsad.networks.config import NetworkConfig
-from dpsad.networks.unet import UNet
+from dpsad.networks.network import new_network
 from dpsad.stages.generate import generate, labels_to_sample, sample_grid
 from students.base import Student
 from students.few_step import SamplerConfig, few_step_student
@@ -130,7 +130,7 @@ def _shape(config: ReleaseConfig) -> tuple[int, int, int]:
 
 
 def _new_denoiser(config: ReleaseConfig, image_channels: int | None = None) -> Denoiser:
-    network = UNet(
+    network = new_network(
         config.network,
         image_channels=image_channels or _shape(config)[0],
         num_classes=len(config.class_names),

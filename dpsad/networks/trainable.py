@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dpsad.errors import require_choice, require_positive
 from dpsad.networks.conditioned import Conditioned
-from dpsad.networks.layers import Attention, zeroed
+from dpsad.networks.layers import Attention, TokenAttention, zeroed
 
 CHOICES = ("attention", "lora", "all")
 
@@ -115,12 +115,12 @@ class LowRank(nn.Module):
         return (self.up.weight.flatten(1) @ self.down.weight.flatten(1)).reshape(self.layer.weight.shape)
 
 
-def _attention(model: nn.Module) -> list[Attention]:
-    found = [module for module in model.modules() if isinstance(module, Attention)]
+def _attention(model: nn.Module) -> list[Attention | TokenAttention]:
+    found = [module for module in model.modules() if isinstance(module, Attention | TokenAttention)]
     if not found:
         raise ValueError(
-            "the network has no attention to fine-tune; pass network.attention=true or network.attention_levels=..., "
-            "or fine_tune.parameters=all"
+            "the network has no attention to fine-tune; pass network.attention=true, network.attention_levels=... "
+            "or network.kind=transformer, or fine_tune.parameters=all"
         )
     return found
 
