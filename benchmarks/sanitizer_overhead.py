@@ -16,7 +16,8 @@ from dpsad.diffusion.denoiser import Denoiser
 from dpsad.methods.dp_sad.distillation import StudentConfig, output_gradient
 from dpsad.methods.dp_sad.nominal_noise import NominalConfig, nominal_noise
 from dpsad.methods.dp_sad.queries import propose
-from dpsad.networks.unet import NetworkConfig, UNet
+from dpsad.networks.config import NetworkConfig
+from dpsad.networks.unet import UNet
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.training.precision import autocast
 

@@ -21,8 +21,8 @@ from dpsad.methods.method import Method
 from dpsad.methods.public_denoiser import PretrainConfig
 from dpsad.methods.registry import DP_SAD, METHODS
 from dpsad.networks.autoencoder import AutoencoderConfig
+from dpsad.networks.config import NetworkConfig
 from dpsad.networks.trainable import FineTuneConfig
-from dpsad.networks.unet import NetworkConfig
 from dpsad.privacy.config import PrivacyConfig
 from dpsad.runtime.log import LogConfig
 from dpsad.training.autoencoder import CompressConfig

@@ -9,7 +9,7 @@ from dpsad.data.records import ImageSet, Subject
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.errors import require_positive
 from dpsad.methods.dp_sgd_denoiser import BaselineConfig, baseline_levels
-from dpsad.networks.unet import NetworkConfig
+from dpsad.networks.config import NetworkConfig
 from dpsad.privacy.provenance import Provenance
 from dpsad.runtime.checkpoint import save_atomic
 from dpsad.runtime.context import Context

@@ -10,7 +10,8 @@ from dpsad.data.augmentation import AugmentationConfig
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.errors import require_choice
 from dpsad.networks.autoencoder import AutoencoderConfig, Decoder
-from dpsad.networks.unet import NetworkConfig, UNet
+from dpsad.networks.config import NetworkConfig
+from dpsad.networks.network import new_network
 from students.base import Student
 from students.few_step import SamplerConfig, few_step_student
 from students.from_prototypes import StartedDenoiser, prototype_student
@@ -70,7 +71,7 @@ def _shape(config: ReleaseConfig) -> tuple[int, int, int]:
 
 
 def _new_denoiser(config: ReleaseConfig, image_channels: int | None = None) -> Denoiser:
-    network = UNet(
+    network = new_network(
         config.network,
         image_channels=image_channels or _shape(config)[0],
         num_classes=len(config.class_names),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dpsad.data.records import Subject
 from dpsad.diffusion.denoiser import Denoiser
-from dpsad.networks.unet import NetworkConfig
+from dpsad.networks.config import NetworkConfig
 from dpsad.privacy.provenance import Provenance
 from dpsad.runtime.checkpoint import load
 from dpsad.runtime.config_files import flatten

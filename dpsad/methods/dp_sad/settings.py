@@ -12,7 +12,7 @@ from dpsad.methods.dp_sad.nominal_noise import NominalConfig
 from dpsad.methods.dp_sad.prototypes import PrototypesConfig
 from dpsad.methods.dp_sad.shard_teachers import ShardsConfig
 from dpsad.methods.dp_sad.teacher import TeacherConfig
-from dpsad.networks.unet import NetworkConfig
+from dpsad.networks.config import NetworkConfig
 from dpsad.privacy.config import PrivacyConfig
 from dpsad.privacy.provenance import Provenance, require_released
 from students.few_step import SamplerConfig

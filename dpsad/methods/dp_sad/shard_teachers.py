@@ -15,8 +15,9 @@ from dpsad.errors import require_choice, require_positive
 from dpsad.methods.dp_sad.prototypes import Rows, moved
 from dpsad.methods.dp_sad.queries import Answers, Proposal
 from dpsad.methods.dp_sad.teacher import TeacherConfig
+from dpsad.networks.config import NetworkConfig
+from dpsad.networks.network import new_network
 from dpsad.networks.stacked import Stacked
-from dpsad.networks.unet import NetworkConfig, UNet
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.randomness import PrivateRandomness
@@ -115,7 +116,7 @@ def shard_teachers(
 def new_shard_networks(config: ShardsConfig, subject: Subject, context: Context) -> Stacked:
     """One small network for each shard, all with the same first weights."""
     with context.first_weights("shards"):
-        network = UNet(config.network, image_channels=subject.image_shape[0], num_classes=subject.num_classes)
+        network = new_network(config.network, image_channels=subject.image_shape[0], num_classes=subject.num_classes)
     return Stacked([network] * config.num_shards).to(context.device)
 
 
