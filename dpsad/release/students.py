@@ -65,6 +65,14 @@ class Releasable:
         return KINDS[self.config.kind].student(self.config, self.model)
 
 
+def releasable_generator(
+    generator: Generator, config: GeneratorConfig, image_shape: tuple[int, int, int], class_names: tuple[str, ...]
+) -> Releasable:
+    """A one-pass generator of that shape, as it is handed out."""
+    release = ReleaseConfig(kind="generator", image_shape=image_shape, class_names=class_names, generator=config)
+    return Releasable(generator, release)
+
+
 def _shape(config: ReleaseConfig) -> tuple[int, int, int]:
     chan, height, width = config.image_shape
     return chan, height, width
