@@ -1,4 +1,4 @@
-"""Everything a run can be told, in one dataclass; each section is defined in the room that it configures."""
+"""Config: everything a run can be told; each section is defined in the room that it configures."""
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path

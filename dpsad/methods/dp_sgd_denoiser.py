@@ -1,4 +1,4 @@
-"""What the baselines that are denoisers share: records train them by gradient rows, and their release says of what."""
+"""DP-SGD on a denoiser, as the baselines that are denoisers share it: settings, plan, training, release."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""A denoiser of public images, trained once for any number of runs; it costs no privacy."""
+"""Public denoiser: learned from public images once for any number of runs, at no cost."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What every denoising network here is told beside the image: its noise level and its label."""
+"""Conditioning of denoising networks: noise level and label, embedded."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The shape of a denoising network, as people write it."""
+"""NetworkConfig: the shape of a denoising network, as people write it."""
 
 import json
 from dataclasses import dataclass, fields

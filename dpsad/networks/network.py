@@ -1,4 +1,4 @@
-"""From the shape of a denoising network to the network."""
+"""Denoising networks by kind."""
 
 from torch import nn
 

@@ -1,4 +1,4 @@
-"""What it takes to build a student again: one description, four kinds."""
+"""Students as they are handed out: what it takes to build one again."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Trained denoisers on disk, with what it takes to use them in another run."""
+"""Files of trained denoisers, with what it takes to use them in another run."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""First stage: the run's prototypes, released once and kept with what they have cost."""
+"""Prototypes of a run: released once and kept with what they have cost."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What dp-sad is told, and which of it fits together."""
+"""Settings of dp-sad, and which of them fit together."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar

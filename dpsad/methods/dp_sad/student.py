@@ -1,4 +1,4 @@
-"""Last stage: the student is distilled from its teacher, formally or as the paper has it, and refined by records."""
+"""Student of dp-sad: distilled from its teacher, formally or as the paper has it, and refined by records."""
 
 from dataclasses import replace
 

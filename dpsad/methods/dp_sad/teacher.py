@@ -1,4 +1,4 @@
-"""The teacher: a diffusion model of released prototypes, of public images or, where nothing is formal, of records."""
+"""Teacher of dp-sad: a diffusion model of released prototypes, public images or, where nothing is formal, records."""
 
 from dataclasses import dataclass
 from pathlib import Path
