@@ -1,4 +1,4 @@
-"""A critic that tells teacher outputs from student outputs, knowing their class and noise level."""
+"""A discriminator that tells teacher outputs from student outputs, knowing their class and noise level."""
 
 import math
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from dpsad.errors import require_positive
 
 
 @dataclass(frozen=True, kw_only=True)
-class CriticConfig:
-    """The shape of a `ConvolutionalCritic`.
+class DiscriminatorConfig:
+    """The shape of a `ConvolutionalDiscriminator`.
 
     channels: width of its first level; each of three levels doubles it and halves the resolution.
     use_labels: whether it knows the class.
@@ -27,7 +27,7 @@ class CriticConfig:
         require_positive("discriminator.channels", self.channels)
 
 
-class ConvolutionalCritic(nn.Module):
+class ConvolutionalDiscriminator(nn.Module):
     """Strided convolutions down to one logit per image; GroupNorm only.
 
     Args:
@@ -38,7 +38,7 @@ class ConvolutionalCritic(nn.Module):
     Source: DP-SAD section 3.3 (conditioning on class and time); Miyato and Koyama 2018 (class by inner product).
     """
 
-    def __init__(self, config: CriticConfig, *, image_channels: int, num_classes: int):
+    def __init__(self, config: DiscriminatorConfig, *, image_channels: int, num_classes: int):
         super().__init__()
         self.use_labels, self.use_noise_level = config.use_labels, config.use_noise_level
         widths = [config.channels, 2 * config.channels, 4 * config.channels]

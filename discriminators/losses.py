@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def critic_loss(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
+def discriminator_loss(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
     """Cross-entropy of telling teacher from student, a scalar.
 
     Source: Goodfellow et al. 2014, equation 1.
@@ -21,7 +21,7 @@ def saturating_loss(student_logits: Tensor) -> Tensor:
 
 
 def non_saturating_loss(student_logits: Tensor) -> Tensor:
-    """-log D per image, [batch]: the same fixed point, with a gradient also where the critic is sure.
+    """-log D per image, [batch]: the same fixed point, with a gradient also where the discriminator is sure.
 
     Source: Goodfellow et al. 2014, section 3.
     """

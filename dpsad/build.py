@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from discriminators.convolutional import ConvolutionalCritic
+from discriminators.convolutional import ConvolutionalDiscriminator
 from dpsad.config import Config, PrivacyConfig
 from dpsad.data.augmentation import AugmentationConfig, augment
 from dpsad.data.records import ImageSet
@@ -110,13 +110,17 @@ def on_device(model: Model, device: torch.device) -> Model:
     return model.to(device, memory_format=layout)  # type: ignore[call-overload]
 
 
-def build_critic(config: Config, image_shape: tuple[int, int, int], num_classes: int) -> ConvolutionalCritic | None:
+def build_discriminator(
+    config: Config, image_shape: tuple[int, int, int], num_classes: int
+) -> ConvolutionalDiscriminator | None:
     """The discriminator, or None where its weight is 0."""
     if config.student.adversarial_weight == 0:
         return None
-    with first_weights(config, "critic"):
-        critic = ConvolutionalCritic(config.discriminator, image_channels=image_shape[0], num_classes=num_classes)
-    return on_device(critic, device_of(config))
+    with first_weights(config, "critic"):  # the name is part of the seed
+        discriminator = ConvolutionalDiscriminator(
+            config.discriminator, image_channels=image_shape[0], num_classes=num_classes
+        )
+    return on_device(discriminator, device_of(config))
 
 
 def build_autoencoder(config: Config, image_shape: tuple[int, int, int]) -> Autoencoder:

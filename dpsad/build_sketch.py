@@ -6,8 +6,8 @@ from dataclasses import replace
 from dp_accounting import ComposedDpEvent
 from torch import Tensor
 
-from discriminators.convolutional import ConvolutionalCritic, CriticConfig
-from discriminators.shard_critics import ShardCritics
+from discriminators.convolutional import ConvolutionalDiscriminator, DiscriminatorConfig
+from discriminators.shard_discriminators import ShardDiscriminators
 from dpsad import build
 from dpsad.config import Config
 from dpsad.data.records import ImageSet
@@ -108,17 +108,17 @@ def pulls_of_shards(config: Config, records: ImageSet, shards: Shards, randomnes
 
 
 def pulls_of_teachers(config: Config, records: ImageSet, teachers: Teacher, randomness: PrivateRandomness) -> Pulls:
-    """Shard rows of the shards' teachers, and of their critics where there are any.
+    """Shard rows of the shards' teachers, and of their discriminators where there are any.
 
     Args:
         teachers: one for each shard.
         randomness: secret; which shards take part.
     """
-    critics = build_shard_critics(config, records) if config.shards.adversarial_weight > 0 else None
+    discriminators = build_shard_discriminators(config, records) if config.shards.adversarial_weight > 0 else None
 
     def pulls(proposal: Proposal, bound: float) -> Iterable[Tensor]:
         joined = _joined(config, randomness)
-        return teacher_pulls(teachers, critics, joined, proposal, bound, config.sketch.count_share)
+        return teacher_pulls(teachers, discriminators, joined, proposal, bound, config.sketch.count_share)
 
     return pulls
 
@@ -134,13 +134,13 @@ def build_shard_networks(config: Config, image_shape: tuple[int, int, int], num_
     return Stacked([network] * config.shards.num_shards).to(build.device_of(config))
 
 
-def build_shard_critics(config: Config, records: ImageSet) -> ShardCritics:
-    """One small critic for each shard, all with the same first weights."""
-    with build.first_weights(config, "shard critics"):
-        critic = ConvolutionalCritic(
-            CriticConfig(channels=config.shards.critic_channels),
+def build_shard_discriminators(config: Config, records: ImageSet) -> ShardDiscriminators:
+    """One small discriminator for each shard, all with the same first weights."""
+    with build.first_weights(config, "shard critics"):  # the name is part of the seed
+        discriminator = ConvolutionalDiscriminator(
+            DiscriminatorConfig(channels=config.shards.critic_channels),
             image_channels=records.image_shape[0],
             num_classes=records.num_classes,
         )
-    stacked = Stacked([critic] * config.shards.num_shards).to(build.device_of(config))
-    return ShardCritics(stacked, weight=config.shards.adversarial_weight)
+    stacked = Stacked([discriminator] * config.shards.num_shards).to(build.device_of(config))
+    return ShardDiscriminators(stacked, weight=config.shards.adversarial_weight)

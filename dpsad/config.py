@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from discriminators.convolutional import CriticConfig
+from discriminators.convolutional import DiscriminatorConfig
 from dpsad.data.augmentation import AugmentationConfig
 from dpsad.data.config import DataConfig
 from dpsad.errors import require_choice, require_positive
@@ -111,7 +111,7 @@ class Config:
     shards: ShardsConfig = field(default_factory=ShardsConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
-    discriminator: CriticConfig = field(default_factory=CriticConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     published: PublishedConfig = field(default_factory=PublishedConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)

@@ -82,7 +82,7 @@ def run_distill(config: Config, say: Say) -> None:
             f"the teacher makes images of shape {list(subject.image_shape)} in {len(subject.class_names)} classes, the "
             f"records are of shape {list(records.image_shape)} in {len(records.class_names)}; teach on such data"
         )
-    critic = build.build_critic(config, subject.image_shape, len(subject.class_names))
+    discriminator = build.build_discriminator(config, subject.image_shape, len(subject.class_names))
     use_labels = config.student.use_labels
     student = build.build_denoiser(
         config, subject.image_shape, len(subject.class_names), "student", use_labels=use_labels
@@ -104,7 +104,7 @@ def run_distill(config: Config, say: Say) -> None:
             config.student,
             student=build.student_start(config, student, teacher.denoiser),
             teacher=teacher,
-            critic=critic,
+            discriminator=discriminator,
             draw=draw,
             answers=sketched.answers if sketched is not None else None,
             levels=build.distillation_levels(config, device),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from discriminators.losses import critic_loss, non_saturating_loss, saturating_loss
+from discriminators.losses import discriminator_loss, non_saturating_loss, saturating_loss
 from dpsad.checkpoint import Checkpoint, progress
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.ema import ExponentialMovingAverage
@@ -66,7 +66,7 @@ def distill(
     *,
     student: Denoiser,
     teacher: Teacher,
-    critic: nn.Module | None,
+    discriminator: nn.Module | None,
     draw: Draw,
     levels: Levels,
     sanitize: Sanitize,
@@ -81,7 +81,7 @@ def distill(
     Args:
         student: the model to train.
         teacher: one shard; what it may have seen is checked by whoever builds the stage.
-        critic: the discriminator, trained along; None without one.
+        discriminator: trained along; None without one.
         draw: clean images to noise, and their labels.
         levels: the noise levels of a step, [per image, images]: usually one random level per image. An image's loss is
             the mean over its levels. They are worked off one row at a time, so that memory holds one batch of images,
@@ -102,9 +102,12 @@ def distill(
     optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.steps))
     checkpoint.track(student=student, ema=ema, optimizer=optimizer, schedule=schedule, generator=generator)
-    if critic is not None:
-        critic_optimizer = torch.optim.Adam(critic.parameters(), lr=config.learning_rate, betas=(0.5, 0.99))
-        checkpoint.track(critic=critic, critic_optimizer=critic_optimizer)
+    if discriminator is not None:
+        discriminator_optimizer = torch.optim.Adam(
+            discriminator.parameters(), lr=config.learning_rate, betas=(0.5, 0.99)
+        )
+        # by the names that these parts have in checkpoints
+        checkpoint.track(critic=discriminator, critic_optimizer=discriminator_optimizer)
     for step in progress(checkpoint, config.steps, "distill"):
         clean, labels = draw(config.batch_size, generator)
         sigmas = levels(len(clean), generator)
@@ -113,12 +116,13 @@ def distill(
             with autocast(device, precision):
                 proposal = propose(student, clean, sigma, noise, labels)
                 answer = teacher.denoise(proposal.inputs, sigma, labels)[0]
-                gradient = output_gradient(config, proposal, answer, clean, critic, student.sigma_data)
+                gradient = output_gradient(config, proposal, answer, clean, discriminator, student.sigma_data)
             proposal.outputs.backward(sanitize(gradient) / sigmas.numel())
-            if critic is not None:
+            if discriminator is not None:
                 with autocast(device, precision):
-                    real, fake = critic(answer, sigma, labels), critic(proposal.outputs.detach(), sigma, labels)
-                    loss = critic_loss(real.float(), fake.float())
+                    real = discriminator(answer, sigma, labels)
+                    fake = discriminator(proposal.outputs.detach(), sigma, labels)
+                    loss = discriminator_loss(real.float(), fake.float())
                 (loss / len(sigmas)).backward()
         if answers is not None:
             replayed = answers.draw(max(1, config.batch_size // 4), generator)
@@ -131,12 +135,13 @@ def distill(
         optimizer.zero_grad(set_to_none=True)
         schedule.step()
         ema.update(student, len(clean))
-        if critic is not None:
-            critic_optimizer.step()
-            critic_optimizer.zero_grad(set_to_none=True)
+        if discriminator is not None:
+            discriminator_optimizer.step()
+            discriminator_optimizer.zero_grad(set_to_none=True)
         if (step + 1) % 50 == 0:
             values = {"teacher_error": (proposal.outputs.detach() - answer).square().mean().item()}
-            log.private(step=step + 1, **values, **({} if critic is None else {"critic_loss": loss.item()}))
+            values |= {} if discriminator is None else {"discriminator_loss": loss.item()}
+            log.private(step=step + 1, **values)
     return ema.model
 
 
@@ -145,7 +150,7 @@ def output_gradient(
     proposal: Proposal,
     answer: Tensor,
     clean: Tensor,
-    critic: nn.Module | None,
+    discriminator: nn.Module | None,
     sigma_data: float,
 ) -> Tensor:
     """Gradient of each image's loss at the student's output for it.
@@ -153,13 +158,13 @@ def output_gradient(
     L = teacher_weight * ||teacher - student||^2 + data_weight * ||image - student||^2 + adversarial_weight * L_adv
 
     Squared errors are summed over pixels. Averaged, they would have a gradient ten to a hundred times smaller than
-    that of the critic, and lambda = 1 would leave the critic alone to teach.
+    that of the discriminator, and lambda = 1 would leave the discriminator alone to teach.
 
     Args:
         proposal: the student's batch.
         answer: [batch, chan, height, width] the teacher's clean images for the same inputs.
         clean: like answer, the images that were noised.
-        critic: scores student outputs; None leaves L_adv out.
+        discriminator: scores student outputs; None leaves L_adv out.
         sigma_data: standard deviation of clean pixels.
 
     Returns:
@@ -172,10 +177,10 @@ def output_gradient(
     gradient = 2 * pulls
     if config.weighting == "edm":
         gradient = gradient * edm_loss_weight(proposal.sigma, sigma_data)[:, None, None, None]
-    if critic is not None:
+    if discriminator is not None:
         adversarial_loss = saturating_loss if config.adversarial_loss == "saturating" else non_saturating_loss
         outputs.requires_grad_()
-        loss = adversarial_loss(critic(outputs, proposal.sigma, proposal.labels).float())
+        loss = adversarial_loss(discriminator(outputs, proposal.sigma, proposal.labels).float())
         (pull,) = torch.autograd.grad(loss.sum(), outputs)
         gradient = gradient + config.adversarial_weight * pull
     return gradient

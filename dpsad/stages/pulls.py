@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from discriminators.shard_critics import ShardCritics
+from discriminators.shard_discriminators import ShardDiscriminators
 from dpsad.data.shards import Shards, in_chunks
 from dpsad.privacy.rows import BlockRows, clip_rows, clip_scale
 from students.base import Proposal
@@ -74,17 +74,17 @@ def shard_pulls(
 
 def teacher_pulls(
     teachers: Teacher,
-    critics: ShardCritics | None,
+    discriminators: ShardDiscriminators | None,
     joined: Tensor,
     proposal: Proposal,
     bound: float,
     count_share: float,
 ) -> Iterator[Tensor]:
-    """Each shard's row: how far its own teacher, and its own critic, would move each proposed output.
+    """Each shard's row: how far its own teacher, and its own discriminator, would move each proposed output.
 
     Args:
         teachers: one for each shard, provenance private; may have no answer, NaN, where the shard knows no such class.
-        critics: one for each shard; their gradient at the outputs joins the pull. None leaves it out.
+        discriminators: one for each shard; their gradient at the outputs joins the pull. None leaves it out.
         joined: [units] shards that take part.
         proposal: public inputs, and the student's outputs for them.
         bound, count_share: as for `record_pulls`.
@@ -99,8 +99,8 @@ def teacher_pulls(
         rows = torch.empty(len(part), len(outputs), outputs[0].numel() + 1, device=outputs.device)
         pulls, answered = rows[..., :-1], rows[..., -1]
         torch.sub(answers.flatten(2), outputs.flatten(1), out=pulls)
-        if critics is not None:
-            pulls += critics.pulls(part, answers, outputs, proposal.sigma, proposal.labels).flatten(2)
+        if discriminators is not None:
+            pulls += discriminators.pulls(part, answers, outputs, proposal.sigma, proposal.labels).flatten(2)
         norm = pulls.norm(dim=2)
         answered.copy_(norm.isfinite()).mul_(math.sqrt(count_share))
         pulls *= (clip_scale(norm, bound) * (math.sqrt(1 - count_share) / bound))[..., None]

@@ -27,8 +27,8 @@ class ShardsConfig:
     queries: samples of each class that teachers are asked about.
     levels: falling noise levels at which they are asked, once each.
     max_pull: bound on one answer's distance from the student's output, as root mean square over pixels.
-    adversarial_weight: lambda of each shard's own critic; 0 leaves critics out.
-    critic_channels: width of these critics.
+    adversarial_weight: lambda of each shard's own discriminator; 0 leaves discriminators out.
+    critic_channels: width of these discriminators.
     network, steps, batch_size: of each shard's denoiser.
     """
 

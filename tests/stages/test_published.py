@@ -129,11 +129,11 @@ def test_clusters_are_refused_where_a_guarantee_is_promised(command, tiny):
     assert (code, "public_data.pseudo_labels=10" in printed) == (2, True)
 
 
-@pytest.mark.parametrize("critic", ["true", "false"])
-def test_a_student_without_labels_samples_and_is_measured(taught, command, tmp_path, critic):
-    run = taught("untold", "student.use_labels=false", f"discriminator.use_labels={critic}", "student.steps=5")
+@pytest.mark.parametrize("discriminator", ["true", "false"])
+def test_a_student_without_labels_samples_and_is_measured(taught, command, tmp_path, discriminator):
+    run = taught("untold", "student.use_labels=false", f"discriminator.use_labels={discriminator}", "student.steps=5")
     trained = load(run / "private" / "distill.checkpoint")["parts"]["critic"]
-    assert trained["label_directions.weight"].any() == (critic == "true"), "they start at zero"
+    assert trained["label_directions.weight"].any() == (discriminator == "true"), "they start at zero"
     student = load_student(run / "release")
     images = student.sample(torch.tensor([0, 7, -1]), seeds=[5, 5, 5])
     assert torch.allclose(images[0], images[1], atol=1e-4), "the label says nothing"

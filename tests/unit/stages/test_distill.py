@@ -3,8 +3,8 @@ import copy
 import pytest
 import torch
 
-from discriminators.convolutional import ConvolutionalCritic, CriticConfig
-from discriminators.losses import critic_loss, saturating_loss
+from discriminators.convolutional import ConvolutionalDiscriminator, DiscriminatorConfig
+from discriminators.losses import discriminator_loss, saturating_loss
 from dpsad.checkpoint import Checkpoint
 from dpsad.diffusion.parameterisations import edm_loss_weight
 from dpsad.privacy.provenance import Provenance
@@ -23,16 +23,18 @@ class NoLog:
 
 @pytest.fixture
 def models(make_denoiser, perturbed):
-    """A student, another denoiser as its teacher, and a critic."""
+    """A student, another denoiser as its teacher, and a discriminator."""
     torch.manual_seed(0)
     student, teacher = make_denoiser(), perturbed(make_denoiser(), 0.05)
-    critic = perturbed(ConvolutionalCritic(CriticConfig(channels=8), image_channels=1, num_classes=3))
-    return student, DenoiserTeacher(teacher, Provenance.PRIVATE), critic
+    discriminator = perturbed(
+        ConvolutionalDiscriminator(DiscriminatorConfig(channels=8), image_channels=1, num_classes=3)
+    )
+    return student, DenoiserTeacher(teacher, Provenance.PRIVATE), discriminator
 
 
 def one_step(config, models, tmp_path, *, levels=LEVELS, sanitize=lambda gradient: gradient):
-    """The gradients that one step collects, in student and critic, before their optimizers use them."""
-    student, teacher, critic = copy.deepcopy(models)
+    """The gradients that one step collects, in student and discriminator, before their optimizers use them."""
+    student, teacher, discriminator = copy.deepcopy(models)
     seen = {}
 
     def note(name, model):
@@ -42,12 +44,12 @@ def one_step(config, models, tmp_path, *, levels=LEVELS, sanitize=lambda gradien
             )
 
     note("student", student)
-    note("critic", critic)
+    note("discriminator", discriminator)
     distill(
         config,
         student=student,
         teacher=teacher,
-        critic=critic,
+        discriminator=discriminator,
         draw=lambda num, generator: (torch.rand(num, 1, 8, 8, generator=generator) * 2 - 1, LABELS),
         levels=lambda num, generator: levels,
         sanitize=sanitize,
@@ -65,7 +67,7 @@ def test_all_levels_in_chunks_are_the_mean_over_every_image_and_level(models, tm
     config = StudentConfig(steps=1, batch_size=3, data_weight=0.5, adversarial_weight=30.0, weighting=weighting)
     seen = one_step(config, models, tmp_path)
 
-    student, teacher, critic = models
+    student, teacher, discriminator = models
     generator = torch.Generator().manual_seed(3)
     clean = torch.rand(3, 1, 8, 8, generator=generator) * 2 - 1
     noise = torch.cat([torch.randn(clean.shape, generator=generator) for _ in LEVELS])
@@ -74,13 +76,15 @@ def test_all_levels_in_chunks_are_the_mean_over_every_image_and_level(models, tm
     answer = teacher.denoise(proposal.inputs, sigma, labels)[0]
     weight = edm_loss_weight(sigma, 0.5) if weighting == "edm" else torch.ones(12)
     errors = (proposal.outputs - answer).square() + 0.5 * (proposal.outputs - clean).square()
-    loss = weight * errors.sum((1, 2, 3)) + 30.0 * saturating_loss(critic(proposal.outputs, sigma, labels))
+    loss = weight * errors.sum((1, 2, 3)) + 30.0 * saturating_loss(discriminator(proposal.outputs, sigma, labels))
     gradients = torch.autograd.grad(loss.mean(), list(student.parameters()), retain_graph=True)
     for number, gradient in enumerate(gradients):
         torch.testing.assert_close(seen["student", number], gradient, rtol=1e-3, atol=1e-4)
-    logits = critic(answer, sigma, labels), critic(proposal.outputs.detach(), sigma, labels)
-    for number, gradient in enumerate(torch.autograd.grad(critic_loss(*logits), list(critic.parameters()))):
-        torch.testing.assert_close(seen["critic", number], gradient, rtol=1e-3, atol=1e-6)
+    logits = discriminator(answer, sigma, labels), discriminator(proposal.outputs.detach(), sigma, labels)
+    for number, gradient in enumerate(
+        torch.autograd.grad(discriminator_loss(*logits), list(discriminator.parameters()))
+    ):
+        torch.testing.assert_close(seen["discriminator", number], gradient, rtol=1e-3, atol=1e-6)
 
 
 def test_every_image_and_level_is_a_row_of_its_own_to_the_sanitizer(models, tmp_path):
@@ -99,7 +103,7 @@ def test_what_the_sanitizer_gives_reaches_the_weights_and_nothing_else(models, t
     config = StudentConfig(steps=1, batch_size=3, teacher_weight=5.0, data_weight=1.0)
     seen = one_step(config, models, tmp_path, sanitize=torch.zeros_like)
     assert not any(gradient.any() for (name, _), gradient in seen.items() if name == "student")
-    assert any(gradient.any() for (name, _), gradient in seen.items() if name == "critic")
+    assert any(gradient.any() for (name, _), gradient in seen.items() if name == "discriminator")
 
 
 def test_steps_do_not_carry_gradients_over(models, tmp_path):

@@ -3,15 +3,17 @@ import math
 import pytest
 import torch
 
-from discriminators.convolutional import ConvolutionalCritic, CriticConfig
-from discriminators.losses import critic_loss, non_saturating_loss, saturating_loss
+from discriminators.convolutional import ConvolutionalDiscriminator, DiscriminatorConfig
+from discriminators.losses import discriminator_loss, non_saturating_loss, saturating_loss
 
 
 @pytest.fixture
-def make_critic(perturbed):
+def make_discriminator(perturbed):
     def make(*, image_channels=1, **shape):
         return perturbed(
-            ConvolutionalCritic(CriticConfig(channels=8, **shape), image_channels=image_channels, num_classes=3)
+            ConvolutionalDiscriminator(
+                DiscriminatorConfig(channels=8, **shape), image_channels=image_channels, num_classes=3
+            )
         )
 
     return make
@@ -30,7 +32,7 @@ def test_losses_are_the_formulas_written_out():
     assert saturating_loss(logits).tolist() == pytest.approx([math.log(1 - sigmoid(x)) for x in LOGITS], rel=1e-4)
     assert non_saturating_loss(logits).tolist() == pytest.approx([-math.log(sigmoid(x)) for x in LOGITS], rel=1e-4)
     expected = [-math.log(sigmoid(teacher)) - math.log(1 - sigmoid(-teacher / 2)) for teacher in LOGITS]
-    assert critic_loss(logits, -logits / 2).item() == pytest.approx(sum(expected) / 4, rel=1e-4)
+    assert discriminator_loss(logits, -logits / 2).item() == pytest.approx(sum(expected) / 4, rel=1e-4)
 
 
 @pytest.mark.parametrize("loss", [saturating_loss, non_saturating_loss])
@@ -42,7 +44,7 @@ def test_both_losses_pull_the_student_towards_the_teacher_s_side(loss):
     assert loss(logits).isfinite().all()
 
 
-def test_a_sure_critic_still_pulls_by_the_non_saturating_loss_alone():
+def test_a_sure_discriminator_still_pulls_by_the_non_saturating_loss_alone():
     slopes = []
     for loss in (saturating_loss, non_saturating_loss):
         logit = torch.tensor([-8.0], requires_grad=True)
@@ -53,43 +55,43 @@ def test_a_sure_critic_still_pulls_by_the_non_saturating_loss_alone():
 
 @pytest.mark.parametrize("use_labels", [True, False])
 @pytest.mark.parametrize("use_noise_level", [True, False])
-def test_conditioning_switches_switch(make_critic, generator, use_labels, use_noise_level):
-    critic = make_critic(use_labels=use_labels, use_noise_level=use_noise_level)
+def test_conditioning_switches_switch(make_discriminator, generator, use_labels, use_noise_level):
+    discriminator = make_discriminator(use_labels=use_labels, use_noise_level=use_noise_level)
     images = torch.randn(1, 1, 12, 12, generator=generator).expand(4, -1, -1, -1)
-    by_label = critic(images, torch.ones(4), torch.arange(4))
-    by_level = critic(images, torch.tensor([0.05, 0.5, 5.0, 50.0]), torch.zeros(4).long())
+    by_label = discriminator(images, torch.ones(4), torch.arange(4))
+    by_level = discriminator(images, torch.tensor([0.05, 0.5, 5.0, 50.0]), torch.zeros(4).long())
     assert (by_label.std() > 1e-3) == use_labels
     assert (by_level.std() > 1e-3) == use_noise_level
 
 
 @pytest.mark.parametrize(("chan", "height", "width"), [(1, 8, 8), (3, 32, 32), (1, 9, 7), (1, 28, 28)])
-def test_one_finite_logit_per_image(make_critic, generator, chan, height, width):
+def test_one_finite_logit_per_image(make_discriminator, generator, chan, height, width):
     images = torch.randn(5, chan, height, width, generator=generator)
-    logits = make_critic(image_channels=chan)(images, torch.logspace(-3, 2, 5), torch.zeros(5).long())
+    logits = make_discriminator(image_channels=chan)(images, torch.logspace(-3, 2, 5), torch.zeros(5).long())
     assert logits.shape == (5,)
     assert logits.isfinite().all()
 
 
-def test_examples_do_not_see_each_other(make_critic, generator):
-    critic, labels = make_critic(), torch.zeros(3).long()
+def test_examples_do_not_see_each_other(make_discriminator, generator):
+    discriminator, labels = make_discriminator(), torch.zeros(3).long()
     images = torch.randn(3, 1, 12, 12, generator=generator)
-    before = critic(images, torch.ones(3), labels)
+    before = discriminator(images, torch.ones(3), labels)
     images[:2] = 30.0
-    after = critic(images, torch.ones(3), labels)
+    after = discriminator(images, torch.ones(3), labels)
     assert after[2].item() == pytest.approx(before[2].item(), abs=1e-5)
     assert (after[0] - before[0]).abs() > 1e-3
 
 
-def test_a_critic_learns_to_tell_two_kinds_apart(generator):
+def test_a_discriminator_learns_to_tell_two_kinds_apart(generator):
     torch.manual_seed(0)
-    critic = ConvolutionalCritic(CriticConfig(channels=8), image_channels=1, num_classes=3)
-    optimizer = torch.optim.Adam(critic.parameters(), lr=3e-3)
+    discriminator = ConvolutionalDiscriminator(DiscriminatorConfig(channels=8), image_channels=1, num_classes=3)
+    optimizer = torch.optim.Adam(discriminator.parameters(), lr=3e-3)
     teacher, student = (torch.randn(64, 1, 8, 8, generator=generator).cumsum(3) * 0.2 + s for s in (0.3, -0.3))
     sigma, labels = torch.ones(64), torch.arange(64) % 3
     for _ in range(30):
-        loss = critic_loss(critic(teacher, sigma, labels), critic(student, sigma, labels))
+        loss = discriminator_loss(discriminator(teacher, sigma, labels), discriminator(student, sigma, labels))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert critic(teacher, sigma, labels).mean() > 0 > critic(student, sigma, labels).mean()
+    assert discriminator(teacher, sigma, labels).mean() > 0 > discriminator(student, sigma, labels).mean()
     assert loss.item() < 1.2 < 2 * math.log(2)
