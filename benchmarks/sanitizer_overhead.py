@@ -11,7 +11,7 @@ from statistics import median
 
 import torch
 
-from discriminators.convolutional import ConvolutionalDiscriminator, DiscriminatorConfig
+from discriminators.choice import DiscriminatorConfig, new_discriminator
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.networks.precision import autocast
 from dpsad.networks.unet import NetworkConfig, UNet
@@ -39,7 +39,7 @@ def main() -> None:
     generator = torch.Generator(device).manual_seed(0)
     network = UNet(NetworkConfig(patch=2), image_channels=1, num_classes=10)
     student = Denoiser(network).to(device)
-    discriminator = ConvolutionalDiscriminator(DiscriminatorConfig(), image_channels=1, num_classes=10).to(device)
+    discriminator = new_discriminator(DiscriminatorConfig(), image_channels=1, num_classes=10).to(device)
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-4)
     images = torch.rand(128, 1, 28, 28, generator=generator, device=device) * 2 - 1
     labels = torch.arange(128, device=device) % 10

@@ -10,7 +10,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from discriminators.convolutional import ConvolutionalDiscriminator
+from discriminators.base import Discriminator
+from discriminators.choice import new_discriminator
 from dpsad.config import Config, PrivacyConfig
 from dpsad.data.augmentation import AugmentationConfig, augment
 from dpsad.data.records import ImageSet
@@ -110,16 +111,12 @@ def on_device(model: Model, device: torch.device) -> Model:
     return model.to(device, memory_format=layout)  # type: ignore[call-overload]
 
 
-def build_discriminator(
-    config: Config, image_shape: tuple[int, int, int], num_classes: int
-) -> ConvolutionalDiscriminator | None:
-    """The discriminator, or None where its weight is 0."""
-    if config.student.adversarial_weight == 0:
+def build_discriminator(config: Config, image_shape: tuple[int, int, int], num_classes: int) -> Discriminator | None:
+    """The discriminator, or None where the student's loss does not ask it."""
+    if config.student.adversarial_weight == 0 and config.discriminator.feature_matching == 0:
         return None
     with first_weights(config, "critic"):  # the name is part of the seed
-        discriminator = ConvolutionalDiscriminator(
-            config.discriminator, image_channels=image_shape[0], num_classes=num_classes
-        )
+        discriminator = new_discriminator(config.discriminator, image_channels=image_shape[0], num_classes=num_classes)
     return on_device(discriminator, device_of(config))
 
 

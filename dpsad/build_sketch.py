@@ -6,7 +6,7 @@ from dataclasses import replace
 from dp_accounting import ComposedDpEvent
 from torch import Tensor
 
-from discriminators.convolutional import ConvolutionalDiscriminator, DiscriminatorConfig
+from discriminators.convolutional import ConvolutionalDiscriminator
 from discriminators.shard_discriminators import ShardDiscriminators
 from dpsad import build
 from dpsad.config import Config
@@ -138,7 +138,7 @@ def build_shard_discriminators(config: Config, records: ImageSet) -> ShardDiscri
     """One small discriminator for each shard, all with the same first weights."""
     with build.first_weights(config, "shard critics"):  # the name is part of the seed
         discriminator = ConvolutionalDiscriminator(
-            DiscriminatorConfig(channels=config.shards.critic_channels),
+            config.shards.critic_channels,
             image_channels=records.image_shape[0],
             num_classes=records.num_classes,
         )

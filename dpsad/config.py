@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from discriminators.convolutional import DiscriminatorConfig
+from discriminators.choice import DiscriminatorConfig
 from dpsad.data.augmentation import AugmentationConfig
 from dpsad.data.config import DataConfig
 from dpsad.errors import require_choice, require_positive

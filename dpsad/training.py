@@ -107,6 +107,8 @@ def run_distill(config: Config, say: Say) -> None:
             discriminator=discriminator,
             draw=draw,
             answers=sketched.answers if sketched is not None else None,
+            penalty_weight=config.discriminator.gradient_penalty,
+            feature_weight=config.discriminator.feature_matching,
             levels=build.distillation_levels(config, device),
             sanitize=build.output_sanitizer(config, nominal.noise_multiplier if nominal else 0.0, randomness),
             generator=build.generator_of(config, "distill", device),

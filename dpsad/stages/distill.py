@@ -9,9 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from discriminators.losses import discriminator_loss, non_saturating_loss, saturating_loss
+from discriminators.base import Discriminator
+from discriminators.losses import (
+    discriminator_loss,
+    feature_distance,
+    gradient_penalty,
+    non_saturating_loss,
+    saturating_loss,
+)
 from dpsad.checkpoint import Checkpoint, progress
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.ema import ExponentialMovingAverage
@@ -66,7 +73,7 @@ def distill(
     *,
     student: Denoiser,
     teacher: Teacher,
-    discriminator: nn.Module | None,
+    discriminator: Discriminator | None,
     draw: Draw,
     levels: Levels,
     sanitize: Sanitize,
@@ -75,6 +82,8 @@ def distill(
     log: Log,
     precision: str = "auto",
     answers: Answers | None = None,
+    penalty_weight: float = 0.0,
+    feature_weight: float = 0.0,
 ) -> Denoiser:
     """Trains the student on its teacher's answers.
 
@@ -91,6 +100,8 @@ def distill(
         checkpoint, log: as in `teach`.
         answers: released answers to earlier questions, which are replayed beside the teacher's: a quarter of a batch
             in each step. None replays nothing.
+        penalty_weight: of R1 in the discriminator's loss, at the teacher's answers.
+        feature_weight: as for `output_gradient`.
 
     Returns:
         The averaged student.
@@ -116,13 +127,18 @@ def distill(
             with autocast(device, precision):
                 proposal = propose(student, clean, sigma, noise, labels)
                 answer = teacher.denoise(proposal.inputs, sigma, labels)[0]
-                gradient = output_gradient(config, proposal, answer, clean, discriminator, student.sigma_data)
+                gradient = output_gradient(
+                    config, proposal, answer, clean, discriminator, student.sigma_data, feature_weight
+                )
             proposal.outputs.backward(sanitize(gradient) / sigmas.numel())
             if discriminator is not None:
                 with autocast(device, precision):
                     real = discriminator(answer, sigma, labels)
                     fake = discriminator(proposal.outputs.detach(), sigma, labels)
                     loss = discriminator_loss(real.float(), fake.float())
+                if penalty_weight:
+                    # in float32: a gradient of a gradient
+                    loss = loss + penalty_weight * gradient_penalty(discriminator, answer.float(), sigma, labels)
                 (loss / len(sigmas)).backward()
         if answers is not None:
             replayed = answers.draw(max(1, config.batch_size // 4), generator)
@@ -150,12 +166,14 @@ def output_gradient(
     proposal: Proposal,
     answer: Tensor,
     clean: Tensor,
-    discriminator: nn.Module | None,
+    discriminator: Discriminator | None,
     sigma_data: float,
+    feature_weight: float = 0.0,
 ) -> Tensor:
     """Gradient of each image's loss at the student's output for it.
 
     L = teacher_weight * ||teacher - student||^2 + data_weight * ||image - student||^2 + adversarial_weight * L_adv
+        + feature_weight * ||features(teacher) - features(student)||^2
 
     Squared errors are summed over pixels. Averaged, they would have a gradient ten to a hundred times smaller than
     that of the discriminator, and lambda = 1 would leave the discriminator alone to teach.
@@ -164,8 +182,9 @@ def output_gradient(
         proposal: the student's batch.
         answer: [batch, chan, height, width] the teacher's clean images for the same inputs.
         clean: like answer, the images that were noised.
-        discriminator: scores student outputs; None leaves L_adv out.
+        discriminator: scores student outputs, and has features of them; None leaves its terms out.
         sigma_data: standard deviation of clean pixels.
+        feature_weight: of the distance from the answer in the discriminator's features; 0 leaves it out.
 
     Returns:
         [batch, chan, height, width] one row per image, not divided by the batch size.
@@ -183,4 +202,8 @@ def output_gradient(
         loss = adversarial_loss(discriminator(outputs, proposal.sigma, proposal.labels).float())
         (pull,) = torch.autograd.grad(loss.sum(), outputs)
         gradient = gradient + config.adversarial_weight * pull
+        if feature_weight:
+            made, wanted = (discriminator.features(images, proposal.sigma).float() for images in (outputs, answer))
+            (pull,) = torch.autograd.grad(feature_distance(made, wanted).sum(), outputs)
+            gradient = gradient + feature_weight * pull
     return gradient

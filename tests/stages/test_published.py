@@ -151,3 +151,21 @@ def test_a_student_without_labels_samples_and_is_measured(taught, command, tmp_p
     assert "student.use_labels=false" in result["no_classifiers"]
     assert result["student"]["frechet"] > 0
     assert "without being told which" in (run / "release" / "README.md").read_text()
+
+
+def test_the_discriminator_is_the_one_asked_for(taught):
+    """Each setting reaches the loop: with it, student or discriminator end up elsewhere."""
+    projection = ("discriminator.kind=projection", "privacy.noise_seed=0")
+
+    def parts(name, *overrides):
+        return load(taught(name, *projection, *overrides) / "private" / "distill.checkpoint")["parts"]
+
+    plain = parts("plain")
+    assert plain["critic"]["blocks.0.conv_fine.weight"].shape == (24, 1, 3, 3)
+    penalised = parts("penalised", "discriminator.gradient_penalty=1000")
+    assert not torch.equal(plain["critic"]["score.weight"], penalised["critic"]["score.weight"])
+    matching = parts("matching", "discriminator.feature_matching=1", "student.adversarial_weight=0")
+    assert "critic" in matching, "features are asked of it, though its score is not"
+    without = parts("without", "student.adversarial_weight=0")
+    assert "critic" not in without
+    assert any(not torch.equal(weight, without["student"][name]) for name, weight in matching["student"].items())

@@ -3,18 +3,21 @@ import math
 import pytest
 import torch
 
-from discriminators.convolutional import ConvolutionalDiscriminator, DiscriminatorConfig
-from discriminators.losses import discriminator_loss, non_saturating_loss, saturating_loss
+from discriminators.choice import DISCRIMINATORS, DiscriminatorConfig, new_discriminator
+from discriminators.losses import (
+    discriminator_loss,
+    feature_distance,
+    gradient_penalty,
+    non_saturating_loss,
+    saturating_loss,
+)
 
 
-@pytest.fixture
-def make_discriminator(perturbed):
+@pytest.fixture(params=DISCRIMINATORS)
+def make_discriminator(request, perturbed):
     def make(*, image_channels=1, **shape):
-        return perturbed(
-            ConvolutionalDiscriminator(
-                DiscriminatorConfig(channels=8, **shape), image_channels=image_channels, num_classes=3
-            )
-        )
+        config = DiscriminatorConfig(kind=request.param, channels=8, **shape)
+        return perturbed(new_discriminator(config, image_channels=image_channels, num_classes=3))
 
     return make
 
@@ -82,9 +85,21 @@ def test_examples_do_not_see_each_other(make_discriminator, generator):
     assert (after[0] - before[0]).abs() > 1e-3
 
 
-def test_a_discriminator_learns_to_tell_two_kinds_apart(generator):
+def test_the_logit_is_linear_in_features_with_a_direction_for_each_class(make_discriminator, generator):
+    discriminator = make_discriminator()
+    images, sigma, labels = torch.randn(4, 1, 12, 12, generator=generator), torch.ones(4), torch.tensor([0, 2, 1, 3])
+    with torch.no_grad():
+        features = discriminator.features(images, sigma)
+        expected = [
+            discriminator.score(row) + row @ discriminator.label_directions.weight[label]
+            for row, label in zip(features, labels, strict=True)
+        ]
+        torch.testing.assert_close(discriminator(images, sigma, labels), torch.cat(expected))
+
+
+def test_a_discriminator_learns_to_tell_two_kinds_apart(make_discriminator, generator):
     torch.manual_seed(0)
-    discriminator = ConvolutionalDiscriminator(DiscriminatorConfig(channels=8), image_channels=1, num_classes=3)
+    discriminator = make_discriminator()
     optimizer = torch.optim.Adam(discriminator.parameters(), lr=3e-3)
     teacher, student = (torch.randn(64, 1, 8, 8, generator=generator).cumsum(3) * 0.2 + s for s in (0.3, -0.3))
     sigma, labels = torch.ones(64), torch.arange(64) % 3
@@ -95,3 +110,64 @@ def test_a_discriminator_learns_to_tell_two_kinds_apart(generator):
         optimizer.step()
     assert discriminator(teacher, sigma, labels).mean() > 0 > discriminator(student, sigma, labels).mean()
     assert loss.item() < 1.2 < 2 * math.log(2)
+
+
+def test_r1_is_the_squared_slope_by_finite_differences(make_discriminator, generator):
+    """Each image alone, each pixel moved by itself, in float64."""
+    discriminator = make_discriminator().double()
+    images = torch.randn(3, 1, 4, 4, generator=generator, dtype=torch.float64)
+    sigma, labels, step = torch.tensor([0.1, 1.0, 5.0]).double(), torch.tensor([0, 1, 2]), 1e-6
+    expected = 0.0
+    for image in range(3):
+        one = slice(image, image + 1)
+        for pixel in range(16):
+            move = torch.zeros(16, dtype=torch.float64)
+            move[pixel] = step
+            higher, lower = (
+                discriminator(images[one] + sign * move.reshape(1, 1, 4, 4), sigma[one], labels[one]).item()
+                for sign in (1, -1)
+            )
+            expected += ((higher - lower) / (2 * step)) ** 2 / (2 * 3)
+    assert expected > 1e-6
+    assert gradient_penalty(discriminator, images, sigma, labels).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_r1_flattens_the_discriminator_around_the_teacher_s_images(make_discriminator, generator):
+    discriminator = make_discriminator()
+    images, sigma, labels = torch.randn(8, 1, 8, 8, generator=generator), torch.ones(8), torch.arange(8) % 3
+    optimizer = torch.optim.Adam(discriminator.parameters(), lr=1e-3)
+    first = gradient_penalty(discriminator, images, sigma, labels).item()
+    for _ in range(20):
+        optimizer.zero_grad()
+        gradient_penalty(discriminator, images, sigma, labels).backward()
+        optimizer.step()
+    assert gradient_penalty(discriminator, images, sigma, labels).item() < 0.7 * first
+    assert images.grad is None
+
+
+def test_feature_distance_is_of_each_row_alone():
+    student = torch.tensor([[1.0, 2.0], [0.0, 0.0], [3.0, -1.0]], requires_grad=True)
+    teacher = torch.tensor([[1.0, 2.0], [3.0, 4.0], [3.0, 1.0]])
+    distance = feature_distance(student, teacher)
+    assert distance.tolist() == [0, 25, 4]
+    (gradient,) = torch.autograd.grad(distance[1], student)
+    assert gradient.tolist() == [[0, 0], [-6, -8], [0, 0]]
+
+
+def test_defaults_are_the_convolutional_one_alone():
+    config = DiscriminatorConfig()
+    assert (config.kind, config.gradient_penalty, config.feature_matching) == ("convolutional", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"kind": "projecton"}, "discriminator.kind='projecton' must be one of .*; did you mean 'projection'"),
+        ({"channels": 0}, "discriminator.channels=0 must be positive"),
+        ({"gradient_penalty": -1.0}, r"discriminator.gradient_penalty=-1.0 must not be negative; 0 is off"),
+        ({"feature_matching": math.nan}, r"discriminator.feature_matching=nan must not be negative"),
+    ],
+)
+def test_wrong_settings_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        DiscriminatorConfig(**wrong)

@@ -3,14 +3,14 @@ import math
 import pytest
 import torch
 
-from discriminators.convolutional import ConvolutionalDiscriminator, DiscriminatorConfig
+from discriminators.convolutional import ConvolutionalDiscriminator
 from discriminators.shard_discriminators import ShardDiscriminators
 from dpsad.networks.stacked import Stacked
 
 
 def make_discriminators(num=3, **settings):
     torch.manual_seed(0)
-    discriminator = ConvolutionalDiscriminator(DiscriminatorConfig(channels=8), image_channels=1, num_classes=2)
+    discriminator = ConvolutionalDiscriminator(8, image_channels=1, num_classes=2)
     return ShardDiscriminators(Stacked([discriminator] * num), weight=0.5, **settings)
 
 

@@ -3,12 +3,12 @@ import copy
 import pytest
 import torch
 
-from discriminators.convolutional import ConvolutionalDiscriminator, DiscriminatorConfig
-from discriminators.losses import discriminator_loss, saturating_loss
+from discriminators.choice import DISCRIMINATORS, DiscriminatorConfig, new_discriminator
+from discriminators.losses import discriminator_loss, feature_distance, gradient_penalty, saturating_loss
 from dpsad.checkpoint import Checkpoint
 from dpsad.diffusion.parameterisations import edm_loss_weight
 from dpsad.privacy.provenance import Provenance
-from dpsad.stages.distill import StudentConfig, distill
+from dpsad.stages.distill import StudentConfig, distill, output_gradient
 from students import base
 from teachers.denoiser import DenoiserTeacher
 
@@ -26,13 +26,11 @@ def models(make_denoiser, perturbed):
     """A student, another denoiser as its teacher, and a discriminator."""
     torch.manual_seed(0)
     student, teacher = make_denoiser(), perturbed(make_denoiser(), 0.05)
-    discriminator = perturbed(
-        ConvolutionalDiscriminator(DiscriminatorConfig(channels=8), image_channels=1, num_classes=3)
-    )
+    discriminator = perturbed(new_discriminator(DiscriminatorConfig(channels=8), image_channels=1, num_classes=3))
     return student, DenoiserTeacher(teacher, Provenance.PRIVATE), discriminator
 
 
-def one_step(config, models, tmp_path, *, levels=LEVELS, sanitize=lambda gradient: gradient):
+def one_step(config, models, tmp_path, *, levels=LEVELS, sanitize=lambda gradient: gradient, **weights):
     """The gradients that one step collects, in student and discriminator, before their optimizers use them."""
     student, teacher, discriminator = copy.deepcopy(models)
     seen = {}
@@ -57,15 +55,18 @@ def one_step(config, models, tmp_path, *, levels=LEVELS, sanitize=lambda gradien
         checkpoint=Checkpoint(tmp_path / "checkpoint"),
         log=NoLog(),
         precision="float32",
+        **weights,
     )
     return seen
 
 
-@pytest.mark.parametrize("weighting", ["edm", "flat"])
-def test_all_levels_in_chunks_are_the_mean_over_every_image_and_level(models, tmp_path, weighting):
+@pytest.mark.parametrize(
+    ("weighting", "penalty", "matching"), [("edm", 0.0, 0.0), ("flat", 0.0, 0.0), ("edm", 7.0, 5.0)]
+)
+def test_all_levels_in_chunks_are_the_mean_over_every_image_and_level(models, tmp_path, weighting, penalty, matching):
     """Against autograd through the paper's loss, written out, on one batch of all images at all levels."""
     config = StudentConfig(steps=1, batch_size=3, data_weight=0.5, adversarial_weight=30.0, weighting=weighting)
-    seen = one_step(config, models, tmp_path)
+    seen = one_step(config, models, tmp_path, penalty_weight=penalty, feature_weight=matching)
 
     student, teacher, discriminator = models
     generator = torch.Generator().manual_seed(3)
@@ -77,14 +78,42 @@ def test_all_levels_in_chunks_are_the_mean_over_every_image_and_level(models, tm
     weight = edm_loss_weight(sigma, 0.5) if weighting == "edm" else torch.ones(12)
     errors = (proposal.outputs - answer).square() + 0.5 * (proposal.outputs - clean).square()
     loss = weight * errors.sum((1, 2, 3)) + 30.0 * saturating_loss(discriminator(proposal.outputs, sigma, labels))
+    made, wanted = discriminator.features(proposal.outputs, sigma), discriminator.features(answer, sigma)
+    loss = loss + matching * feature_distance(made, wanted)
     gradients = torch.autograd.grad(loss.mean(), list(student.parameters()), retain_graph=True)
     for number, gradient in enumerate(gradients):
         torch.testing.assert_close(seen["student", number], gradient, rtol=1e-3, atol=1e-4)
     logits = discriminator(answer, sigma, labels), discriminator(proposal.outputs.detach(), sigma, labels)
-    for number, gradient in enumerate(
-        torch.autograd.grad(discriminator_loss(*logits), list(discriminator.parameters()))
-    ):
-        torch.testing.assert_close(seen["discriminator", number], gradient, rtol=1e-3, atol=1e-6)
+    loss = discriminator_loss(*logits) + penalty * gradient_penalty(discriminator, answer, sigma, labels)
+    for number, gradient in enumerate(torch.autograd.grad(loss, list(discriminator.parameters()))):
+        torch.testing.assert_close(seen["discriminator", number], gradient, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", DISCRIMINATORS)
+def test_feature_matching_gives_each_image_a_row_of_its_own(perturbed, generator, kind):
+    """Zero where the output is the answer already, the same whatever else is in the batch, and downhill."""
+    discriminator = perturbed(
+        new_discriminator(DiscriminatorConfig(kind=kind, channels=8), image_channels=1, num_classes=3)
+    )
+    config = StudentConfig(teacher_weight=0.0, adversarial_weight=0.0)
+    answer, outputs = torch.randn(2, 3, 1, 8, 8, generator=generator)
+    outputs[1] = answer[1]
+
+    def rows(outputs, answer):
+        proposal = base.Proposal(outputs, LEVELS[0], LABELS, outputs)
+        return output_gradient(config, proposal, answer, answer, discriminator, 0.5, 2.0)
+
+    def distance(outputs):
+        made, wanted = discriminator.features(outputs, LEVELS[0]), discriminator.features(answer, LEVELS[0])
+        return feature_distance(made, wanted)
+
+    gradient = rows(outputs, answer)
+    assert gradient.flatten(1).any(1).tolist() == [True, False, True]
+    other, other_answer = outputs.clone(), answer.clone()
+    other[1:], other_answer[1:] = 3.0, -2.0
+    torch.testing.assert_close(rows(other, other_answer)[0], gradient[0])
+    with torch.no_grad():
+        assert (distance(outputs - 1e-4 * gradient) < distance(outputs))[[0, 2]].all()
 
 
 def test_every_image_and_level_is_a_row_of_its_own_to_the_sanitizer(models, tmp_path):
