@@ -17,7 +17,8 @@ DISCRIMINATORS: dict[str, type[ConvolutionalDiscriminator] | type[ProjectionDisc
 class DiscriminatorConfig:
     """The student's adversary; `student.adversarial_weight` says how much it counts.
 
-    kind: convolutional (strided, with GroupNorm) or projection (residual, without normalisation, three times the cost).
+    kind: convolutional (strided, with GroupNorm), or projection (residual, without normalisation), which costs two to
+        three times as much.
     channels: width of its first level; each of three levels doubles it and halves the resolution.
     use_labels: whether it knows the class.
     use_noise_level: whether it knows the noise level that the outputs answer.
