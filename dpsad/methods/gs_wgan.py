@@ -41,7 +41,7 @@ class GsWganConfig:
     shards_per_step: how many are expected to take part in a step; each joins independently.
     steps: of the generator, one release each.
     batch_size: images of the generator that a shard is asked about, in one row.
-    clip_norm: bound on a shard's row, in units of the root of `batch_size`: critics of slope 1 have about that.
+    relative_clip_norm: bound on a shard's row, in units of the root of `batch_size`: critics of slope 1 have about that.
     learning_rate: of Adam for the generator.
     ema_half_life_steps: of the weight average.
     warm_steps: of all critics against the untrained generator, before the first release.
@@ -52,13 +52,13 @@ class GsWganConfig:
     generator: its shape.
     """
 
-    RENAMED_KEYS: ClassVar[dict[str, str]] = {"max_norm": "clip_norm", "half_life": "ema_half_life_steps"}
+    RENAMED_KEYS: ClassVar[dict[str, str]] = {"max_norm": "relative_clip_norm", "half_life": "ema_half_life_steps"}
 
     num_shards: int = 1000
     shards_per_step: int = 40
     steps: int = 200
     batch_size: int = 16
-    clip_norm: float = 0.5
+    relative_clip_norm: float = 0.5
     learning_rate: float = 3e-3
     ema_half_life_steps: float = 20.0
     warm_steps: int = 8
@@ -231,7 +231,7 @@ def plans(settings: Settings, budget: Ledger, num_records: int) -> list[ReleaseP
     plan = ReleasePlan(
         purpose="gs-wgan, gradients of shards' critics",
         unit=Unit.SHARD,
-        clip_norm=config.clip_norm * config.batch_size**0.5,
+        clip_norm=config.relative_clip_norm * config.batch_size**0.5,
         sampling_prob=config.shards_per_step / config.num_shards,
         num_releases=config.steps,
     )

@@ -43,7 +43,7 @@ def plans_of_prototypes(settings: DpSadSettings, budget: Ledger, num_records: in
         return prototype_plans(settings.prototypes, mu)
     mu *= 1.0 if shards.teacher == "none" else (1 - shards.teacher_share) ** 0.5
     # a row is made of as many records' as a shard has, by public numbers
-    clip_norm = shards.clip_norm * max(1.0, num_records / shards.num_shards) ** 0.5
+    clip_norm = shards.relative_clip_norm * max(1.0, num_records / shards.num_shards) ** 0.5
     planned = prototype_plans(settings.prototypes, mu, unit=Unit.SHARD, clip_norm=clip_norm)
     return _sampled(settings, planned, mu, budget)
 
@@ -59,7 +59,7 @@ def plan_of_teachers(settings: DpSadSettings, budget: Ledger, num_classes: int) 
         purpose="answers of the shards' teachers",
         unit=Unit.SHARD,
         # a row is made of one answer to every question
-        clip_norm=shards.clip_norm * (num_classes * shards.queries) ** 0.5,
+        clip_norm=shards.relative_clip_norm * (num_classes * shards.queries) ** 0.5,
         noise_multiplier=Unit.SHARD.reach * len(shards.levels) ** 0.5 / (mu * shards.teacher_share**0.5),
         num_releases=len(shards.levels),
     )

@@ -40,7 +40,8 @@ class ShardsConfig:
 
     num_shards: K, how many disjoint shards.
     sampling_prob: of each shard in each round, independently; 1 asks all shards every time.
-    clip_norm: bound on a shard's row, in units of its typical size: the root of the number of rows it is made of.
+    relative_clip_norm: bound on a shard's row, in units of its typical size: the root of the number of rows that it is
+        made of.
     teacher: what each shard has beside its records, which move prototypes into place together: closed_form (the
         posterior mean over them), denoisers (a small network trained on them), or none.
     teacher_share: of the prototypes' budget (of mu^2), for asking teachers.
@@ -53,12 +54,12 @@ class ShardsConfig:
     """
 
     RENAMED_KEYS: ClassVar[dict[str, str]] = {
-        "max_norm": "clip_norm", "max_pull": "clip_rms", "critic_channels": "discriminator_channels",
+        "max_norm": "relative_clip_norm", "max_pull": "clip_rms", "critic_channels": "discriminator_channels",
     }  # fmt: skip
 
     num_shards: int = 2000
     sampling_prob: float = 1.0
-    clip_norm: float = 1.0
+    relative_clip_norm: float = 1.0
     teacher: str = "closed_form"
     teacher_share: float = 0.5
     queries: int = 16
@@ -72,7 +73,15 @@ class ShardsConfig:
 
     def __post_init__(self) -> None:
         require_choice("shards.teacher", self.teacher, TEACHERS)
-        for key in ("num_shards", "clip_norm", "queries", "clip_rms", "discriminator_channels", "steps", "batch_size"):
+        for key in (
+            "num_shards",
+            "relative_clip_norm",
+            "queries",
+            "clip_rms",
+            "discriminator_channels",
+            "steps",
+            "batch_size",
+        ):
             require_positive(f"shards.{key}", getattr(self, key))
         if not 0 < self.sampling_prob <= 1:
             raise ValueError(f"shards.sampling_prob={self.sampling_prob} must be in (0, 1]; 1 asks every shard")

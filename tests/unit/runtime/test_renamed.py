@@ -72,7 +72,7 @@ def test_a_config_of_version_0_1_means_what_it_meant(tmp_path):
     assert (config.prototypes.per_class, config.prototypes.clip_rms) == ((1, 2), 0.3)
     assert (config.refine.noise_multiplicity, config.refine.clip_norm, config.refine.ema_half_life_steps) == (5, 0.7, 4)
     assert (config.baseline.noise_multiplicity, config.baseline.ema_half_life_steps) == (6, 50)
-    assert (config.nominal.clip_norm, config.gs_wgan.clip_norm) == (3.0, 0.6)
+    assert (config.nominal.clip_norm, config.gs_wgan.relative_clip_norm) == (3.0, 0.6)
     assert (config.shards.clip_rms, config.shards.discriminator_channels) == (0.2, 9)
 
 
