@@ -19,13 +19,16 @@ from dpsad.errors import nearest
 T = TypeVar("T")
 
 PRESETS = Path(__file__).parent.parent / "configs"
+EXTENDS = "extends"  # a line of a file, never of a dataclass
 _TYPE_NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: "a text", type(None): "null"}
 
 
 def load_config(
     schema: type[T], *, base: Path | None, overrides: Sequence[str], note: Callable[[str], object] | None = None
 ) -> T:
-    """Fills a dataclass from its defaults, then a file, then the command line; the later wins.
+    """Fills a dataclass from its defaults, then a file, then the command line; the later wins, value by value.
+
+    A file may begin at another's values: `extends: NAME`, a preset or a path relative to the file, and so on.
 
     Args:
         schema: a dataclass, frozen or not; fields that are dataclasses are its sections.
@@ -36,19 +39,20 @@ def load_config(
             value); files may have them, too.
 
     Raises:
-        ValueError: an unknown key, a value of the wrong type, a value missing, a file that is no YAML mapping, or
-            whatever the dataclasses' own checks raise.
+        ValueError: an unknown key, a value of the wrong type, a value missing, a file that is no YAML mapping,
+            extends what is not there or itself, or whatever the dataclasses' own checks raise.
     """
     keys, renamed = _keys(schema), _Renamed(schema)
     config = OmegaConf.structured(schema)
     for section in ("", *(key for key, hint in keys.items() if is_dataclass(hint))):
         OmegaConf.set_readonly(OmegaConf.select(config, section) if section else config, False)
-    for key, value in renamed.pairs(_pairs(read_mapping(base), renamed.sections(keys))) if base else ():
-        _require_known(key, keys, str(base))
-        try:
-            _assign(config, key, value, keys, shown=value)
-        except ValueError as error:
-            raise ValueError(f"{base}: {error}") from None
+    for file, mapping in _with_bases(base) if base else ():
+        for key, value in renamed.pairs(_pairs(mapping, renamed.sections(keys))):
+            _require_known(key, keys, str(file))
+            try:
+                _assign(config, key, value, keys, shown=value)
+            except ValueError as error:
+                raise ValueError(f"{file}: {error}") from None
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -66,21 +70,24 @@ def load_config(
         raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
 
 
-def find_config(name_or_path: str | Path) -> Path:
-    """The file at a path, else the packaged preset of that name.
+def find_config(name_or_path: str | Path, folder: Path = Path()) -> Path:
+    """The file at a path, relative to `folder`, else the packaged preset of that name.
 
     Raises:
         ValueError: neither is there.
     """
-    if Path(name_or_path).is_file():
-        return Path(name_or_path)
+    if (file := folder / name_or_path).is_file():
+        return file
     presets = {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
     if str(name_or_path) in presets:
         return presets[str(name_or_path)]
     near = nearest(str(name_or_path), presets)
     hint = f"; did you mean {near!r}?" if near else ""
     listed = ", ".join(presets) or "none"
-    raise ValueError(f"config {str(name_or_path)!r} is neither a file nor a preset{hint or '.'} Presets: {listed}")
+    where = "" if folder == Path() else f" in {folder}"
+    raise ValueError(
+        f"config {str(name_or_path)!r} is neither a file{where} nor a preset{hint or '.'} Presets: {listed}"
+    )
 
 
 def save_config(config: object, path: Path) -> None:
@@ -193,6 +200,31 @@ def read_mapping(path: Path) -> Mapping[str, Any]:
         raise ValueError(f"{path} is no YAML: {error}") from None
     except OmegaConfBaseException as error:  # an interpolation that is none
         raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
+
+
+def _with_bases(file: Path, above: Sequence[Path] = ()) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """A file and its values after those of all that it extends, the farthest first.
+
+    Args:
+        above: the files that extend this one, the first asked for first.
+
+    Raises:
+        ValueError: it extends what is not there, or a circle.
+    """
+    chain = [*above, file]
+    if any(file.samefile(other) for other in above):
+        raise ValueError(f"extends goes in a circle: {' -> '.join(map(str, chain))}; take it out of one of them")
+    values = dict(read_mapping(file))
+    if EXTENDS in values:
+        name = values.pop(EXTENDS)
+        try:
+            if not isinstance(name, str):
+                raise ValueError(f"{name!r} must be the name of a preset, or a path from this file's folder")
+            base = find_config(name, file.parent)
+        except ValueError as error:
+            raise ValueError(f"{file}: {EXTENDS}: {error}") from None
+        yield from _with_bases(base, chain)
+    yield file, values
 
 
 def _pairs(mapping: Mapping[str, Any], keys: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import pytest
 
 from dpsad.runtime import config_files
-from dpsad.runtime.config_files import differences, find_config, flatten, load_config, save_config
+from dpsad.runtime.config_files import differences, find_config, flatten, load_config, read_mapping, save_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,8 @@ class Privacy:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
+    RENAMED_KEYS: ClassVar[dict[str, str]] = {"stairs": "ladder"}
+
     steps: int = 10
     ladder: list[int] = field(default_factory=lambda: [1, 8])
     fast: bool = False
@@ -28,6 +31,9 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
+    RENAMED_KEYS: ClassVar[dict[str, str]] = {"master": "teacher"}
+    RENAMED_VALUES: ClassVar[dict[str, dict[str, str]]] = {"root": {"cellar": "basement"}}
+
     run: str = "runs/one"
     root: str | None = None
     privacy: Privacy = field(default_factory=Privacy)
@@ -136,6 +142,112 @@ def test_a_config_is_found_by_path_then_by_name(tmp_path, monkeypatch):
     assert find_config("mnist").resolve() == own
     with pytest.raises(ValueError, match=r"config 'mnsit' is .* did you mean 'mnist'\? Presets: mnist$"):
         find_config("mnsit")
+
+
+def write(folder, **files):
+    """YAML files by name; the last one's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder / f"{name}.yaml"
+
+
+def test_a_file_extends_another_key_by_key(tmp_path):
+    mine = write(
+        tmp_path,
+        base="run: base\nroot: there\nprivacy: {epsilon: 3, delta: 1e-6}\nteacher:\n  steps: 5\n  ladder: [1, 2, 3]\n",
+        mine="run: mine\nextends: base.yaml\nprivacy:\n  epsilon: 4\nteacher:\n  ladder: [7]\nstudent:\n",
+    )
+    expected = Config(
+        run="mine", root="there", privacy=Privacy(epsilon=4.0, delta=1e-6), teacher=Stage(steps=5, ladder=[7])
+    )
+    assert load(base=mine) == expected
+    assert load("teacher.steps=6", "root=null", base=mine) == Config(
+        run="mine", privacy=expected.privacy, teacher=Stage(steps=6, ladder=[7])
+    )
+
+
+def test_null_takes_a_base_s_value_away(tmp_path):
+    assert load(base=write(tmp_path, base="root: there\n", mine="extends: base.yaml\nroot: null\n")).root is None
+
+
+def test_a_chain_begins_at_its_far_end(tmp_path):
+    mine = write(
+        tmp_path,
+        first="run: a\nroot: a\nteacher: {steps: 1}\n",
+        second="extends: first.yaml\nroot: b\nteacher: {steps: 2, fast: true}\n",
+        third="extends: second.yaml\nteacher: {steps: 3}\n",
+    )
+    assert load(base=mine) == Config(run="a", root="b", teacher=Stage(steps=3, fast=True))
+
+
+def test_a_base_is_found_from_the_file_s_own_folder_then_among_the_presets(tmp_path, monkeypatch):
+    monkeypatch.setattr(config_files, "PRESETS", tmp_path / "presets")
+    monkeypatch.chdir(write(tmp_path / "elsewhere", shared="run: wrong\n").parent)
+    write(tmp_path / "presets", mnist="run: preset\n", variant="extends: mnist\nroot: v\n")
+    write(tmp_path / "own", shared="run: shared\n")
+    mine = write(tmp_path / "own" / "deep", mine="extends: ../shared.yaml\n", mnist="extends: mnist\n")
+    assert load(base=tmp_path / "own" / "deep" / "mine.yaml").run == "shared"
+    assert load(base=mine).run == "preset"
+    assert load(base=find_config("variant")) == Config(run="preset", root="v")
+    assert load(base=write(tmp_path, mine=f"extends: {tmp_path / 'own' / 'shared.yaml'}\n")).run == "shared"
+
+
+@pytest.mark.parametrize("old_first", [True, False])
+def test_old_names_meet_new_ones_across_files(tmp_path, old_first):
+    old, new = "root: cellar\nmaster: {stairs: [2]}\n", "root: attic\nteacher: {ladder: [3]}\n"
+    base, own = (old, new) if old_first else (new, old)
+    config = load(base=write(tmp_path, base=base + "run: b\n", mine=f"extends: base.yaml\n{own}"))
+    assert config == Config(
+        run="b", root="attic" if old_first else "basement", teacher=Stage(ladder=[3] if old_first else [2])
+    )
+
+
+def test_a_saved_config_has_the_values_of_its_bases_and_no_trace_of_them(tmp_path):
+    config = load(base=write(tmp_path, base="run: b\nteacher: {steps: 3}\n", mine="extends: base.yaml\nroot: r\n"))
+    save_config(config, saved := tmp_path / "config.yaml")
+    assert list(read_mapping(saved)) == ["run", "root", "privacy", "teacher", "student"]
+    assert load(base=saved) == config == Config(run="b", root="r", teacher=Stage(steps=3))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a": "extends: a.yaml\n"}, "extends goes in a circle: {a} -> {a}; take it out of one of them"),
+        (
+            {"c": "extends: a.yaml\n", "b": "extends: c.yaml\n", "a": "extends: b.yaml\n"},
+            "extends goes in a circle: {a} -> {b} -> {c} -> {a}; take it out of one of them",
+        ),
+        (
+            {"a": "extends: mnsit\n"},
+            "{a}: extends: config 'mnsit' is neither a file in {folder} nor a preset; did you mean 'mnist'? Presets",
+        ),
+        (
+            {"b": "extends: gone.yaml\n", "a": "extends: b.yaml\n"},
+            "{b}: extends: config 'gone.yaml' is neither a file in {folder} nor a preset. Presets: mnist",
+        ),
+        ({"a": "extends:\n"}, "{a}: extends: None must be the name of a preset, or a path from this file's folder"),
+        (
+            {"a": "extends: [b]\n"},
+            "{a}: extends: ['b'] must be the name of a preset, or a path from this file's folder",
+        ),
+        ({"b": "privacy: {epsilom: 1}\n", "a": "extends: b.yaml\n"}, "unknown key 'privacy.epsilom' in {b}; did you "),
+        ({"b": "teacher: {steps: x}\n", "a": "extends: b.yaml\n"}, "{b}: teacher.steps='x' must be a whole number"),
+        ({"a": "privacy: {extends: mnist}\n"}, "unknown key 'privacy.extends' in {a}"),
+    ],
+)
+def test_a_slip_in_what_is_extended_is_named_with_its_file(tmp_path, monkeypatch, files, message):
+    monkeypatch.setattr(config_files, "PRESETS", write(tmp_path / "presets", mnist="").parent)
+    own = write(tmp_path / "own", **files)
+    with pytest.raises(ValueError, match=r".") as caught:
+        load(base=own)
+    names = {name: own.with_name(f"{name}.yaml") for name in "abc"}
+    assert str(caught.value).startswith(message.format(**names, folder=own.parent))
+
+
+def test_extends_is_a_line_of_files_alone():
+    with pytest.raises(ValueError, match=r"^unknown key 'extends' in the command line"):
+        load("extends=mnist")
 
 
 def test_a_saved_config_reads_back_equal(tmp_path):
