@@ -41,7 +41,8 @@ class GsWganConfig:
     shards_per_step: how many are expected to take part in a step; each joins independently.
     steps: of the generator, one release each.
     batch_size: images of the generator that a shard is asked about, in one row.
-    relative_clip_norm: bound on a shard's row, in units of the root of `batch_size`, which critics of slope 1 have about.
+    relative_clip_norm: bound on a shard's row, in units of the root of `batch_size`: critics of slope 1 have about
+        that.
     learning_rate: of Adam for the generator.
     ema_half_life_steps: of the weight average.
     warm_steps: of all critics against the untrained generator, before the first release.
