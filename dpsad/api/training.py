@@ -72,7 +72,7 @@ def train(
     records = _image_set(images, labels)
     publics = None if public is None else replace(_image_set(public, public_labels), provenance=Provenance.PUBLIC)
     temporary = tempfile.TemporaryDirectory(prefix="dpsad-") if run is None else None
-    folder = Path(temporary.name) / "run" if temporary else Path(run)  # type: ignore[arg-type]
+    folder = Path(temporary.name) / method if temporary else Path(run)  # type: ignore[arg-type]
     told = {**(settings or {}), "run": folder, "seed": seed, "device": device}
     config = _config(len(records), method, epsilon, delta, guarantee, preset, told)
 
