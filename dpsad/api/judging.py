@@ -37,6 +37,7 @@ def evaluate(
     classifiers: Sequence[Kind] = DEFAULT_KINDS,
     metrics: Sequence[Metric] = (),
     compare_with_real: bool = True,
+    epochs: int | None = None,
     seed: int = 0,
 ) -> EvaluationResult:
     """Measures a student's samples against real images, and notes it in the student's run folder, if it has one.
@@ -49,6 +50,8 @@ def evaluate(
         num: synthetic images to train classifiers on.
         classifiers, metrics: as for `dpsad evaluate`.
         compare_with_real: whether classifiers are trained on real images, too.
+        epochs: of every classifier, the one whose features distances are in among them. None takes ten, or as many as
+            give 1,000 batches; fewer are for trying out.
         seed: of samples, classifiers and draws.
 
     Returns:
@@ -77,6 +80,7 @@ def evaluate(
         classifiers=() if no_classifiers else classifiers,
         num_classes=train.num_classes,
         seed=seed,
+        epochs=epochs,
         metrics=metrics,
     )
     result = replace(
