@@ -26,7 +26,8 @@ from torch.nn.grad import conv2d_weight
 
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.parameterisations import edm_loss_weight
-from dpsad.networks.unet import NetworkConfig, UNet
+from dpsad.networks.config import NetworkConfig
+from dpsad.networks.unet import UNet
 from dpsad.privacy import per_example_gradients as per_example
 from dpsad.privacy.clipping import PartedRows, clip_scale, sum_clipped
 from dpsad.privacy.per_example_gradients import per_example_gradients, set_gradients, trainable_parameters

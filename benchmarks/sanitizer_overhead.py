@@ -11,12 +11,13 @@ from statistics import median
 
 import torch
 
-from discriminators.convolutional import ConvolutionalCritic, CriticConfig
+from discriminators.choice import DiscriminatorConfig, new_discriminator
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.methods.dp_sad.distillation import StudentConfig, output_gradient
 from dpsad.methods.dp_sad.nominal_noise import NominalConfig, nominal_noise
 from dpsad.methods.dp_sad.queries import propose
-from dpsad.networks.unet import NetworkConfig, UNet
+from dpsad.networks.config import NetworkConfig
+from dpsad.networks.unet import UNet
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.training.precision import autocast
 
@@ -39,7 +40,7 @@ def main() -> None:
     rng = torch.Generator(device).manual_seed(0)
     network = UNet(NetworkConfig(patch=2), image_channels=1, num_classes=10)
     student = Denoiser(network).to(device)
-    critic = ConvolutionalCritic(CriticConfig(), image_channels=1, num_classes=10).to(device)
+    discriminator = new_discriminator(DiscriminatorConfig(), image_channels=1, num_classes=10).to(device)
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-4)
     images = torch.rand(128, 1, 28, 28, generator=rng, device=device) * 2 - 1
     labels = torch.arange(128, device=device) % 10
@@ -52,7 +53,7 @@ def main() -> None:
     def student_step(sanitize: Callable[[torch.Tensor], torch.Tensor]) -> None:
         with autocast(device):
             proposal = propose(student, images, sigma, noise, labels)
-            gradient = output_gradient(config, proposal, images, images, critic, student.sigma_data)
+            gradient = output_gradient(config, proposal, images, images, discriminator, student.sigma_data)
         optimizer.zero_grad()
         proposal.outputs.backward(sanitize(gradient) / len(images))
         optimizer.step()

@@ -1,4 +1,4 @@
-"""One Wasserstein critic for each shard, trained on that shard's own records against a released generator."""
+"""Wasserstein critics of shards, each trained on that shard's own records against a released generator."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""A critic that scores images of a class, without bound and without normalisation, for Wasserstein losses."""
+"""Wasserstein critic: scores images of a class, without bound and without normalisation."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn

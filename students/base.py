@@ -1,4 +1,4 @@
-"""What every student offers to whoever wants images of it."""
+"""Student: makes images of a class from seeds."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""The student that is handed out: a denoiser and the few steps in which it makes images."""
+"""Few-step student: a denoiser and the few steps in which it makes images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

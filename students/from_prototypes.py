@@ -1,4 +1,4 @@
-"""The student whose images begin as released prototypes: varied, noised, and denoised in a few steps."""
+"""Student whose images begin as released prototypes: varied, noised, and denoised in a few steps."""
 
 from collections.abc import Sequence
 

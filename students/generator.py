@@ -1,4 +1,4 @@
-"""The one-pass student: noise and a label in, an image out."""
+"""One-pass student: noise and a label in, an image out."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The student that makes latents in a few steps, and images of them in one."""
+"""Latent student: latents in a few steps, and images of them in one."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The student's first form: class-conditional images that it holds directly."""
+"""Prototypes: class-conditional images that stand for a number of records each."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""Sampling stage: images from a student, as files."""
+"""Sampling: images from a student, as files."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Images from seeds: each one a function of its own seed and label, whatever else is made, and in which batches."""
+"""Seeded noise: each image a function of its own seed and label, whatever else is made, and in which batches."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""What every teacher offers."""
+"""Teacher: the contract of every teacher."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""Teachers that need no training: the posterior mean over a shard's own records."""
+"""Closed-form teachers, which need no training: the posterior mean over a shard's own records."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""A trained diffusion model as the one teacher of all records."""
+"""Denoiser teacher: a trained diffusion model as the one teacher of all records."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""One small trained diffusion model for each shard."""
+"""Shard denoisers: one small trained diffusion model for each shard."""
 
 from functools import partial
 

@@ -7,7 +7,8 @@ from torch import nn
 
 from dpsad.api.config import Config
 from dpsad.diffusion.denoiser import Denoiser
-from dpsad.networks.unet import NetworkConfig, UNet
+from dpsad.networks.config import NetworkConfig
+from dpsad.networks.network import new_network
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.runtime.context import Context
@@ -85,7 +86,9 @@ def make_denoiser(perturbed):
     def make(*, image_channels=1, channels=8, **shape):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # the same whatever tests ran before
-            network = UNet(NetworkConfig(channels=channels, **shape), image_channels=image_channels, num_classes=3)
+            network = new_network(
+                NetworkConfig(channels=channels, **shape), image_channels=image_channels, num_classes=3
+            )
         return perturbed(Denoiser(network))
 
     return make

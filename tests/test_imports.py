@@ -1,5 +1,7 @@
-"""Help and errors of usage come at once: they load no network, no accountant, no plot."""
+"""What is loaded and when: help comes at once, and whatever is imported is declared."""
 
+import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,3 +69,39 @@ def test_importing_the_package_loads_none_of_its_rooms():
         cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.split() == ["dpsad"]
+
+
+DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "attr": "attrs"}  # where names differ
+
+
+def imported(folders):
+    """Names of packages that files import, wherever in them."""
+    root, found = Path(__file__).parent.parent, set()
+    for path in (path for folder in folders for path in (root / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            found |= {name.split(".")[0] for name in names}
+    own = {
+        "dpsad",
+        "teachers",
+        "students",
+        "discriminators",
+        *(path.stem for path in (root / "benchmarks").glob("*.py")),
+    }
+    return {DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in found - own - set(sys.stdlib_module_names)}
+
+
+@pytest.mark.parametrize(
+    ("folders", "extras"),
+    [
+        (("dpsad", "teachers", "students", "discriminators"), ("inception", "tensorboard")),
+        (("tests", "benchmarks"), ("dev",)),
+    ],
+)
+def test_what_is_imported_is_declared(folders, extras):
+    tomllib = pytest.importorskip("tomllib")
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = project["dependencies"] + [line for extra in extras for line in project["optional-dependencies"][extra]]
+    declared = {re.match(r"[\w-]+", line).group().lower() for line in lines}
+    assert imported(folders) <= declared

@@ -1,10 +1,10 @@
-"""Everything a run can be told, in one dataclass; each section is defined in the room that it configures."""
+"""Config: everything a run can be told; each section is defined in the room that it configures."""
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-from discriminators.convolutional import CriticConfig
+from discriminators.choice import DiscriminatorConfig
 from dpsad.data.augmentation import AugmentationConfig
 from dpsad.data.config import DataConfig
 from dpsad.errors import require_choice
@@ -22,8 +22,8 @@ from dpsad.methods.method import Method
 from dpsad.methods.public_denoiser import PretrainConfig
 from dpsad.methods.registry import DP_SAD, METHODS
 from dpsad.networks.autoencoder import AutoencoderConfig
+from dpsad.networks.config import NetworkConfig
 from dpsad.networks.trainable import FineTuneConfig
-from dpsad.networks.unet import NetworkConfig
 from dpsad.privacy.config import PrivacyConfig
 from dpsad.runtime.log import LogConfig
 from dpsad.training.autoencoder import CompressConfig
@@ -71,7 +71,7 @@ class Config:
     shards: ShardsConfig = field(default_factory=ShardsConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
-    discriminator: CriticConfig = field(default_factory=CriticConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     nominal: NominalConfig = field(default_factory=NominalConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)

@@ -1,4 +1,4 @@
-"""Measuring and comparing from Python."""
+"""dpsad.evaluate and dpsad.compare: measuring and comparing from Python."""
 
 import json
 import tempfile

@@ -1,4 +1,4 @@
-"""From a config to a running method: the one place where the two meet."""
+"""Opens a run from its config and lets its method train: the one place where the two meet."""
 
 import shutil
 from collections.abc import Callable, Iterator

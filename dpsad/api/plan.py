@@ -1,4 +1,4 @@
-"""The whole budget plan, before a record is read."""
+"""Budget plan and its table, before a record is read."""
 
 from dpsad.api.config import Config
 from dpsad.methods.dp_sad.nominal_noise import actual_multiplier

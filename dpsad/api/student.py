@@ -1,4 +1,4 @@
-"""A trained student with its privacy statement."""
+"""dpsad.Student: a trained student with its privacy statement."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Training and planning from Python: the same methods, checks and folders as the commands."""
+"""dpsad.train and dpsad.plan: the same methods, checks and folders as the commands."""
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence

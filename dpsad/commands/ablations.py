@@ -65,9 +65,12 @@ ABLATIONS = {
             shows="whether student and discriminator should be told the class",
             axis="student, discriminator",
             cells={
-                f"{student}, {critic}": (f"student.use_labels={told}", f"discriminator.use_labels={critic_told}")
+                f"{student}, {discriminator}": (
+                    f"student.use_labels={told}",
+                    f"discriminator.use_labels={discriminator_told}",
+                )
                 for student, told in _TOLD.items()
-                for critic, critic_told in _TOLD.items()
+                for discriminator, discriminator_told in _TOLD.items()
             },
         ),
         Ablation(

@@ -1,4 +1,4 @@
-"""The config of a command."""
+"""Reads the config of a command."""
 
 import sys
 from collections.abc import Sequence

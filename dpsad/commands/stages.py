@@ -1,4 +1,4 @@
-"""What the commands of dp-sad's stages have in common."""
+"""A check that the commands of dp-sad's stages share."""
 
 from dpsad.api.config import Config
 from dpsad.methods.registry import DP_SAD

@@ -1,4 +1,4 @@
-"""Images that a program holds already, as a set of records."""
+"""Arrays and tensors as a set of records."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Augmentation: public variation of images, by geometry and by pixel values."""
+
 from __future__ import annotations
 
 import math

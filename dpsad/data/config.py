@@ -1,3 +1,5 @@
+"""DataConfig: which images to read, and the form they take."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

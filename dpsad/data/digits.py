@@ -1,3 +1,5 @@
+"""Data source: scikit-learn's embedded digits."""
+
 from __future__ import annotations
 
 import torch

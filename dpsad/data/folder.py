@@ -1,3 +1,5 @@
+"""Data source: folders of image files."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,3 +1,5 @@
+"""Data source: NumPy archives."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Pixels: from bytes to [-1, 1], channels first, grey, resized."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""ImageSet: labelled images, one record each, with their provenance."""
+
 from __future__ import annotations
 
 import hashlib

@@ -1,3 +1,5 @@
+"""Data sources by name."""
+
 from __future__ import annotations
 
 import difflib

@@ -1,4 +1,4 @@
-"""Which records stand on which side, decided so that a record stays where it is when others come or go."""
+"""Train and test sides, decided so that a record stays where it is when others come or go."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Data source: torchvision's data sets by name."""
+
 from __future__ import annotations
 
 import difflib

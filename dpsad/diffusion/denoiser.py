@@ -1,4 +1,4 @@
-"""The one contract of every diffusion model here: a noisy image, its noise level and its label -> a clean image."""
+"""Denoiser, the one contract of every diffusion model here: noisy image, noise level and label -> clean image."""
 
 from collections.abc import Callable
 

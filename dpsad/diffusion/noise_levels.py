@@ -1,4 +1,4 @@
-"""Which noise levels a model is trained on and sampled through."""
+"""Noise levels that a model is trained on and sampled through."""
 
 from collections.abc import Callable, Sequence
 

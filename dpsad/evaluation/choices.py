@@ -1,4 +1,4 @@
-"""What can be measured, by name. Imports nothing heavy: a command says what it takes without loading it."""
+"""Names of classifiers and metrics. Imports nothing heavy: a command says what it takes without loading it."""
 
 from typing import Literal, get_args
 

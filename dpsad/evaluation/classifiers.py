@@ -1,4 +1,4 @@
-"""The networks that judge synthetic images. None has BatchNorm, and all read pixels in [-1, 1]."""
+"""Classifiers that judge synthetic images. None has BatchNorm, and all read pixels in [-1, 1]."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F

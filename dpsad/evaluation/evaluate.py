@@ -1,4 +1,4 @@
-"""One table of how good samples are: downstream accuracy and distances, beside the same for real images."""
+"""Evaluation of samples: downstream accuracy and distances, beside the same for real images."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Where distances between images are measured: the contract of a feature space, and images taken there."""
+"""Feature spaces, where distances between images are measured: their contract, and images taken there."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""The feature space of a small classifier of the real data, for where no public network is at hand."""
+"""Reference classifier of the real data as a feature space, for where no public network is at hand."""
 
 import hashlib
 import json

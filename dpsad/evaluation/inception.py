@@ -1,4 +1,4 @@
-"""The feature space of FID: the Inception network of 2015 with its published weights, from a file that is at hand."""
+"""Inception network of 2015, the feature space of FID, with its published weights from a file that is at hand."""
 
 import hashlib
 import pickle

@@ -1,4 +1,4 @@
-"""Whether samples lie closer to training images than to held-out ones; computed from records without protection."""
+"""Memorisation test: whether samples lie closer to training images than to held-out ones."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What an evaluation has found: one typed class, written to a run's private/evaluation.json and read from there."""
+"""EvaluationResult: what an evaluation has found, written to a run's private/evaluation.json and read from there."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields

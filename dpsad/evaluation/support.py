@@ -1,4 +1,4 @@
-"""Whether two sets of images cover each other: precision, recall, density and coverage of their neighbourhoods."""
+"""Precision, recall, density and coverage: whether two sets of images cover each other."""
 
 from dataclasses import dataclass
 

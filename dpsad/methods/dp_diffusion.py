@@ -18,7 +18,7 @@ from dpsad.methods.dp_sgd_denoiser import (
 )
 from dpsad.methods.method import Method, Trained, formally
 from dpsad.methods.public_denoiser import PretrainConfig, public_denoiser, with_new_classes
-from dpsad.networks.unet import NetworkConfig
+from dpsad.networks.config import NetworkConfig
 from dpsad.release.students import Releasable
 from dpsad.runtime.context import Context
 from dpsad.training.private_denoiser import record_views

@@ -20,6 +20,7 @@ from dpsad.methods.method import Method, Trained, formally
 from dpsad.methods.public_autoencoder import latents_of, public_autoencoder
 from dpsad.methods.public_denoiser import PretrainConfig, public_denoiser, with_new_classes
 from dpsad.networks.autoencoder import AutoencoderConfig
+from dpsad.networks.config import NetworkConfig
 from dpsad.networks.trainable import (
     FineTuneConfig,
     merge_low_rank,
@@ -28,7 +29,6 @@ from dpsad.networks.trainable import (
     train_low_rank,
     trainable_fraction,
 )
-from dpsad.networks.unet import NetworkConfig
 from dpsad.privacy.per_example_gradients import trainable_parameters
 from dpsad.release.students import Releasable
 from dpsad.runtime.context import Context

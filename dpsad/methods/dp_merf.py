@@ -20,7 +20,7 @@ from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.provenance import Provenance
 from dpsad.privacy.sanitizer import Sanitizer
-from dpsad.release.students import Releasable, ReleaseConfig
+from dpsad.release.students import releasable_generator
 from dpsad.runtime.checkpoint import Checkpoint, progress
 from dpsad.runtime.context import Context
 from dpsad.runtime.log import Log
@@ -244,13 +244,8 @@ def train(settings: Settings, context: Context) -> Trained:
         f"dp-merf: {config.num_features} features, noise multiplier {plan.noise_multiplier:.3f}, {config.steps} "
         f"steps of {config.batch_size} images, in {seconds():.0f} s; epsilon {context.ledger.spent():.3f}"
     )
-    release = ReleaseConfig(
-        kind="generator",
-        image_shape=subject.image_shape,
-        class_names=subject.class_names,
-        generator=config.generator,
-    )
-    return formally(Releasable(generator, release), context, "records")
+    made = releasable_generator(generator, config.generator, subject.image_shape, subject.class_names)
+    return formally(made, context, "records")
 
 
 METHOD = Method(

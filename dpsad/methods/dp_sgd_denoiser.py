@@ -1,4 +1,4 @@
-"""What the baselines that are denoisers share: records train them by gradient rows, and their release says of what."""
+"""DP-SGD on a denoiser, as the baselines that are denoisers share it: settings, plan, training, release."""
 
 import itertools
 import math
@@ -11,7 +11,7 @@ from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.noise_levels import Levels
 from dpsad.diffusion.parameterisations import PARAMETERISATIONS
 from dpsad.errors import require_choice, require_positive
-from dpsad.networks.unet import NetworkConfig
+from dpsad.networks.config import NetworkConfig
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.release.students import ReleaseConfig

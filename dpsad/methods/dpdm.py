@@ -16,7 +16,7 @@ from dpsad.methods.dp_sgd_denoiser import (
     untrained,
 )
 from dpsad.methods.method import Method, Trained, formally
-from dpsad.networks.unet import NetworkConfig
+from dpsad.networks.config import NetworkConfig
 from dpsad.release.students import Releasable
 from dpsad.runtime.context import Context
 from students.few_step import SamplerConfig

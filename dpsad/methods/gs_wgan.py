@@ -22,7 +22,7 @@ from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.provenance import Provenance
 from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
 from dpsad.privacy.sanitizer import Sanitizer
-from dpsad.release.students import Releasable, ReleaseConfig
+from dpsad.release.students import releasable_generator
 from dpsad.runtime.checkpoint import Checkpoint, progress
 from dpsad.runtime.context import Context
 from dpsad.runtime.log import Log
@@ -260,13 +260,8 @@ def train(settings: Settings, context: Context) -> Trained:
         f"gs-wgan: {config.steps} steps of {config.shards_per_step} among {config.num_shards} shards, noise "
         f"multiplier {plan.noise_multiplier:.3f}, in {seconds():.0f} s; epsilon {context.ledger.spent():.3f}"
     )
-    release = ReleaseConfig(
-        kind="generator",
-        image_shape=subject.image_shape,
-        class_names=subject.class_names,
-        generator=config.generator,
-    )
-    return formally(Releasable(generator, release), context, "shards")
+    made = releasable_generator(generator, config.generator, subject.image_shape, subject.class_names)
+    return formally(made, context, "shards")
 
 
 def new_critics(config: GsWganConfig, subject: Subject, context: Context) -> ShardWassersteinCritics:

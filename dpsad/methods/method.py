@@ -1,4 +1,4 @@
-"""What every method is: its settings, the releases it plans, and one function that trains its student."""
+"""Method: settings, the releases it plans, and one function that trains its student."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

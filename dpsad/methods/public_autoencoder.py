@@ -1,4 +1,4 @@
-"""An autoencoder of public images, and what it makes of others; it costs no privacy."""
+"""Public autoencoder: learned from public images, at no cost, and what it makes of others."""
 
 from dataclasses import replace
 from pathlib import Path

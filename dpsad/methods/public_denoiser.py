@@ -1,4 +1,4 @@
-"""A denoiser of public images, trained once for any number of runs; it costs no privacy."""
+"""Public denoiser: learned from public images once for any number of runs, at no cost."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dpsad.data.records import ImageSet, Subject
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.errors import require_positive
 from dpsad.methods.dp_sgd_denoiser import BaselineConfig, baseline_levels
-from dpsad.networks.unet import NetworkConfig
+from dpsad.networks.config import NetworkConfig
 from dpsad.privacy.provenance import Provenance
 from dpsad.runtime.checkpoint import save_atomic
 from dpsad.runtime.context import Context

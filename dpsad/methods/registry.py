@@ -1,4 +1,4 @@
-"""Every method by name: the only list of them."""
+"""Registry of methods by name: the only list of them."""
 
 from typing import Any
 

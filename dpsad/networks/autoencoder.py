@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dpsad.errors import require_positive
-from dpsad.networks.layers import ResidualBlock, group_norm, halved
+from dpsad.networks.layers import ResidualBlock, folded, group_norm, halved, unfolded
 
 LATENT_SCALE = 0.5  # standard deviation of latents: what denoisers here take clean images to have
 
@@ -52,9 +52,7 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = images.shape[-2:]
-        padded = F.pad(images, (0, -width % self.patch, 0, -height % self.patch), mode="replicate")
-        h = self.conv_in(F.pixel_unshuffle(padded, self.patch))
+        h = self.conv_in(folded(images, self.patch))
         for depth, block in enumerate(self.blocks):
             h = block(h if depth == 0 else halved(h))
         mean, log_variance = self.conv_out(F.silu(self.norm_out(h))).float().chunk(2, dim=1)
@@ -102,8 +100,8 @@ class Decoder(nn.Module):
         h = self.conv_in(latents * self.scale + self.centre)
         for side, block in zip(self.sides, self.blocks, strict=True):
             h = block(h if h.shape[-2:] == side else F.interpolate(h, size=side, mode="nearest"))
-        images = F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.patch)
-        return images[..., : self.height, : self.width].float()
+        h = self.conv_out(F.silu(self.norm_out(h)))
+        return unfolded(h, self.patch, self.height, self.width).float()
 
 
 class Autoencoder(nn.Module):

@@ -1,6 +1,6 @@
 """Which parameters of a pretrained network train: fewer make shorter rows, and so less noise beside the signal.
 
-Each function freezes all of a model, takes out what trains, and works on any module that holds a `UNet`.
+Each function freezes all of a model, takes out what trains, and works on any module that holds a `Conditioned` network.
 """
 
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from dpsad.errors import require_choice, require_positive
-from dpsad.networks.layers import Attention, zeroed
-from dpsad.networks.unet import UNet
+from dpsad.networks.conditioned import Conditioned
+from dpsad.networks.layers import Attention, TokenAttention, zeroed
 
 CHOICES = ("attention", "lora", "all")
 
@@ -115,19 +115,17 @@ class LowRank(nn.Module):
         return (self.up.weight.flatten(1) @ self.down.weight.flatten(1)).reshape(self.layer.weight.shape)
 
 
-def _attention(model: nn.Module) -> list[Attention]:
-    found = [module for module in model.modules() if isinstance(module, Attention)]
+def _attention(model: nn.Module) -> list[Attention | TokenAttention]:
+    found = [module for module in model.modules() if isinstance(module, Attention | TokenAttention)]
     if not found:
         raise ValueError(
-            "the network has no attention to fine-tune; pass network.attention=true or network.attention_levels=..., "
-            "or fine_tune.parameters=all"
+            "the network has no attention to fine-tune; pass network.attention=true, network.attention_levels=... "
+            "or network.kind=transformer, or fine_tune.parameters=all"
         )
     return found
 
 
 def _label_embeddings(model: nn.Module) -> Iterator[nn.Module]:
     for module in model.modules():
-        if isinstance(module, UNet):
-            yield module.embed_label
-            if module.embed_tokens is not None:
-                yield module.embed_tokens
+        if isinstance(module, Conditioned):
+            yield from module.label_embeddings()

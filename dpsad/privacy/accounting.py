@@ -1,4 +1,4 @@
-"""From events to (epsilon, delta), for one record added or removed."""
+"""Accounting: from events to (epsilon, delta), for one record added or removed."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How much noise a budget needs."""
+"""Calibration: how much noise a budget needs."""
 
 import math
 from collections.abc import Sequence

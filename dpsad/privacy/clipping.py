@@ -1,4 +1,4 @@
-"""Rows: what one privacy unit contributes to a vector that is about to leave the private side."""
+"""Rows, what one privacy unit contributes to a vector that is about to leave the private side, and their clipping."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What a run is told of its budget."""
+"""PrivacyConfig: what a run is told of its budget."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""A second opinion on epsilon: Opacus's accountants, where they know what is released."""
+"""Cross-check of epsilon by Opacus's accountants, where they know what is released."""
 
 import warnings
 from collections.abc import Sequence

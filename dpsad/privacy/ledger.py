@@ -1,4 +1,4 @@
-"""The ledger: what was released, charged before it leaves."""
+"""Ledger: what was released, charged before it leaves."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What will be released, as public data: printed, compared, saved and accounted before a record is read."""
+"""ReleasePlan: what will be released, as public data, accounted before a record is read."""
 
 import math
 from dataclasses import asdict, dataclass, replace

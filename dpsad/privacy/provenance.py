@@ -1,4 +1,4 @@
-"""Where a model's knowledge comes from, and with what it may meet."""
+"""Provenance: where a model's knowledge comes from, and with what it may meet."""
 
 from enum import Enum
 from typing import Any

@@ -1,4 +1,4 @@
-"""The one door out of the private side: charge, clip, sum, noise."""
+"""Sanitizer, the one door out of the private side: charge, clip, sum, noise."""
 
 from collections.abc import Iterable
 

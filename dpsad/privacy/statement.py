@@ -1,4 +1,4 @@
-"""The privacy statement of a release: privacy.json, and nothing that is not true."""
+"""Privacy statement of a release: privacy.json, and nothing that is not true."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The release folder: all of a run that is safe to share, and how to use it without the run."""
+"""Release folder: all of a run that is safe to share, and how to use it without the run."""
 
 import json
 import os

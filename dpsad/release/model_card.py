@@ -1,4 +1,4 @@
-"""The README.md of a release: what it is, how to use it, and what its privacy statement means in plain words."""
+"""Model card, the README.md of a release: what it is, how to use it, what its privacy statement means."""
 
 from dpsad.release.students import KINDS, ReleaseConfig
 

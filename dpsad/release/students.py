@@ -1,4 +1,4 @@
-"""What it takes to build a student again: one description, five kinds."""
+"""Students as they are handed out: what it takes to build one again."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +10,8 @@ from dpsad.data.augmentation import AugmentationConfig
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.errors import require_choice
 from dpsad.networks.autoencoder import AutoencoderConfig, Decoder
-from dpsad.networks.unet import NetworkConfig, UNet
+from dpsad.networks.config import NetworkConfig
+from dpsad.networks.network import new_network
 from students.base import Student
 from students.few_step import SamplerConfig, few_step_student
 from students.from_prototypes import StartedDenoiser, prototype_student
@@ -65,13 +66,21 @@ class Releasable:
         return KINDS[self.config.kind].student(self.config, self.model)
 
 
+def releasable_generator(
+    generator: Generator, config: GeneratorConfig, image_shape: tuple[int, int, int], class_names: tuple[str, ...]
+) -> Releasable:
+    """A one-pass generator of that shape, as it is handed out."""
+    release = ReleaseConfig(kind="generator", image_shape=image_shape, class_names=class_names, generator=config)
+    return Releasable(generator, release)
+
+
 def _shape(config: ReleaseConfig) -> tuple[int, int, int]:
     chan, height, width = config.image_shape
     return chan, height, width
 
 
 def _new_denoiser(config: ReleaseConfig, image_channels: int | None = None) -> Denoiser:
-    network = UNet(
+    network = new_network(
         config.network,
         image_channels=image_channels or _shape(config)[0],
         num_classes=len(config.class_names),

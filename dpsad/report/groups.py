@@ -1,4 +1,4 @@
-"""Which runs compare: one group for each data set, and what differs within it."""
+"""Groups of runs that compare: one for each data set, and what differs within it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

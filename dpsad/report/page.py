@@ -1,4 +1,4 @@
-"""The comparison as one HTML file that asks for nothing else: pictures, style and script are in it."""
+"""Comparison page: one HTML file that asks for nothing else; pictures, style and script are in it."""
 
 import base64
 import hashlib

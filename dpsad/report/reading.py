@@ -1,4 +1,4 @@
-"""What a finished run has recorded about itself, read from its folder. Trains nothing and measures nothing."""
+"""Reads what a finished run has recorded about itself. Trains nothing and measures nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The comparison as text, Markdown, CSV and JSON."""
+"""Comparison table as text, Markdown, CSV and JSON."""
 
 import csv
 import io

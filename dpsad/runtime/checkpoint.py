@@ -1,4 +1,4 @@
-"""Where a stage stands, in one file that is always whole."""
+"""Checkpoint: where a stage stands, in one file that is always whole."""
 
 from __future__ import annotations
 

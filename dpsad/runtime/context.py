@@ -1,4 +1,4 @@
-"""What every stage of a run works with, whatever its method: folder, device, streams, ledger, records."""
+"""Context, what every stage of a run works with: folder, device, streams, ledger, records."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager

@@ -1,4 +1,4 @@
-"""Where a run computes."""
+"""Devices by name, and models on them."""
 
 from typing import TypeVar
 

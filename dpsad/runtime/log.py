@@ -1,4 +1,4 @@
-"""What a stage measures, appended to its run folder: public numbers, and private ones."""
+"""Log of what a stage measures, appended to its run folder: public numbers, and private ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run folders: what a run was told, what it measured, and which part of it may be shared."""
+"""Run folder: where everything in it lies, and which part of it may be shared."""
 
 from __future__ import annotations
 

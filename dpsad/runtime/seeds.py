@@ -1,4 +1,4 @@
-"""Public randomness by name: every stage has streams of its own, functions of the run's seed."""
+"""Public random streams by name, functions of the run's seed."""
 
 import hashlib
 from collections.abc import Iterator

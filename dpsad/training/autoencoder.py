@@ -1,4 +1,4 @@
-"""Compression stage: trains an autoencoder on public images, for a diffusion model that works in its latents."""
+"""Trains an autoencoder on public images, for a diffusion model that works in its latents."""
 
 from dataclasses import dataclass
 from typing import ClassVar

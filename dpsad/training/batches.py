@@ -1,4 +1,4 @@
-"""Where batches of images to learn from come from, and what that makes of whoever learns from them."""
+"""Batches of images to learn from, with the provenance that they give to whoever learns from them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,10 +1,10 @@
-"""Trained denoisers on disk, with what it takes to use them in another run."""
+"""Files of trained denoisers, with what it takes to use them in another run."""
 
 from pathlib import Path
 
 from dpsad.data.records import Subject
 from dpsad.diffusion.denoiser import Denoiser
-from dpsad.networks.unet import NetworkConfig
+from dpsad.networks.config import NetworkConfig
 from dpsad.privacy.provenance import Provenance
 from dpsad.runtime.checkpoint import load
 from dpsad.runtime.config_files import flatten

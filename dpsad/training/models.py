@@ -3,7 +3,8 @@
 from dpsad.data.records import Subject
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.networks.autoencoder import Autoencoder, AutoencoderConfig
-from dpsad.networks.unet import NetworkConfig, UNet
+from dpsad.networks.config import NetworkConfig
+from dpsad.networks.network import new_network
 from dpsad.runtime.context import Context
 from dpsad.runtime.device import on_device
 from students.generator import Generator, GeneratorConfig
@@ -20,7 +21,7 @@ def new_denoiser(
 ) -> Denoiser:
     """A denoiser that has seen nothing."""
     with context.first_weights(name):
-        network = UNet(
+        network = new_network(
             config, image_channels=subject.image_shape[0], num_classes=subject.num_classes, use_labels=use_labels
         )
     return on_device(Denoiser(network, parameterisation=parameterisation), context.device)

@@ -1,4 +1,4 @@
-"""Which arithmetic is fastest on the device at hand."""
+"""Precision: which arithmetic is fastest on the device at hand."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""How fast models learn, step by step."""
+"""Learning-rate schedules."""
 
 import torch
 

@@ -12,7 +12,8 @@ from dpsad.api import launch
 from dpsad.commands import evaluate as judging
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.methods.public_denoiser import with_new_classes
-from dpsad.networks.unet import NetworkConfig, UNet
+from dpsad.networks.config import NetworkConfig
+from dpsad.networks.unet import UNet
 from dpsad.release.students import Releasable
 from dpsad.runtime.checkpoint import load, save_atomic
 

@@ -130,11 +130,11 @@ def test_clusters_are_refused_where_a_guarantee_is_promised(command, tiny):
     assert (code, "public_data.pseudo_labels=10" in printed) == (2, True)
 
 
-@pytest.mark.parametrize("critic", ["true", "false"])
-def test_a_student_without_labels_samples_and_is_measured(taught, command, tmp_path, critic):
-    run = taught("untold", "student.use_labels=false", f"discriminator.use_labels={critic}", "student.steps=5")
+@pytest.mark.parametrize("discriminator", ["true", "false"])
+def test_a_student_without_labels_samples_and_is_measured(taught, command, tmp_path, discriminator):
+    run = taught("untold", "student.use_labels=false", f"discriminator.use_labels={discriminator}", "student.steps=5")
     trained = load(run / "private" / "distill.checkpoint")["parts"]["critic"]
-    assert trained["label_directions.weight"].any() == (critic == "true"), "they start at zero"
+    assert trained["label_directions.weight"].any() == (discriminator == "true"), "they start at zero"
     student = load_student(run / "release")
     images = student.sample(torch.tensor([0, 7, -1]), seeds=[5, 5, 5])
     assert torch.allclose(images[0], images[1], atol=1e-4), "the label says nothing"
@@ -152,3 +152,21 @@ def test_a_student_without_labels_samples_and_is_measured(taught, command, tmp_p
     assert "student.use_labels=false" in result["no_classifiers"]
     assert result["student"]["frechet"] > 0
     assert "without being told which" in (run / "release" / "README.md").read_text()
+
+
+def test_the_discriminator_is_the_one_asked_for(taught):
+    """Each setting reaches the loop: with it, student or discriminator end up elsewhere."""
+    projection = ("discriminator.kind=projection", "privacy.noise_seed=0")
+
+    def parts(name, *overrides):
+        return load(taught(name, *projection, *overrides) / "private" / "distill.checkpoint")["parts"]
+
+    plain = parts("plain")
+    assert plain["critic"]["blocks.0.conv_fine.weight"].shape == (24, 1, 3, 3)
+    penalised = parts("penalised", "discriminator.gradient_penalty=1000")
+    assert not torch.equal(plain["critic"]["score.weight"], penalised["critic"]["score.weight"])
+    matching = parts("matching", "discriminator.feature_matching=1", "student.adversarial_weight=0")
+    assert "critic" in matching, "features are asked of it, though its score is not"
+    without = parts("without", "student.adversarial_weight=0")
+    assert "critic" not in without
+    assert any(not torch.equal(weight, without["student"][name]) for name, weight in matching["student"].items())

@@ -1,4 +1,4 @@
-"""Student stage: one stochastic distillation loop, for every guarantee.
+"""Distillation: one stochastic loop, for every guarantee.
 
 What differs between guarantees arrives as arguments: where the clean images come from, whether they are also targets,
 at which noise levels an image is looked at, and what an output gradient must pass before it reaches the student's
@@ -10,9 +10,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from discriminators.losses import critic_loss, non_saturating_loss, saturating_loss
+from discriminators.base import Discriminator
+from discriminators.losses import (
+    discriminator_loss,
+    feature_distance,
+    gradient_penalty,
+    non_saturating_loss,
+    saturating_loss,
+)
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.parameterisations import edm_loss_weight
 from dpsad.errors import require_choice, require_positive
@@ -71,7 +78,7 @@ def distill(
     *,
     student: Denoiser,
     teacher: Teacher,
-    critic: nn.Module | None,
+    discriminator: Discriminator | None,
     batches: Batches,
     levels: Levels,
     sanitize: Sanitize | None,
@@ -80,13 +87,15 @@ def distill(
     log: Log,
     precision: str = "auto",
     answers: Answers | None = None,
+    penalty_weight: float = 0.0,
+    feature_weight: float = 0.0,
 ) -> Denoiser:
     """Trains the student on its teacher's answers.
 
     Args:
         student: the model to train.
         teacher: one shard.
-        critic: the discriminator, trained along; None without one.
+        discriminator: trained along; None without one.
         batches: clean images to noise, and their labels.
         levels: the noise levels of a step, [per image, images]: usually one random level per image. An image's loss is
             the mean over its levels. They are worked off one row at a time, so that memory holds one batch of images,
@@ -97,6 +106,8 @@ def distill(
         checkpoint, log: as in `teach`.
         answers: released answers to earlier questions, which are replayed beside the teacher's: a quarter of a batch
             in each step. None replays nothing.
+        penalty_weight: of R1 in the discriminator's loss, at the teacher's answers.
+        feature_weight: as for `output_gradient`.
 
     Returns:
         The averaged student; it has seen what its teacher and its images have.
@@ -115,9 +126,12 @@ def distill(
     optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.steps))
     checkpoint.track(student=student, ema=ema, optimizer=optimizer, schedule=schedule, generator=rng)
-    if critic is not None:
-        critic_optimizer = torch.optim.Adam(critic.parameters(), lr=config.learning_rate, betas=(0.5, 0.99))
-        checkpoint.track(critic=critic, critic_optimizer=critic_optimizer)
+    if discriminator is not None:
+        discriminator_optimizer = torch.optim.Adam(
+            discriminator.parameters(), lr=config.learning_rate, betas=(0.5, 0.99)
+        )
+        # by the names that these parts have in checkpoints
+        checkpoint.track(critic=discriminator, critic_optimizer=discriminator_optimizer)
     for step in progress(checkpoint, config.steps, "distill"):
         clean, labels = batches.draw(config.batch_size, rng)
         sigmas = levels(len(clean), rng)
@@ -126,13 +140,19 @@ def distill(
             with autocast(device, precision):
                 proposal = propose(student, clean, sigma, noise, labels)
                 answer = teacher.denoise(proposal.inputs, sigma, labels)[0]
-                gradient = output_gradient(config, proposal, answer, clean, critic, student.sigma_data)
+                gradient = output_gradient(
+                    config, proposal, answer, clean, discriminator, student.sigma_data, feature_weight
+                )
             released = gradient if sanitize is None else sanitize(gradient)
             proposal.outputs.backward(released / sigmas.numel())
-            if critic is not None:
+            if discriminator is not None:
                 with autocast(device, precision):
-                    real, fake = critic(answer, sigma, labels), critic(proposal.outputs.detach(), sigma, labels)
-                    loss = critic_loss(real.float(), fake.float())
+                    real = discriminator(answer, sigma, labels)
+                    fake = discriminator(proposal.outputs.detach(), sigma, labels)
+                    loss = discriminator_loss(real.float(), fake.float())
+                if penalty_weight:
+                    # in float32: a gradient of a gradient
+                    loss = loss + penalty_weight * gradient_penalty(discriminator, answer.float(), sigma, labels)
                 (loss / len(sigmas)).backward()
         if answers is not None:
             replayed = answers.draw(max(1, config.batch_size // 4), rng)
@@ -145,12 +165,13 @@ def distill(
         optimizer.zero_grad(set_to_none=True)
         schedule.step()
         ema.update(student, len(clean))
-        if critic is not None:
-            critic_optimizer.step()
-            critic_optimizer.zero_grad(set_to_none=True)
+        if discriminator is not None:
+            discriminator_optimizer.step()
+            discriminator_optimizer.zero_grad(set_to_none=True)
         if (step + 1) % 50 == 0:
             values = {"teacher_error": (proposal.outputs.detach() - answer).square().mean().item()}
-            log.private(step=step + 1, **values, **({} if critic is None else {"critic_loss": loss.item()}))
+            values |= {} if discriminator is None else {"discriminator_loss": loss.item()}
+            log.private(step=step + 1, **values)
     ema.model.provenance = combined(*seen.values())
     return ema.model
 
@@ -160,22 +181,25 @@ def output_gradient(
     proposal: Proposal,
     answer: Tensor,
     clean: Tensor,
-    critic: nn.Module | None,
+    discriminator: Discriminator | None,
     sigma_data: float,
+    feature_weight: float = 0.0,
 ) -> Tensor:
     """Gradient of each image's loss at the student's output for it.
 
     L = teacher_weight * ||teacher - student||^2 + data_weight * ||image - student||^2 + adversarial_weight * L_adv
+        + feature_weight * ||features(teacher) - features(student)||^2
 
     Squared errors are summed over pixels. Averaged, they would have a gradient ten to a hundred times smaller than
-    that of the critic, and lambda = 1 would leave the critic alone to teach.
+    that of the discriminator, and lambda = 1 would leave the discriminator alone to teach.
 
     Args:
         proposal: the student's batch.
         answer: [batch, chan, height, width] the teacher's clean images for the same inputs.
         clean: like answer, the images that were noised.
-        critic: scores student outputs; None leaves L_adv out.
+        discriminator: scores student outputs, and has features of them; None leaves its terms out.
         sigma_data: standard deviation of clean pixels.
+        feature_weight: of the distance from the answer in the discriminator's features; 0 leaves it out.
 
     Returns:
         [batch, chan, height, width] one row per image, not divided by the batch size.
@@ -183,14 +207,18 @@ def output_gradient(
     Source: DP-SAD, the student's loss; lambda is `adversarial_weight`.
     """
     outputs = proposal.outputs.detach()
-    pulls = config.teacher_weight * (outputs - answer) + config.data_weight * (outputs - clean)
-    gradient = 2 * pulls
+    errors = config.teacher_weight * (outputs - answer) + config.data_weight * (outputs - clean)
+    gradient = 2 * errors
     if config.weighting == "edm":
         gradient = gradient * edm_loss_weight(proposal.sigma, sigma_data)[:, None, None, None]
-    if critic is not None:
+    if discriminator is not None:
         adversarial_loss = saturating_loss if config.adversarial_loss == "saturating" else non_saturating_loss
         outputs.requires_grad_()
-        loss = adversarial_loss(critic(outputs, proposal.sigma, proposal.labels).float())
+        loss = adversarial_loss(discriminator(outputs, proposal.sigma, proposal.labels).float())
         (pull,) = torch.autograd.grad(loss.sum(), outputs)
         gradient = gradient + config.adversarial_weight * pull
+        if feature_weight:
+            made, wanted = (discriminator.features(images, proposal.sigma).float() for images in (outputs, answer))
+            (pull,) = torch.autograd.grad(feature_distance(made, wanted).sum(), outputs)
+            gradient = gradient + feature_weight * pull
     return gradient

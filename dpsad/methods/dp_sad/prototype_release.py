@@ -1,4 +1,4 @@
-"""First stage: the run's prototypes, released once and kept with what they have cost."""
+"""Prototypes of a run: released once and kept with what they have cost."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from discriminators.shard_critics import ShardCritics
+from discriminators.shard_discriminators import ShardDiscriminators
 from dpsad.data.records import ImageSet, Subject
 from dpsad.data.shards import Shards, shard_key, split_into_shards
 from dpsad.methods.dp_sad.prototype_rows import record_rows, shard_rows, teacher_rows
@@ -145,7 +145,10 @@ def rows_of_shards(settings: DpSadSettings, records: ImageSet, shards: Shards, r
 
 
 def rows_of_teachers(
-    settings: DpSadSettings, teachers: Teacher, discriminators: ShardCritics | None, randomness: PrivateRandomness
+    settings: DpSadSettings,
+    teachers: Teacher,
+    discriminators: ShardDiscriminators | None,
+    randomness: PrivateRandomness,
 ) -> Rows:
     """Shard rows of the shards' teachers, and of their discriminators where there are any.
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from discriminators.shard_critics import ShardCritics
+from discriminators.shard_discriminators import ShardDiscriminators
 from dpsad.data.shards import Shards, in_chunks
 from dpsad.methods.dp_sad.queries import Proposal
 from dpsad.privacy.clipping import BlockRows, clip_rows, clip_scale
@@ -74,17 +74,17 @@ def shard_rows(
 
 def teacher_rows(
     teachers: Teacher,
-    critics: ShardCritics | None,
+    discriminators: ShardDiscriminators | None,
     joined: Tensor,
     proposal: Proposal,
     bound: float,
     count_share: float,
 ) -> Iterator[Tensor]:
-    """Each shard's row: how far its own teacher, and its own critic, would move each proposed output.
+    """Each shard's row: how far its own teacher, and its own discriminator, would move each proposed output.
 
     Args:
         teachers: one for each shard, provenance private; may have no answer, NaN, where the shard knows no such class.
-        critics: one for each shard; their gradient at the outputs joins the difference. None leaves it out.
+        discriminators: one for each shard; their gradient at the outputs joins the difference. None leaves it out.
         joined: [units] shards that take part.
         proposal: public inputs, and the student's outputs for them.
         bound, count_share: as for `record_rows`.
@@ -99,8 +99,8 @@ def teacher_rows(
         rows = torch.empty(len(part), len(outputs), outputs[0].numel() + 1, device=outputs.device)
         differences, answered = rows[..., :-1], rows[..., -1]
         torch.sub(answers.flatten(2), outputs.flatten(1), out=differences)
-        if critics is not None:
-            differences += critics.pulls(part, answers, outputs, proposal.sigma, proposal.labels).flatten(2)
+        if discriminators is not None:
+            differences += discriminators.pulls(part, answers, outputs, proposal.sigma, proposal.labels).flatten(2)
         norm = differences.norm(dim=2)
         answered.copy_(norm.isfinite()).mul_(math.sqrt(count_share))
         differences *= (clip_scale(norm, bound) * (math.sqrt(1 - count_share) / bound))[..., None]

@@ -1,4 +1,4 @@
-"""Clusters that stand in for labels, where nothing is formal."""
+"""Pseudo-labels: clusters that stand in for labels, where nothing is formal."""
 
 from pathlib import Path
 

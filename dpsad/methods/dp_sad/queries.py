@@ -1,4 +1,4 @@
-"""What the student asks: a batch of its outputs, and what it was answered."""
+"""Queries: a batch of the student's outputs as it is proposed, and what it was answered."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

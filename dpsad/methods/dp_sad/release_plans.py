@@ -1,4 +1,4 @@
-"""Every release of a run of dp-sad, as public data, before a record is read."""
+"""Release plans of dp-sad: every release of a run, as public data, before a record is read."""
 
 from dataclasses import replace
 

@@ -1,9 +1,9 @@
-"""What dp-sad is told, and which of it fits together."""
+"""Settings of dp-sad, and which of them fit together."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from discriminators.convolutional import CriticConfig
+from discriminators.choice import DiscriminatorConfig
 from dpsad.data.augmentation import AugmentationConfig
 from dpsad.data.config import DataConfig
 from dpsad.errors import require_choice, require_positive
@@ -12,7 +12,7 @@ from dpsad.methods.dp_sad.nominal_noise import NominalConfig
 from dpsad.methods.dp_sad.prototypes import PrototypesConfig
 from dpsad.methods.dp_sad.shard_teachers import ShardsConfig
 from dpsad.methods.dp_sad.teacher import TeacherConfig
-from dpsad.networks.unet import NetworkConfig
+from dpsad.networks.config import NetworkConfig
 from dpsad.privacy.config import PrivacyConfig
 from dpsad.privacy.provenance import Provenance, require_released
 from students.few_step import SamplerConfig
@@ -73,7 +73,7 @@ class DpSadSettings:
     shards: ShardsConfig = field(default_factory=ShardsConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
-    discriminator: CriticConfig = field(default_factory=CriticConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     nominal: NominalConfig = field(default_factory=NominalConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import torch
 
-from discriminators.convolutional import ConvolutionalCritic, CriticConfig
-from discriminators.shard_critics import ShardCritics
+from discriminators.convolutional import ConvolutionalDiscriminator
+from discriminators.shard_discriminators import ShardDiscriminators
 from dpsad.data.records import ImageSet, Subject
 from dpsad.data.shards import Shards
 from dpsad.diffusion.denoiser import Denoiser
@@ -15,8 +15,9 @@ from dpsad.errors import require_choice, require_positive
 from dpsad.methods.dp_sad.prototypes import Rows, moved
 from dpsad.methods.dp_sad.queries import Answers, Proposal
 from dpsad.methods.dp_sad.teacher import TeacherConfig
+from dpsad.networks.config import NetworkConfig
+from dpsad.networks.network import new_network
 from dpsad.networks.stacked import Stacked
-from dpsad.networks.unet import NetworkConfig, UNet
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.randomness import PrivateRandomness
@@ -115,22 +116,22 @@ def shard_teachers(
 def new_shard_networks(config: ShardsConfig, subject: Subject, context: Context) -> Stacked:
     """One small network for each shard, all with the same first weights."""
     with context.first_weights("shards"):
-        network = UNet(config.network, image_channels=subject.image_shape[0], num_classes=subject.num_classes)
+        network = new_network(config.network, image_channels=subject.image_shape[0], num_classes=subject.num_classes)
     return Stacked([network] * config.num_shards).to(context.device)
 
 
-def new_shard_discriminators(config: ShardsConfig, subject: Subject, context: Context) -> ShardCritics | None:
+def new_shard_discriminators(config: ShardsConfig, subject: Subject, context: Context) -> ShardDiscriminators | None:
     """One small discriminator for each shard, all with the same first weights; None where their weight is 0."""
     if config.adversarial_weight == 0:
         return None
-    with context.first_weights("shard critics"):
-        discriminator = ConvolutionalCritic(
-            CriticConfig(channels=config.discriminator_channels),
+    with context.first_weights("shard critics"):  # the name is part of the seed
+        discriminator = ConvolutionalDiscriminator(
+            config.discriminator_channels,
             image_channels=subject.image_shape[0],
             num_classes=subject.num_classes,
         )
     stacked = Stacked([discriminator] * config.num_shards).to(context.device)
-    return ShardCritics(stacked, weight=config.adversarial_weight)
+    return ShardDiscriminators(stacked, weight=config.adversarial_weight)
 
 
 def ask_teachers(

@@ -1,10 +1,11 @@
-"""Last stage: the student is distilled from its teacher, formally or as the paper has it, and refined by records."""
+"""Student of dp-sad: distilled from its teacher, formally or as the paper has it, and refined by records."""
 
 from dataclasses import replace
 
 import torch
 
-from discriminators.convolutional import ConvolutionalCritic
+from discriminators.base import Discriminator
+from discriminators.choice import new_discriminator
 from dpsad.data.records import ImageSet, Subject
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.noise_levels import every_level, linear_schedule_levels, lognormal_levels, one_random_level
@@ -118,7 +119,9 @@ def _distilled(
             config,
             student=student,
             teacher=teacher,
-            critic=new_discriminator(settings, subject, context),
+            discriminator=discriminator_of(settings, subject, context),
+            penalty_weight=settings.discriminator.gradient_penalty,
+            feature_weight=settings.discriminator.feature_matching,
             batches=batches,
             answers=answers,
             levels=levels,
@@ -149,12 +152,12 @@ def _records_of(subject: Subject, settings: DpSadSettings, context: Context) -> 
     return records
 
 
-def new_discriminator(settings: DpSadSettings, subject: Subject, context: Context) -> ConvolutionalCritic | None:
-    """The discriminator, or None where its weight is 0."""
-    if settings.student.adversarial_weight == 0:
+def discriminator_of(settings: DpSadSettings, subject: Subject, context: Context) -> Discriminator | None:
+    """An untrained discriminator, or None where the student's loss does not ask it."""
+    if settings.student.adversarial_weight == 0 and settings.discriminator.feature_matching == 0:
         return None
-    with context.first_weights("critic"):
-        discriminator = ConvolutionalCritic(
+    with context.first_weights("critic"):  # the name is part of the seed
+        discriminator = new_discriminator(
             settings.discriminator, image_channels=subject.image_shape[0], num_classes=subject.num_classes
         )
     return on_device(discriminator, context.device)

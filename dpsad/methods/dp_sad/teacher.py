@@ -1,4 +1,4 @@
-"""The teacher: a diffusion model of released prototypes, of public images or, where nothing is formal, of records."""
+"""Teacher of dp-sad: a diffusion model of released prototypes, public images or, where nothing is formal, records."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from dpsad.data.records import Subject
 from dpsad.errors import require_choice, require_positive
-from dpsad.networks.unet import NetworkConfig
+from dpsad.networks.config import NetworkConfig
 from dpsad.runtime.checkpoint import save_atomic
 from dpsad.runtime.context import Context
 from dpsad.training.batches import Batches

@@ -1,4 +1,4 @@
-"""Taking known noise out of released images: post-processing, at no cost."""
+"""Wiener filter: takes known noise out of released images, which is post-processing."""
 
 import math
 

@@ -163,7 +163,7 @@ def test_sampled_shards_are_accounted_under_replace_one():
     assert (event.count, event.event.event.sampling_probability) == (20, 0.1)
     assert isinstance(event.event, ReplacedRowEvent)
     ledger = Ledger(10.0, 1e-5)
-    ledger.charge("test", plan)
+    ledger.charge(plan)
     assert 9.9 < ledger.spent() <= 10
     added = dp_accounting.pld.PLDAccountant(dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
     added.compose(event.event.event, event.count)

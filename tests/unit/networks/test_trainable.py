@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dpsad.diffusion.denoiser import denoising_loss
+from dpsad.networks.config import NetworkConfig
 from dpsad.networks.trainable import (
     FineTuneConfig,
     merge_low_rank,
@@ -12,7 +13,7 @@ from dpsad.networks.trainable import (
     train_low_rank,
     trainable_fraction,
 )
-from dpsad.networks.unet import NetworkConfig, UNet
+from dpsad.networks.unet import UNet
 
 SHAPE = {"attention": True, "attention_levels": (0, 1), "label_tokens": 3}
 PRESET = NetworkConfig(channels=48, multipliers=(1, 2), attention_levels=(0, 1), label_tokens=4)

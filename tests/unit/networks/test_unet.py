@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from dpsad.networks.config import NetworkConfig
 from dpsad.networks.layers import Attention
-from dpsad.networks.unet import NetworkConfig, UNet
+from dpsad.networks.unet import UNet
 
 
 @pytest.fixture

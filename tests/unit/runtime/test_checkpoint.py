@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 from dpsad.errors import CheckpointError
+from dpsad.networks.config import NetworkConfig
 from dpsad.runtime.checkpoint import Checkpoint, load, save_atomic
 
 
@@ -222,3 +224,28 @@ def test_a_process_killed_while_saving_leaves_the_old_file(tmp_path):
     killed = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert load(tmp_path / "a.pt")["step"] == 1
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path, context):
+    """By the settings that a stage goes by, its seed and its data; one of an earlier version has no fingerprint."""
+    path = tmp_path / "a.checkpoint"
+    list(Checkpoint(path, fingerprint="one").remaining(2))
+    assert Checkpoint(path, fingerprint="one").step == 2
+    assert Checkpoint(path).step == 2
+    with pytest.raises(ValueError, match="was begun with other settings, another seed or other images"):
+        Checkpoint(path, fingerprint="other")
+    save_atomic({"step": 1, "parts": {}}, path)
+    assert Checkpoint(path, fingerprint="one").step == 1
+
+
+def test_a_context_names_its_checkpoints_by_all_that_decides_them(context):
+
+    list(context.checkpoint("stage", NetworkConfig(), "data").remaining(1))
+    assert context.checkpoint("stage", NetworkConfig(), "data").step == 1
+    for other in (
+        (context, NetworkConfig(channels=8), "data"),
+        (context, NetworkConfig(), "other data"),
+        (replace(context, seed=1), NetworkConfig(), "data"),
+    ):
+        with pytest.raises(ValueError, match="was begun with other settings"):
+            other[0].checkpoint("stage", *other[1:])

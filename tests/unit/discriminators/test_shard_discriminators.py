@@ -3,15 +3,15 @@ import math
 import pytest
 import torch
 
-from discriminators.convolutional import ConvolutionalCritic, CriticConfig
-from discriminators.shard_critics import ShardCritics
+from discriminators.convolutional import ConvolutionalDiscriminator
+from discriminators.shard_discriminators import ShardDiscriminators
 from dpsad.networks.stacked import Stacked
 
 
-def make_critics(num=3, **settings):
+def make_discriminators(num=3, **settings):
     torch.manual_seed(0)
-    critic = ConvolutionalCritic(CriticConfig(channels=8), image_channels=1, num_classes=2)
-    return ShardCritics(Stacked([critic] * num), weight=0.5, **settings)
+    discriminator = ConvolutionalDiscriminator(8, image_channels=1, num_classes=2)
+    return ShardDiscriminators(Stacked([discriminator] * num), weight=0.5, **settings)
 
 
 @pytest.fixture
@@ -24,9 +24,9 @@ def batch(rng):
 
 def test_pulls_lead_to_the_teacher_s_side_at_lambda_times_its_distance(batch):
     answers, outputs, *_ = batch
-    critics = make_critics()
+    discriminators = make_discriminators()
     for _ in range(20):
-        pulls = critics.pulls(torch.arange(3), *batch)
+        pulls = discriminators.pulls(torch.arange(3), *batch)
     assert (pulls.mean(dim=(2, 3, 4)) > 0).all()
     distance = (answers - outputs).flatten(2).norm(dim=2)
     torch.testing.assert_close(pulls.flatten(2).norm(dim=2), 0.5 * distance)
@@ -36,25 +36,27 @@ def test_a_shard_s_pull_is_a_function_of_its_own_answers(batch):
     answers, *rest = batch
     other = answers.clone()
     other[1] = -3.0
-    first, second = make_critics(), make_critics()
+    first, second = make_discriminators(), make_discriminators()
     for _ in range(3):
         here, there = first.pulls(torch.arange(3), answers, *rest), second.pulls(torch.arange(3), other, *rest)
     torch.testing.assert_close(here[[0, 2]], there[[0, 2]])
     assert (here[1] - there[1]).abs().max() > 1e-3
 
 
-def test_asking_some_shards_trains_their_critics_alone(batch):
+def test_asking_some_shards_trains_their_discriminators_alone(batch):
     answers, *rest = batch
-    critics = make_critics()
-    before = {name: weight.clone() for name, weight in critics.critics.named_parameters()}
-    critics.pulls(torch.tensor([1]), answers[[1]], *rest)
-    changed = [(weight != before[name]).flatten(1).any(1) for name, weight in critics.critics.named_parameters()]
+    discriminators = make_discriminators()
+    before = {name: weight.clone() for name, weight in discriminators.discriminators.named_parameters()}
+    discriminators.pulls(torch.tensor([1]), answers[[1]], *rest)
+    changed = [
+        (weight != before[name]).flatten(1).any(1) for name, weight in discriminators.discriminators.named_parameters()
+    ]
     assert torch.stack(changed).any(0).tolist() == [False, True, False]
 
 
 def test_without_an_answer_there_is_no_pull(batch):
     answers, *rest = batch
     answers[2, 1] = math.nan
-    pulls = make_critics().pulls(torch.arange(3), answers, *rest)
+    pulls = make_discriminators().pulls(torch.arange(3), answers, *rest)
     assert pulls.isfinite().all()
     assert not pulls[2, 1].any()

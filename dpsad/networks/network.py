@@ -1,0 +1,21 @@
+"""Denoising networks by kind."""
+
+from torch import nn
+
+from dpsad.networks.config import NetworkConfig
+from dpsad.networks.transformer import Transformer
+from dpsad.networks.unet import UNet
+
+NETWORKS: dict[str, type[UNet] | type[Transformer]] = {"unet": UNet, "transformer": Transformer}
+
+
+def new_network(config: NetworkConfig, *, image_channels: int, num_classes: int, use_labels: bool = True) -> nn.Module:
+    """A network of the config's kind, called as `network(x, noise_embedding, labels)`.
+
+    Args:
+        config: its kind and shape.
+        image_channels: channels of the image.
+        num_classes: labels are 0..num_classes-1; `num_classes` itself means "no label", for guidance.
+        use_labels: False takes every label for "no label"; the weights have the same shapes.
+    """
+    return NETWORKS[config.kind](config, image_channels=image_channels, num_classes=num_classes, use_labels=use_labels)
