@@ -37,3 +37,8 @@ def test_a_run_without_a_folder_is_named_after_its_method(images):
     student = train(images)
     assert student.run.name == "class-means"
     assert student.run.is_dir()
+
+
+def test_the_number_of_records_goes_into_no_class_mean(images):
+    """Sums, counts and noise know it only through the release, so the statement need not call it public."""
+    assert not any("number of records" in item for item in train(images).privacy.not_covered)

@@ -44,6 +44,15 @@ def test_adding_a_record_moves_the_sum_by_at_most_the_bound(records):
                 assert moved.norm().item() == pytest.approx(1, rel=1e-4)
 
 
+def test_rows_need_no_clipping(records):
+    """The whitest image has norm 1, and no other more, so that clipping to 1 biases nothing."""
+    images = torch.cat([records.images, torch.ones(1, 1, 8, 8), -torch.ones(1, 1, 8, 8)])
+    extreme = replace(records, images=images, labels=torch.zeros(152, dtype=torch.int64), ids=(*records.ids, "a", "b"))
+    norms = torch.cat([chunk.values for chunk in image_rows(extreme, SHARE)]).norm(dim=1)
+    assert norms.max().item() == pytest.approx(1, rel=1e-5)
+    torch.testing.assert_close(norms[-2:], torch.ones(2))
+
+
 def test_rows_in_chunks_are_the_rows(records, monkeypatch):
     whole = released(records)
     monkeypatch.setattr(method, "CHUNK", 64)
