@@ -54,6 +54,7 @@ RUNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "dp-merf": (("baseline",), ("method=dp-merf", "dp_merf.steps=20")),
     "gs-wgan": (("baseline",), ("method=gs-wgan", "guarantee=shards", "gs_wgan.steps=4", "gs_wgan.num_shards=100")),
+    "class-means": (("baseline",), ("method=class-means",)),
 }  # fmt: skip
 
 

@@ -31,6 +31,11 @@ class Student:
         self.model, self.make = model.eval().requires_grad_(False), make
         self.image_shape, self.class_names, self.use_labels = image_shape, tuple(class_names), use_labels
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(iter(self.model.state_dict().values())).device
+
     def sample(
         self,
         labels: Tensor,
@@ -51,7 +56,7 @@ class Student:
         Returns:
             [num, chan, height, width] in [-1, 1], float32, on the CPU.
         """
-        device = next(self.model.parameters()).device
+        device = self.device
         images = torch.empty(len(labels), *self.image_shape)
         with torch.no_grad():
             for start in range(0, len(labels), batch_size):

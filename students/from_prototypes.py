@@ -2,31 +2,24 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
-from dpsad.data.augmentation import AugmentationConfig, variation_size, vary
+from dpsad.data.augmentation import AugmentationConfig
 from dpsad.privacy.provenance import combined, provenance_of
 from students.base import Student
 from students.few_step import SamplerConfig, denoised
 from students.prototypes import Prototypes
 from students.seeds import Normal
+from students.varied_prototypes import HeldPrototypes, varied
 
 
-class StartedDenoiser(nn.Module):
+class StartedDenoiser(HeldPrototypes):
     """What is released together: a denoiser, and the prototypes that its images begin as."""
 
     def __init__(self, denoiser: nn.Module, prototypes: Prototypes):
-        super().__init__()
+        super().__init__(prototypes)
         self.denoiser = denoiser
         self.provenance = combined(provenance_of(denoiser), prototypes.provenance)
-        self.register_buffer("images", prototypes.images)
-        self.register_buffer("labels", prototypes.labels)
-        self.register_buffer("counts", prototypes.counts)
-        self.register_buffer("min_count", torch.tensor(float(prototypes.min_count)))
-
-    def prototypes(self) -> Prototypes:
-        return Prototypes(self.images, self.labels, self.counts, self.min_count.item())  # type: ignore[arg-type, operator]
 
 
 def prototype_student(
@@ -51,9 +44,7 @@ def prototype_student(
     """
 
     def make(labels: Tensor, normal: Normal) -> Tensor:
-        prototypes = model.prototypes()
-        chosen = prototypes.images[prototypes.choose(labels, torch.special.ndtr(normal((1,))[:, 0]))]
-        varied = vary(chosen, augmentation, normal((variation_size(chosen, augmentation),)))
-        return denoised(model.denoiser, sampler, labels, normal, varied, no_label=len(class_names))
+        begun = varied(model.prototypes(), augmentation, labels, normal)
+        return denoised(model.denoiser, sampler, labels, normal, begun, no_label=len(class_names))
 
     return Student(model, make, image_shape, class_names)

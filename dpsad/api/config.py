@@ -8,6 +8,7 @@ from discriminators.choice import DiscriminatorConfig
 from dpsad.data.augmentation import AugmentationConfig
 from dpsad.data.config import DataConfig
 from dpsad.errors import require_choice
+from dpsad.methods.class_means import ClassMeansConfig
 from dpsad.methods.dp_merf import DpMerfConfig
 from dpsad.methods.dp_sad.distillation import StudentConfig
 from dpsad.methods.dp_sad.nominal_noise import NominalConfig
@@ -80,6 +81,7 @@ class Config:
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
     dp_merf: DpMerfConfig = field(default_factory=DpMerfConfig)
     gs_wgan: GsWganConfig = field(default_factory=GsWganConfig)
+    class_means: ClassMeansConfig = field(default_factory=ClassMeansConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     log: LogConfig = field(default_factory=LogConfig)
 

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from dpsad.report.comparison import write_comparison
 from dpsad.report.reading import Result, read_runs
 from dpsad.runtime.device import hardware_of
 from dpsad.runtime.run_folder import Run
+from students.base import Student as ImageMaker
 from students.sampling import even_labels, generate
 
 
@@ -35,6 +37,7 @@ def evaluate(
     classifiers: Sequence[Kind] = DEFAULT_KINDS,
     metrics: Sequence[Metric] = (),
     compare_with_real: bool = True,
+    epochs: int | None = None,
     seed: int = 0,
 ) -> EvaluationResult:
     """Measures a student's samples against real images, and notes it in the student's run folder, if it has one.
@@ -47,6 +50,8 @@ def evaluate(
         num: synthetic images to train classifiers on.
         classifiers, metrics: as for `dpsad evaluate`.
         compare_with_real: whether classifiers are trained on real images, too.
+        epochs: of every classifier, the one whose features distances are in among them. None takes ten, or as many as
+            give 1,000 batches; fewer are for trying out.
         seed: of samples, classifiers and draws.
 
     Returns:
@@ -62,21 +67,27 @@ def evaluate(
                 f"the student makes images of shape {list(student.image_shape)} in {len(student.class_names)} classes, "
                 f"these are of shape {list(side.image_shape)} in {side.num_classes}"
             )
+    no_classifiers = why_no_classifiers(student, train)
     wanted = even_labels(num, len(student.class_names))
+    start = time.perf_counter()
+    samples = generate(student.maker, wanted, seed=seed)
+    images_per_second = num / (time.perf_counter() - start)
     result = evaluate_samples(
-        (generate(student.maker, wanted, seed=seed), wanted),
+        (samples, wanted),
         train=(train.images, train.labels),
         test=(test.images, test.labels),
         real=compare_with_real,
-        classifiers=classifiers if student.use_labels else (),
+        classifiers=() if no_classifiers else classifiers,
         num_classes=train.num_classes,
         seed=seed,
+        epochs=epochs,
         metrics=metrics,
     )
     result = replace(
         result,
-        no_classifiers=None if student.use_labels else "the student was trained without labels",
-        hardware=hardware_of(torch.device("cpu")),
+        no_classifiers=no_classifiers,
+        sampling_images_per_second=images_per_second,
+        hardware=hardware_of(student.maker.device),
         privacy=student.privacy.details,
     )
     if student.run is not None:
@@ -97,6 +108,15 @@ def _sides(
         return train, test_images if isinstance(test_images, ImageSet) else image_set_of(test_images, test_labels)
     out = torch.tensor([held_out(name) for name in train.ids])
     return train.take(~out), train.take(out)
+
+
+def why_no_classifiers(student: Student | ImageMaker, train: ImageSet) -> str | None:
+    """Why no classifier can learn from the student's samples, or be tested; None where it can."""
+    if not student.use_labels:
+        return "the student was trained without labels (student.use_labels=false), so its samples have none"
+    if train.num_classes == 1:
+        return "the records have no labels of their own, or one class alone"
+    return None
 
 
 @dataclass(frozen=True)

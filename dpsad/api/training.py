@@ -48,7 +48,7 @@ def train(
     Args:
         images: the private records: arrays or tensors as `image_set_of` takes them, or an `ImageSet`.
         labels: [num] their classes; not beside an `ImageSet`.
-        method: dp-sad, or a baseline: dpdm, dp-merf, gs-wgan, dp-diffusion, dp-ldm.
+        method: dp-sad, or a baseline: dpdm, dp-merf, gs-wgan, dp-diffusion, dp-ldm, class-means.
         epsilon, delta: the budget of everything that is released, for one record added or removed.
         guarantee: records, shards or nominal; None takes the method's own.
         preset: a packaged preset or YAML file to start from, such as "digits"; its data and budget are left aside.
@@ -72,7 +72,7 @@ def train(
     records = _image_set(images, labels)
     publics = None if public is None else replace(_image_set(public, public_labels), provenance=Provenance.PUBLIC)
     temporary = tempfile.TemporaryDirectory(prefix="dpsad-") if run is None else None
-    folder = Path(temporary.name) / "run" if temporary else Path(run)  # type: ignore[arg-type]
+    folder = Path(temporary.name) / method if temporary else Path(run)  # type: ignore[arg-type]
     told = {**(settings or {}), "run": folder, "seed": seed, "device": device}
     config = _config(len(records), method, epsilon, delta, guarantee, preset, told)
 

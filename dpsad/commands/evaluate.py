@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dpsad.api.config import Config
+from dpsad.api.judging import why_no_classifiers
 from dpsad.data.clusters import Clusters, majority_classes
 from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
@@ -28,7 +29,6 @@ from dpsad.runtime.checkpoint import load
 from dpsad.runtime.device import device_named, hardware_of
 from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run
-from students.base import Student
 from students.prototypes import Prototypes
 from students.sampling import even_labels, generate
 
@@ -157,15 +157,6 @@ def _memorisation(
     }
     run.memorisation.write_text(json.dumps(details(measured)) + "\n", encoding="utf-8")
     return verdict(measured)
-
-
-def why_no_classifiers(student: Student, train: ImageSet) -> str | None:
-    """Why no classifier can learn from the student's samples, or be tested; None where it can."""
-    if not student.use_labels:
-        return "the student was trained without labels (student.use_labels=false), so its samples have none"
-    if train.num_classes == 1:
-        return "the records have no labels of their own, or one class alone"
-    return None
 
 
 def _clusters_as_classes(run: Run, train: ImageSet, labels: Tensor) -> tuple[ImageSet, Tensor]:

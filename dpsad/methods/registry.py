@@ -2,12 +2,20 @@
 
 from typing import Any
 
-from dpsad.methods import dp_diffusion, dp_ldm, dp_merf, dpdm, gs_wgan
+from dpsad.methods import class_means, dp_diffusion, dp_ldm, dp_merf, dpdm, gs_wgan
 from dpsad.methods.dp_sad import method as dp_sad
 from dpsad.methods.method import Method
 
 DP_SAD = dp_sad.METHOD
 METHODS: dict[str, Method[Any]] = {
     method.name: method
-    for method in (DP_SAD, dpdm.METHOD, dp_merf.METHOD, gs_wgan.METHOD, dp_diffusion.METHOD, dp_ldm.METHOD)
+    for method in (
+        DP_SAD,
+        dpdm.METHOD,
+        dp_merf.METHOD,
+        gs_wgan.METHOD,
+        dp_diffusion.METHOD,
+        dp_ldm.METHOD,
+        class_means.METHOD,
+    )
 }

@@ -18,6 +18,7 @@ from students.from_prototypes import StartedDenoiser, prototype_student
 from students.generator import Generator, GeneratorConfig, generator_student
 from students.latent import LatentModel, latent_student
 from students.prototypes import Prototypes
+from students.varied_prototypes import HeldPrototypes, varied_student
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +26,10 @@ class ReleaseConfig:
     """What it takes to build the student again.
 
     kind: denoiser (few steps of one), prototypes (few steps of one, from varied prototypes on), latent (few steps of
-        one, then a decoder) or generator (one pass of one).
+        one, then a decoder), generator (one pass of one) or images (varied prototypes as they are).
     parameterisation, network, sampler: of a denoiser.
     fine_tuned: share of the denoiser's parameters that records have changed; the others come from public images.
-    num_prototypes, augmentation: how many images begin with, and how they are varied.
+    num_prototypes, augmentation: how many prototypes there are, and how they are varied.
     autoencoder: of latents.
     generator: of a generator.
     """
@@ -88,10 +89,17 @@ def _new_denoiser(config: ReleaseConfig, image_channels: int | None = None) -> D
     return Denoiser(network, parameterisation=config.parameterisation)
 
 
-def _new_started(config: ReleaseConfig) -> StartedDenoiser:
+def _no_prototypes(config: ReleaseConfig) -> Prototypes:
     num, shape = config.num_prototypes, _shape(config)
-    empty = Prototypes(torch.empty(num, *shape), torch.empty(num, dtype=torch.int64), torch.empty(num), 0.0)
-    return StartedDenoiser(_new_denoiser(config), empty)
+    return Prototypes(torch.empty(num, *shape), torch.empty(num, dtype=torch.int64), torch.empty(num), 0.0)
+
+
+def _new_started(config: ReleaseConfig) -> StartedDenoiser:
+    return StartedDenoiser(_new_denoiser(config), _no_prototypes(config))
+
+
+def _new_held(config: ReleaseConfig) -> HeldPrototypes:
+    return HeldPrototypes(_no_prototypes(config))
 
 
 def _new_latent(config: ReleaseConfig) -> LatentModel:
@@ -122,6 +130,11 @@ def _one_pass(config: ReleaseConfig, model: nn.Module) -> Student:
     return generator_student(model, _shape(config), config.class_names)
 
 
+def _varied(config: ReleaseConfig, model: nn.Module) -> Student:
+    assert isinstance(model, HeldPrototypes)
+    return varied_student(model, config.augmentation, _shape(config), config.class_names)
+
+
 @dataclass(frozen=True)
 class Kind:
     """What differs between kinds of released students.
@@ -145,4 +158,5 @@ KINDS = {
         _new_latent, _latent, lambda config: f"{config.sampler.steps} denoising steps in a decoder's latents"
     ),
     "generator": Kind(_new_generator, _one_pass, lambda config: "one pass of a generator"),
+    "images": Kind(_new_held, _varied, lambda config: "one variation of a released image each"),
 }
