@@ -17,7 +17,7 @@ from prototypes import cnn_accuracy
 
 from dpsad.api.config import Config
 from dpsad.data.records import ImageSet
-from dpsad.data.shards import shard_key, split_into_shards
+from dpsad.data.shards import shards_of_run
 from dpsad.data.sources import load_images
 from dpsad.methods.dp_sad.prototype_release import rows_of_shards, rows_of_teachers
 from dpsad.methods.dp_sad.prototypes import release_prototypes
@@ -44,7 +44,7 @@ def measure(config: Config, train: ImageSet, test: ImageSet, num_simulated: int)
     rng = torch.Generator(device).manual_seed(config.seed)
     randomness = PrivateRandomness(device)
     start = time.perf_counter()
-    shards = split_into_shards(train.ids, config.shards.num_shards, key=shard_key(config.seed)).to(device)
+    shards = shards_of_run(train.ids, config.shards.num_shards, config.seed).to(device)
     budget = Ledger(config.privacy.epsilon, config.privacy.delta)
     plans = plans_of_prototypes(settings, budget, len(train))
     ledger, clean = Ledger(float("inf"), config.privacy.delta), len(train) / num_simulated

@@ -3,7 +3,7 @@
 from dpsad.api.config import Config
 from dpsad.api.launch import opened
 from dpsad.commands.stages import require_dp_sad
-from dpsad.methods.dp_sad import method
+from dpsad.methods.dp_sad.prototype_release import released_prototypes
 from dpsad.runtime.log import Say
 
 
@@ -11,4 +11,4 @@ def run_sketch(config: Config, say: Say) -> None:
     """Releases the run's prototypes, unless they are there."""
     require_dp_sad(config)
     with opened(config, say) as context:
-        method.sketch(config.settings(), context)
+        released_prototypes(config.settings(), context)

@@ -54,9 +54,9 @@ def split_into_shards(ids: Sequence[str], num_shards: int, *, key: bytes) -> Sha
     return Shards(_padded(shard[order], order, num_shards))
 
 
-def shard_key(seed: int) -> bytes:
-    """The key of the shards of a run: its seed, and public."""
-    return f"dpsad shards {seed}".encode()
+def shards_of_run(ids: Sequence[str], num_shards: int, seed: int) -> Shards:
+    """The shards of a run: their key is made of its seed, and public."""
+    return split_into_shards(ids, num_shards, key=f"dpsad shards {seed}".encode())
 
 
 def _padded(unit: Tensor, index: Tensor, num_shards: int) -> Tensor:

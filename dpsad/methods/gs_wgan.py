@@ -13,7 +13,7 @@ from torch import Tensor
 from discriminators.shard_wasserstein import ShardWassersteinCritics
 from discriminators.wasserstein import WassersteinCritic
 from dpsad.data.records import ImageSet, Subject, require_own_labels
-from dpsad.data.shards import Shards, in_chunks, shard_key, split_into_shards
+from dpsad.data.shards import Shards, in_chunks, shards_of_run
 from dpsad.errors import require_positive
 from dpsad.methods.method import Method, Trained, formally
 from dpsad.networks.stacked import Stacked
@@ -250,7 +250,7 @@ def train(settings: Settings, context: Context) -> Trained:
             generator=new_generator(config.generator, subject, context),
             critics=new_critics(config, subject, context),
             records=records.to(context.device),
-            shards=split_into_shards(records.ids, config.num_shards, key=shard_key(context.seed)).to(context.device),
+            shards=shards_of_run(records.ids, config.num_shards, context.seed).to(context.device),
             sanitizer=Sanitizer(plan, context.ledger, context.randomness),
             randomness=context.randomness,
             rng=context.rng("gs-wgan"),

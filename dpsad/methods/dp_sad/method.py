@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from dpsad.data.records import Subject
-from dpsad.methods.dp_sad.prototype_release import Released, released_prototypes
+from dpsad.methods.dp_sad.prototype_release import released_prototypes
 from dpsad.methods.dp_sad.pseudo_labels import read_records
 from dpsad.methods.dp_sad.release_plans import plans
 from dpsad.methods.dp_sad.settings import GUARANTEES, DpSadSettings
@@ -12,11 +12,6 @@ from dpsad.methods.dp_sad.teacher import train_teacher
 from dpsad.methods.method import Method, Trained
 from dpsad.runtime.context import Context
 from dpsad.training.batches import batches_of_images, batches_of_prototypes
-
-
-def sketch(settings: DpSadSettings, context: Context) -> Released:
-    """Releases the run's prototypes, or takes up those that it has released."""
-    return released_prototypes(settings, context)
 
 
 def teach(settings: DpSadSettings, context: Context) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from discriminators.shard_discriminators import ShardDiscriminators
 from dpsad.data.records import ImageSet, Subject
-from dpsad.data.shards import Shards, shard_key, split_into_shards
+from dpsad.data.shards import Shards, shards_of_run
 from dpsad.methods.dp_sad.prototype_rows import record_rows, shard_rows, teacher_rows
 from dpsad.methods.dp_sad.prototypes import Rows, release_prototypes
 from dpsad.methods.dp_sad.pseudo_labels import read_records
@@ -68,8 +68,9 @@ def released_prototypes(settings: DpSadSettings, context: Context) -> Released:
     records = read_records(settings, context)
     num_records, subject = context.num_records(records), Subject.of(records)
     records, randomness, rng = records.to(device), context.randomness, context.rng("sketch")
-    by_shards = settings.guarantee == "shards"
-    shards = _shards(settings, context, records) if by_shards else None
+    shards = None
+    if settings.guarantee == "shards":
+        shards = shards_of_run(records.ids, settings.shards.num_shards, context.seed).to(device)
     rows = (
         rows_of_records(settings, records) if shards is None else rows_of_shards(settings, records, shards, randomness)
     )
@@ -108,11 +109,6 @@ def released_prototypes(settings: DpSadSettings, context: Context) -> Released:
     note(prototypes=num, epsilon=spent)
     context.say(f"sketch: {num} prototypes in {seconds():.1f} s, epsilon {spent:.3f} so far")
     return released
-
-
-def _shards(settings: DpSadSettings, context: Context, records: ImageSet) -> Shards:
-    split = split_into_shards(records.ids, settings.shards.num_shards, key=shard_key(context.seed))
-    return split.to(context.device)
 
 
 def rows_of_records(settings: DpSadSettings, records: ImageSet) -> Rows:
