@@ -64,6 +64,16 @@ def one_step(
     return seen
 
 
+def assert_same_gradients(seen, name, gradients):
+    """Every tensor, in norm: single numbers of single precision differ from processor to processor.
+
+    The little that is allowed beside a thousandth is for tensors whose gradient is zero but for rounding.
+    """
+    rounding = 1e-5 * torch.stack([gradient.norm() for gradient in gradients]).norm()
+    for number, gradient in enumerate(gradients):
+        assert (seen[name, number] - gradient).norm() <= 1e-3 * gradient.norm() + rounding
+
+
 @pytest.mark.parametrize(
     ("weighting", "penalty", "matching"), [("edm", 0.0, 0.0), ("flat", 0.0, 0.0), ("edm", 7.0, 5.0)]
 )
@@ -85,30 +95,32 @@ def test_all_levels_in_chunks_are_the_mean_over_every_image_and_level(models, tm
     made, wanted = discriminator.features(proposal.outputs, sigma), discriminator.features(answer, sigma)
     loss = loss + matching * feature_distance(made, wanted)
     gradients = torch.autograd.grad(loss.mean(), list(student.parameters()), retain_graph=True)
-    for number, gradient in enumerate(gradients):
-        torch.testing.assert_close(seen["student", number], gradient, rtol=1e-3, atol=1e-4)
+    assert_same_gradients(seen, "student", gradients)
     logits = discriminator(answer, sigma, labels), discriminator(proposal.outputs.detach(), sigma, labels)
     loss = discriminator_loss(*logits) + penalty * gradient_penalty(discriminator, answer, sigma, labels)
-    for number, gradient in enumerate(torch.autograd.grad(loss, list(discriminator.parameters()))):
-        torch.testing.assert_close(seen["discriminator", number], gradient, rtol=1e-3, atol=1e-4)
+    assert_same_gradients(seen, "discriminator", torch.autograd.grad(loss, list(discriminator.parameters())))
 
 
 @pytest.mark.parametrize("kind", DISCRIMINATORS)
 def test_feature_matching_gives_each_image_a_row_of_its_own(perturbed, rng, kind):
-    """Zero where the output is the answer already, the same whatever else is in the batch, and downhill."""
+    """Zero where the output is the answer already, the same whatever else is in the batch, and downhill.
+
+    In double precision: how far a small step leads downhill is lost in the rounding of single precision.
+    """
     discriminator = perturbed(
         new_discriminator(DiscriminatorConfig(kind=kind, channels=8), image_channels=1, num_classes=3)
-    )
+    ).double()
     config = StudentConfig(teacher_weight=0.0, adversarial_weight=0.0)
-    answer, outputs = torch.randn(2, 3, 1, 8, 8, generator=rng)
+    answer, outputs = torch.randn(2, 3, 1, 8, 8, generator=rng, dtype=torch.float64)
     outputs[1] = answer[1]
+    sigma = LEVELS[0].double()
 
     def rows(outputs, answer):
-        proposal = Proposal(outputs, LEVELS[0], LABELS, outputs)
+        proposal = Proposal(outputs, sigma, LABELS, outputs)
         return output_gradient(config, proposal, answer, answer, discriminator, 0.5, 2.0)
 
     def distance(outputs):
-        made, wanted = discriminator.features(outputs, LEVELS[0]), discriminator.features(answer, LEVELS[0])
+        made, wanted = discriminator.features(outputs, sigma), discriminator.features(answer, sigma)
         return feature_distance(made, wanted)
 
     gradient = rows(outputs, answer)
