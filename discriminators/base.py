@@ -1,42 +1,7 @@
-"""What every discriminator offers: features of an image, and a logit made of them and its class."""
-
-from abc import ABC, abstractmethod
+"""What discriminators share: noise levels as inputs, and a logit made of features and class."""
 
 import torch
 from torch import Tensor, nn
-
-
-class Discriminator(nn.Module, ABC):
-    """A score that all classes share, and one of the image's own class, both linear in features.
-
-    Whoever inherits makes the two layers, and keeps each image's features a function of that image alone.
-
-    Source: Miyato and Koyama 2018 (class by inner product).
-    """
-
-    score: nn.Linear
-    label_directions: nn.Embedding
-    use_labels: bool
-
-    @abstractmethod
-    def features(self, images: Tensor, sigma: Tensor) -> Tensor:
-        """Returns [batch, features] what is known of each image before its class is asked for.
-
-        Args:
-            images: [batch, chan, height, width] clean images.
-            sigma: [batch] noise level of the input that they were predicted from.
-        """
-
-    def forward(self, images: Tensor, sigma: Tensor, labels: Tensor) -> Tensor:
-        """Returns [batch] logits, positive for "teacher".
-
-        Args:
-            images, sigma: as for `features`.
-            labels: [batch] classes.
-        """
-        features = self.features(images, sigma)
-        by_label = (features * self.label_directions(labels)).sum(1) * self.use_labels
-        return self.score(features).squeeze(1) + by_label
 
 
 def noise_level_inputs(sigma: Tensor) -> Tensor:
@@ -50,3 +15,19 @@ def label_directions(num_classes: int, num_features: int) -> nn.Embedding:
     directions = nn.Embedding(num_classes + 1, num_features)
     nn.init.zeros_(directions.weight)
     return directions
+
+
+def projected(features: Tensor, score: nn.Linear, directions: Tensor) -> Tensor:
+    """A logit of what all classes share, and of each image's own class, both linear in features.
+
+    Args:
+        features: [batch, features], each row of one image alone.
+        score: what all classes share, to one number.
+        directions: [batch, features] of each image's class; zeros where the class is not to be known.
+
+    Returns:
+        [batch] logits, positive for "teacher".
+
+    Source: Miyato and Koyama 2018, equation 3.
+    """
+    return score(features).squeeze(1) + (features * directions).sum(1)

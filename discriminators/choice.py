@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from discriminators.base import Discriminator
 from discriminators.convolutional import ConvolutionalDiscriminator
 from discriminators.projection import ProjectionDiscriminator
 from dpsad.errors import require_choice, require_positive
+
+Discriminator = ConvolutionalDiscriminator | ProjectionDiscriminator
 
 DISCRIMINATORS: dict[str, type[ConvolutionalDiscriminator] | type[ProjectionDiscriminator]] = {
     "convolutional": ConvolutionalDiscriminator,

@@ -5,10 +5,10 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discriminators.base import Discriminator, label_directions, noise_level_inputs
+from discriminators.base import label_directions, noise_level_inputs, projected
 
 
-class ConvolutionalDiscriminator(Discriminator):
+class ConvolutionalDiscriminator(nn.Module):
     """Strided convolutions down to one logit per image; GroupNorm only.
 
     Args:
@@ -43,6 +43,12 @@ class ConvolutionalDiscriminator(Discriminator):
         self.label_directions = label_directions(num_classes, widths[-1])
 
     def features(self, images: Tensor, sigma: Tensor) -> Tensor:
+        """Returns [batch, features] what is known of each image before its class is asked for.
+
+        Args:
+            images: [batch, chan, height, width] clean images.
+            sigma: [batch] noise level of the input that they were predicted from.
+        """
         shifts = self.noise_shifts(noise_level_inputs(sigma)) * self.use_noise_level
         h = images
         for conv, norm, shift in zip(
@@ -50,3 +56,12 @@ class ConvolutionalDiscriminator(Discriminator):
         ):
             h = F.leaky_relu(norm(conv(h)) + shift[:, :, None, None], 0.2)
         return h.mean(dim=(2, 3))
+
+    def forward(self, images: Tensor, sigma: Tensor, labels: Tensor) -> Tensor:
+        """Returns [batch] logits, positive for "teacher".
+
+        Args:
+            images, sigma: as for `features`.
+            labels: [batch] classes.
+        """
+        return projected(self.features(images, sigma), self.score, self.label_directions(labels) * self.use_labels)

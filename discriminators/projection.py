@@ -3,11 +3,11 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discriminators.base import Discriminator, label_directions, noise_level_inputs
+from discriminators.base import label_directions, noise_level_inputs, projected
 from dpsad.networks.layers import halved
 
 
-class ProjectionDiscriminator(Discriminator):
+class ProjectionDiscriminator(nn.Module):
     """Residual blocks that average-pool, a sum over positions, and the class by inner product.
 
     Args:
@@ -38,11 +38,16 @@ class ProjectionDiscriminator(Discriminator):
         self.label_directions = label_directions(num_classes, self.widths[-1])
 
     def features(self, images: Tensor, sigma: Tensor) -> Tensor:
+        """Returns [batch, features], as `ConvolutionalDiscriminator` does."""
         shifts = self.noise_shifts(noise_level_inputs(sigma)) * self.use_noise_level
         h = images
         for block, shift in zip(self.blocks, shifts.split(self.widths, dim=1), strict=True):
             h = block(h, shift)
         return F.leaky_relu(h, 0.2).sum(dim=(2, 3))
+
+    def forward(self, images: Tensor, sigma: Tensor, labels: Tensor) -> Tensor:
+        """Returns [batch] logits, as `ConvolutionalDiscriminator` does."""
+        return projected(self.features(images, sigma), self.score, self.label_directions(labels) * self.use_labels)
 
 
 class HalvingBlock(nn.Module):

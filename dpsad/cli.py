@@ -113,7 +113,7 @@ def evaluate(
         require_choice("--classifier", kind, KINDS)
     for name in metrics or []:
         require_choice("--metrics", name, (*JUDGEMENTS, "all"))
-    from dpsad.commands.evaluate import evaluate_run, summary
+    from dpsad.commands.evaluate import evaluate_run
     from dpsad.commands.read import read_config
 
     asked = metrics or []
@@ -128,7 +128,7 @@ def evaluate(
         metrics=[name for name in JUDGEMENTS if name in asked or "all" in asked],
         inception=inception,
     )
-    typer.echo(summary(result))
+    typer.echo(str(result))
 
 
 @app.command(

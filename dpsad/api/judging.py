@@ -16,7 +16,7 @@ from dpsad.data.arrays import image_set_of
 from dpsad.data.records import ImageSet
 from dpsad.data.splits import held_out
 from dpsad.evaluation.choices import DEFAULT_KINDS, Kind, Metric
-from dpsad.evaluation.evaluate import evaluate_samples
+from dpsad.evaluation.evaluate import LabelledImages, evaluate_samples
 from dpsad.evaluation.result import EvaluationResult
 from dpsad.report.comparison import write_comparison
 from dpsad.report.reading import Result, read_runs
@@ -68,18 +68,16 @@ def evaluate(
                 f"these are of shape {list(side.image_shape)} in {side.num_classes}"
             )
     no_classifiers = why_no_classifiers(student, train)
-    wanted = even_labels(num, len(student.class_names))
-    start = time.perf_counter()
-    samples = generate(student.maker, wanted, seed=seed)
-    images_per_second = num / (time.perf_counter() - start)
+    samples, images_per_second = timed_samples(student.maker, num, seed)
     result = evaluate_samples(
-        (samples, wanted),
+        samples,
         train=(train.images, train.labels),
         test=(test.images, test.labels),
         real=compare_with_real,
         classifiers=() if no_classifiers else classifiers,
         num_classes=train.num_classes,
         seed=seed,
+        device=student.maker.device,
         epochs=epochs,
         metrics=metrics,
     )
@@ -90,9 +88,20 @@ def evaluate(
         hardware=hardware_of(student.maker.device),
         privacy=student.privacy.details,
     )
-    if student.run is not None:
-        text = json.dumps(result.to_dict(), indent=2) + "\n"
-        Run(student.run).evaluation.write_text(text, encoding="utf-8")
+    return result if student.run is None else noted(result, Run(student.run))
+
+
+def timed_samples(maker: ImageMaker, num: int, seed: int) -> tuple[LabelledImages, float]:
+    """Samples of all classes in turn, with their labels, and how many were made in a second."""
+    labels = even_labels(num, len(maker.class_names))
+    start = time.perf_counter()
+    images = generate(maker, labels, seed=seed)
+    return (images, labels), num / (time.perf_counter() - start)
+
+
+def noted(result: EvaluationResult, run: Run) -> EvaluationResult:
+    """The same result, written to the run's private folder."""
+    run.evaluation.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
     return result
 
 

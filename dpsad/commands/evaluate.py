@@ -2,17 +2,15 @@
 
 import json
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from dpsad.api.config import Config
-from dpsad.api.judging import why_no_classifiers
+from dpsad.api.judging import noted, timed_samples, why_no_classifiers
 from dpsad.data.clusters import Clusters, majority_classes
 from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
@@ -21,16 +19,15 @@ from dpsad.evaluation.downstream import BATCH_SIZE
 from dpsad.evaluation.evaluate import MAX_FRECHET_IMAGES, LabelledImages, evaluate_samples
 from dpsad.evaluation.feature_space import FeatureSpace, embed
 from dpsad.evaluation.features import ReferenceFeatures, load_reference, train_reference
-from dpsad.evaluation.inception import FILE_NAMES, STANDARD_NAME, InceptionFeatures, cached_weights
+from dpsad.evaluation.inception import FILE_NAMES, InceptionFeatures, cached_weights
 from dpsad.evaluation.memorisation import Closeness, closeness, details, verdict
-from dpsad.evaluation.result import DownstreamResult, EvaluationResult
+from dpsad.evaluation.result import EvaluationResult, memorisation_line
 from dpsad.release.export import load_student
 from dpsad.runtime.checkpoint import load
 from dpsad.runtime.device import device_named, hardware_of
 from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run
 from students.prototypes import Prototypes
-from students.sampling import even_labels, generate
 
 REFERENCE_BATCHES = 1000  # a classifier for features takes at least this many, and three epochs
 
@@ -71,10 +68,7 @@ def evaluate_run(
     student = load_student(run.path, device=device)
     train, test = load_images(config.data, "train"), load_images(config.data, "test")
     no_classifiers = why_no_classifiers(student, train)
-    labels = even_labels(num, len(student.class_names))
-    start = time.perf_counter()
-    samples = generate(student, labels, seed=seed)
-    images_per_second = num / (time.perf_counter() - start)
+    (samples, labels), images_per_second = timed_samples(student, num, seed)
     sketch = _sketch_images(config, labels, seed) if compare else None
     if config.data.pseudo_labels:
         train, labels = _clusters_as_classes(run, train, labels)
@@ -98,7 +92,7 @@ def evaluate_run(
     memorisation = None
     if "memorisation" in metrics:
         memorisation = _memorisation(run, (samples, labels), train, test, space, seed, device)
-        say(f"student: {_memorisation_line(memorisation)}")
+        say(f"student: {memorisation_line(memorisation)}")
     result = replace(
         result,
         memorisation=memorisation,
@@ -107,8 +101,7 @@ def evaluate_run(
         hardware=hardware_of(device),
         privacy=json.loads(run.statement.read_text(encoding="utf-8")),
     )
-    run.evaluation.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
-    return result
+    return noted(result, run)
 
 
 def _feature_space(run: Run, train: ImageSet, inception: str | None, device: torch.device, say: Say) -> FeatureSpace:
@@ -186,48 +179,3 @@ def _sketch_images(config: Config, labels: Tensor, seed: int) -> Tensor | None:
     generator = torch.Generator().manual_seed(seed)
     drawn = [prototypes.draw(part, config.augmentation, generator) for part in labels.split(1000)]
     return torch.cat(drawn)
-
-
-def summary(result: EvaluationResult) -> str:
-    """The closing lines of an evaluation: accuracy by classifier, the worst class, Frechet distance, epsilon."""
-    sets, kinds = result.sets, list(result.student.classifiers)
-    distance = "FID" if result.features.name == STANDARD_NAME else "Frechet"
-    lines = ["trained on   " + "".join(f"{kind:>12}" for kind in kinds) + f"{distance:>12}"]
-    for name, found in sets.items():
-        figures = "".join(f"{found.classifiers[kind].accuracy:12.4f}" for kind in kinds)
-        lines.append(f"{name:13}{figures}{found.frechet:12.1f}")
-    for name, found in sets.items() if kinds else ():
-        outcome = found.classifiers[kinds[-1]]
-        lines.append(f"{name:13}{kinds[-1]}: {_worst_class(outcome)}, calibration {outcome.calibration_error:.3f}")
-    lines += [f"{name:13}{_metrics_line(found.metrics)}" for name, found in sets.items()]
-    if result.memorisation is not None:
-        lines.append(_memorisation_line(result.memorisation))
-    if result.no_classifiers:
-        lines.append(f"no classifier was trained: {result.no_classifiers}")
-    assert result.privacy is not None
-    return "\n".join([*lines, _privacy_line(result.privacy)])
-
-
-def _privacy_line(privacy: Mapping[str, Any]) -> str:
-    if privacy["formal"]:
-        return f"epsilon {privacy['epsilon']:.3f} at delta {privacy['delta']:g}, formal: {privacy['adjacency']}"
-    if "nominal_epsilon" in privacy:
-        return f"NOT a formal guarantee: nominal epsilon {privacy['nominal_epsilon']:.3f}"
-    return f"NOT a formal guarantee: {'; '.join(privacy['reasons'])}"
-
-
-def _worst_class(outcome: DownstreamResult) -> str:
-    by_class = {label: value for label, value in enumerate(outcome.per_class_accuracy) if value is not None}
-    worst = min(by_class, key=by_class.__getitem__)
-    return f"worst class {worst} at {by_class[worst]:.4f}"
-
-
-def _metrics_line(metrics: Mapping[str, float]) -> str:
-    return ", ".join(
-        f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items() if not name.endswith("_deviation")
-    )
-
-
-def _memorisation_line(memorisation: Mapping[str, Any]) -> str:
-    answer = "closer" if memorisation["closer_to_training"] else "no closer"
-    return f"{answer} to training than to held-out images (false alarms {memorisation['false_alarm_rate']:g})"

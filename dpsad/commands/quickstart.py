@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dpsad.commands.distill import run_distill
-from dpsad.commands.evaluate import evaluate_run, summary
+from dpsad.commands.evaluate import evaluate_run
 from dpsad.commands.read import read_config
 from dpsad.commands.sample import run_sample
 from dpsad.commands.teach import run_teach
@@ -27,7 +27,7 @@ def run_quickstart(overrides: Sequence[str], say: Say) -> str:
     write_comparison([run.path], run.report)
     return "\n".join(
         [
-            summary(result),
+            str(result),
             f"report, private: {run.report / 'report.html'}",
             f"release: {run.release} (start with README.md and samples.png)",
         ]

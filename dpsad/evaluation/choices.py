@@ -9,3 +9,4 @@ Metric = Literal["kernel", "neighbours"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 Judgement = Literal["kernel", "neighbours", "memorisation"]
 JUDGEMENTS: tuple[Judgement, ...] = get_args(Judgement)
+STANDARD_NAME = "inception-v3-fid"  # of the feature space in which a Frechet distance is called FID

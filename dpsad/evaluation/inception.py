@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from dpsad.evaluation.choices import STANDARD_NAME
+
 # Of the file that pytorch-fid and torch-fidelity both distribute; it begins with the digits in the file's name.
 STANDARD_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 FILE_NAMES = ("pt_inception-2015-12-05-6726825d.pth", "weights-inception-2015-12-05-6726825d.pth")
-STANDARD_NAME = "inception-v3-fid"
 BATCH_SIZE = 50  # a layer of one enlarged image takes megabytes
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from dpsad.evaluation.choices import STANDARD_NAME
+
 
 @dataclass(frozen=True, kw_only=True)
 class DownstreamResult:
@@ -107,6 +109,10 @@ class EvaluationResult:
         named = {"real": self.real, "sketch": self.sketch, "student": self.student}
         return {name: found for name, found in named.items() if found is not None}
 
+    def __str__(self) -> str:
+        """A table: accuracy by classifier, the worst class, distances, epsilon."""
+        return _table(self)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-serialisable."""
         return asdict(self)
@@ -151,3 +157,49 @@ def _downstream_of(values: Mapping[str, Any]) -> DownstreamResult:
         epoch=int(values.get("epoch", 0)),
         seconds=float(values.get("seconds", 0.0)),
     )
+
+
+def _table(result: EvaluationResult) -> str:
+    sets, kinds = result.sets, list(result.student.classifiers)
+    distance = "FID" if result.features.name == STANDARD_NAME else "Frechet"
+    lines = ["trained on   " + "".join(f"{kind:>12}" for kind in kinds) + f"{distance:>12}"]
+    for name, found in sets.items():
+        figures = "".join(f"{found.classifiers[kind].accuracy:12.4f}" for kind in kinds)
+        lines.append(f"{name:13}{figures}{found.frechet:12.1f}")
+    for name, found in sets.items() if kinds else ():
+        outcome = found.classifiers[kinds[-1]]
+        lines.append(f"{name:13}{kinds[-1]}: {_worst_class(outcome)}, calibration {outcome.calibration_error:.3f}")
+    lines += [f"{name:13}{_metrics_line(found.metrics)}" for name, found in sets.items()]
+    if result.memorisation is not None:
+        lines.append(memorisation_line(result.memorisation))
+    if result.no_classifiers:
+        lines.append(f"no classifier was trained: {result.no_classifiers}")
+    if result.privacy is not None:
+        lines.append(_privacy_line(result.privacy))
+    return "\n".join(lines)
+
+
+def _privacy_line(privacy: Mapping[str, Any]) -> str:
+    if privacy["formal"]:
+        return f"epsilon {privacy['epsilon']:.3f} at delta {privacy['delta']:g}, formal: {privacy['adjacency']}"
+    if "nominal_epsilon" in privacy:
+        return f"NOT a formal guarantee: nominal epsilon {privacy['nominal_epsilon']:.3f}"
+    return f"NOT a formal guarantee: {'; '.join(privacy['reasons'])}"
+
+
+def _worst_class(outcome: DownstreamResult) -> str:
+    by_class = {label: value for label, value in enumerate(outcome.per_class_accuracy) if value is not None}
+    worst = min(by_class, key=by_class.__getitem__)
+    return f"worst class {worst} at {by_class[worst]:.4f}"
+
+
+def _metrics_line(metrics: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items() if not name.endswith("_deviation")
+    )
+
+
+def memorisation_line(memorisation: Mapping[str, Any]) -> str:
+    """What `memorisation` says, in a sentence."""
+    answer = "closer" if memorisation["closer_to_training"] else "no closer"
+    return f"{answer} to training than to held-out images (false alarms {memorisation['false_alarm_rate']:g})"

@@ -141,7 +141,7 @@ def read_run(folder: Path, name: str) -> Result:
             name=name,
             method=_name_today(str(config.get("method") or "dp-sad")),  # the only one before configs named it
             guarantee=_name_today(str(statement["guarantee"])),
-            data=_data_name(config["data"]),
+            data=_data_name(config["data"], run),
             formal=formal,
             epsilon=epsilon if formal else None,
             nominal_epsilon=None if formal else nominal if nominal is not None else epsilon,
@@ -233,9 +233,11 @@ def _number(values: Mapping[str, Any], key: str) -> float | None:
     return None if values.get(key) is None else float(values[key])
 
 
-def _data_name(data: Mapping[str, Any]) -> str:
+def _data_name(data: Mapping[str, Any], run: Run) -> str:
     """Everything that decides which images a run has, but not where this machine keeps a named set."""
     source = str(data["source"])
+    if source == "memory" and run.records.is_file():  # images that a program held are known by their fingerprint alone
+        return f"{source} {run.records.read_text(encoding='utf-8')[:8]}"
     subject = {"torchvision": data.get("name"), "folder": data.get("path"), "npz": data.get("path")}.get(source, source)
     size, limit = data.get("image_size"), data.get("limit")
     parts = [

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from discriminators.base import Discriminator
+from discriminators.choice import Discriminator
 from discriminators.losses import (
     discriminator_loss,
     feature_distance,

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from discriminators.base import Discriminator
-from discriminators.choice import new_discriminator
+from discriminators.choice import Discriminator, new_discriminator
 from dpsad.data.records import ImageSet, Subject
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.noise_levels import every_level, linear_schedule_levels, lognormal_levels, one_random_level

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import dpsad
+from dpsad.report.groups import group_by_data
 
 QUICK = {"num": 40, "classifiers": ("logistic",), "compare_with_real": False, "epochs": 1}
 
@@ -42,3 +43,17 @@ def test_a_run_without_a_folder_is_named_after_its_method(images):
 def test_the_number_of_records_goes_into_no_class_mean(images):
     """Sums, counts and noise know it only through the release, so the statement need not call it public."""
     assert not any("number of records" in item for item in train(images).privacy.not_covered)
+
+
+def test_runs_on_different_images_of_a_program_are_not_put_in_one_table(images):
+    same, again, other = train(images), train(images), train(-images)
+    groups = group_by_data(dpsad.compare([same, again, other]).runs)
+    assert sorted(len(group.results) for group in groups) == [1, 2]
+
+
+def test_a_printed_result_is_a_table(images):
+    labels = torch.arange(60) % 2
+    lines = str(dpsad.evaluate(train(images, labels), images, labels, **QUICK)).splitlines()
+    assert lines[0].split() == ["trained", "on", "logistic", "Frechet"]
+    assert lines[1].startswith("student")
+    assert lines[-1].startswith("epsilon 5.0")
