@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 
+from dpsad.api import judging as sampling
 from dpsad.commands import evaluate as judging
 from dpsad.data.config import DataConfig
 from dpsad.data.sources import load_images
@@ -73,7 +74,7 @@ def test_a_student_that_hands_out_training_images_is_found_and_one_with_unseen_i
     evaluate, monkeypatch, split
 ):
     images = load_images(DataConfig(limit=200), split).images[:120]
-    monkeypatch.setattr(judging, "generate", lambda student, labels, seed: images)
+    monkeypatch.setattr(sampling, "generate", lambda student, labels, seed: images)
     code, printed, run = evaluate("--metrics", "memorisation", "--no-compare")
     assert code == 0, printed
     assert result_in(run)["memorisation"]["closer_to_training"] is (split == "train")
