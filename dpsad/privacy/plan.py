@@ -130,6 +130,6 @@ def _joined(records_per_person: int, sampling_prob: float) -> tuple[list[float],
         for yes, no in ((number, records_per_person - number) for number in range(records_per_person + 1))
     ]
     likely = [number for number, prob in enumerate(probs) if prob > _RARE]
-    first, last = likely[0], likely[-1]
+    first, last = (min(number, records_per_person - 1) for number in (likely[0], likely[-1]))
     kept = [sum(probs[: first + 1]), *probs[first + 1 : last + 1], sum(probs[last + 1 :])]
     return [*range(first, last + 1), records_per_person], kept
