@@ -23,7 +23,7 @@ def plan(noise, *, sampling_prob=1.0, num_releases=1, unit=Unit.RECORD):
 
 def deltas(records_per_person, sampling_prob, noise, epsilon):
     """Integrals of max(0, p - e^epsilon q), either way round, where j rows of +1 join with binomial probability."""
-    x = np.linspace(-40 * noise, 40 * noise + records_per_person, 1_000_001)
+    x = np.linspace(-40 * noise, 40 * noise + records_per_person, 50_001)
     number = range(records_per_person + 1)
     joined = sum(binom.pmf(j, records_per_person, sampling_prob) * norm.pdf(x, j, noise) for j in number)
     without = norm.pdf(x, 0, noise)
@@ -33,7 +33,7 @@ def deltas(records_per_person, sampling_prob, noise, epsilon):
 
 
 @pytest.mark.parametrize(
-    ("records_per_person", "sampling_prob", "noise"), [(2, 0.1, 1.0), (3, 0.5, 2.0), (7, 0.05, 1.5), (40, 0.3, 20.0)]
+    ("records_per_person", "sampling_prob", "noise"), [(2, 0.1, 1.0), (3, 0.5, 2.0), (7, 0.05, 1.5)]
 )
 def test_one_sampled_release_is_the_integral_of_its_densities(records_per_person, sampling_prob, noise):
     """Independent of dp_accounting and of how its event is made; from both sides."""
@@ -51,16 +51,16 @@ def test_records_that_all_take_part_move_a_sum_so_many_times_as_far():
 def test_a_mixture_for_one_record_costs_what_the_sampled_gaussian_does():
     """Golden: dp_accounting's event for Poisson sampling, which takes another way through it."""
     mixture = MixtureOfGaussiansDpEvent(1.5, [0, 1], [0.9, 0.1])
-    usual = plan(1.5, sampling_prob=0.1, num_releases=100).event(1)
-    assert usual == SelfComposedDpEvent(PoissonSampledDpEvent(0.1, GaussianDpEvent(1.5)), 100)
-    epsilon = epsilon_of([SelfComposedDpEvent(mixture, 100)], DELTA)
+    usual = plan(1.5, sampling_prob=0.1, num_releases=20).event(1)
+    assert usual == SelfComposedDpEvent(PoissonSampledDpEvent(0.1, GaussianDpEvent(1.5)), 20)
+    epsilon = epsilon_of([SelfComposedDpEvent(mixture, 20)], DELTA)
     assert epsilon == pytest.approx(epsilon_of([usual], DELTA), abs=1e-3)
 
 
-@pytest.mark.parametrize("records_per_person", [2, 3, 5])
+@pytest.mark.parametrize("records_per_person", [2, 3])
 def test_many_sampled_releases_are_within_group_privacy_and_above_one_record(records_per_person):
     """Golden: (e, d) for one record is (k e, d (exp(k e) - 1) / (exp(e) - 1)) for k, Vadhan 2017, Lemma 2.2."""
-    of = plan(4.0, sampling_prob=0.05, num_releases=100)
+    of = plan(4.0, sampling_prob=0.05, num_releases=20)
     for_one = epsilon_of([of.event(1)], 1e-9)
     delta = 1e-9 * math.expm1(records_per_person * for_one) / math.expm1(for_one)
     together = epsilon_of([of.event(records_per_person)], delta)

@@ -20,6 +20,7 @@ RUNS = {
     "prototypes alone": ["refine.steps=0"],
     "shards and teachers": ["guarantee=shards", "shards.num_shards=50", "refine.steps=4"],
     "dpdm": ["method=dpdm", "baseline.steps=4"],
+    "dpdm, sampled": ["method=dpdm", "baseline.steps=1", "baseline.batch_size=100"],  # takes longer to account
     "dp-diffusion": ["method=dp-diffusion", "baseline.steps=4"],
     "dp-ldm": ["method=dp-ldm", "baseline.steps=4"],
     "dp-merf": ["method=dp-merf"],
@@ -29,7 +30,7 @@ RUNS = {
 
 
 def config_of(*words, records_per_person=3):
-    common = ["privacy.num_records=1000", "refine.batch_size=100", "baseline.batch_size=100", "privacy.epsilon=3"]
+    common = ["privacy.num_records=1000", "refine.batch_size=1000", "baseline.batch_size=1000", "privacy.epsilon=3"]
     return load_config(
         Config, base=None, overrides=[*common, f"privacy.records_per_person={records_per_person}", *words]
     )
