@@ -38,7 +38,8 @@ def deltas(records_per_person, sampling_prob, noise, epsilon):
 def test_one_sampled_release_is_the_integral_of_its_densities(records_per_person, sampling_prob, noise):
     """Independent of dp_accounting and of how its event is made; from both sides."""
     epsilon = epsilon_of([plan(noise, sampling_prob=sampling_prob).event(records_per_person)], DELTA)
-    assert max(deltas(records_per_person, sampling_prob, noise, epsilon)) <= DELTA
+    grid = 1e-5  # relative error of the sums over x
+    assert max(deltas(records_per_person, sampling_prob, noise, epsilon)) <= DELTA * (1 + grid)
     assert max(deltas(records_per_person, sampling_prob, noise, epsilon - 0.01)) > DELTA
 
 
