@@ -58,7 +58,7 @@ def main() -> None:
     accuracies = []
     for seed in SEEDS:
         rng = torch.Generator(device).manual_seed(seed)
-        ledger = Ledger(config.privacy.epsilon, config.privacy.delta)
+        ledger = Ledger.of(config.privacy)
         start = time.perf_counter()
         prototypes = release_prototypes(
             config.prototypes,

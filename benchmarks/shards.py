@@ -45,7 +45,7 @@ def measure(config: Config, train: ImageSet, test: ImageSet, num_simulated: int)
     randomness = PrivateRandomness(device)
     start = time.perf_counter()
     shards = shards_of_run(train.ids, config.shards.num_shards, config.seed).to(device)
-    budget = Ledger(config.privacy.epsilon, config.privacy.delta)
+    budget = Ledger.of(config.privacy)
     plans = plans_of_prototypes(settings, budget, len(train))
     ledger, clean = Ledger(float("inf"), config.privacy.delta), len(train) / num_simulated
     prototypes = release_prototypes(

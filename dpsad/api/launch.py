@@ -47,7 +47,7 @@ def opened(
             device=device,
             precision=config.precision,
             seed=config.seed,
-            ledger=Ledger(config.privacy.epsilon, config.privacy.delta),
+            ledger=Ledger.of(config.privacy),
             randomness=PrivateRandomness(device, seed=config.privacy.noise_seed),
             stated_num_records=config.privacy.num_records,
             load_records=load_records or partial(load_images, config.data, "train"),

@@ -4,7 +4,7 @@ from dpsad.api.config import Config
 from dpsad.methods.dp_sad.nominal_noise import actual_multiplier
 from dpsad.methods.dp_sad.release_plans import plan_of_nominal
 from dpsad.methods.registry import DP_SAD
-from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY, epsilon_of
+from dpsad.privacy.accounting import ACCOUNTANT
 from dpsad.privacy.cross_check import cross_check
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
@@ -12,7 +12,7 @@ from dpsad.privacy.plan import ReleasePlan
 
 def budget_plan(config: Config, num_records: int) -> list[ReleasePlan]:
     """Every release that a formal run will make, in order, before a record is read."""
-    budget = Ledger(config.privacy.epsilon, config.privacy.delta)
+    budget = Ledger.of(config.privacy)
     return config.trained_by().plans(config.settings(), budget, num_records)
 
 
@@ -22,9 +22,8 @@ def budget_table(config: Config) -> str:
     Raises:
         ValueError: sampling needs the number of records, and `privacy.num_records` does not say it.
     """
-    privacy = config.privacy
+    privacy, budget = config.privacy, Ledger.of(config.privacy)
     if config.guarantee == "nominal":
-        budget = Ledger(privacy.epsilon, privacy.delta)
         plan = plan_of_nominal(config.settings(), budget, stated_num_records(config))
         actual = actual_multiplier(config.nominal, plan.noise_multiplier)
         return "\n".join(
@@ -39,14 +38,13 @@ def budget_table(config: Config) -> str:
     plans = budget_plan(config, stated_num_records(config) if needs_records else 1)
     lines = [
         f"guarantee={config.guarantee}, method={config.method}, budget epsilon {privacy.epsilon:g} at delta "
-        f"{privacy.delta:g}, {ADJACENCY}"
+        f"{privacy.delta:g}, {budget.adjacency}"
     ]
-    events = [plan.event() for plan in plans]
-    totals = [epsilon_of(events[: index + 1], privacy.delta) for index in range(len(plans))]
+    totals = [budget.planned(plans[: index + 1]).spent() for index in range(len(plans))]
     lines += [f"  {_line(plan, total)}" for plan, total in zip(plans, totals, strict=True)]
     if not plans:
         lines.append("nothing is released: epsilon 0")
-    return "\n".join([*lines, f"accountant: {ACCOUNTANT}", _cross_check_line(plans, privacy.delta)])
+    return "\n".join([*lines, f"accountant: {ACCOUNTANT}", _cross_check_line(plans, budget)])
 
 
 def stated_num_records(config: Config) -> int:
@@ -60,9 +58,9 @@ def stated_num_records(config: Config) -> int:
     return config.privacy.num_records
 
 
-def _cross_check_line(plans: list[ReleasePlan], delta: float) -> str:
+def _cross_check_line(plans: list[ReleasePlan], budget: Ledger) -> str:
     """What Opacus's accountants say of the total; accountants that say nothing for one reason share it."""
-    checks = cross_check(plans, delta)
+    checks = cross_check(plans, budget.delta, budget.records_per_person)
     said = [f"{check.accountant} {check.epsilon:.3f}" for check in checks if check.epsilon is not None]
     silent: dict[str, list[str]] = {}
     for check in checks:

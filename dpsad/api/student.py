@@ -22,7 +22,7 @@ class PrivacyStatement:
 
     guarantee: records, shards or nominal.
     formal: whether epsilon holds.
-    epsilon: of all releases, for one record added or removed; None where nothing holds.
+    epsilon: of all releases, for what `adjacency` in details names, one record mostly; None where nothing holds.
     nominal_epsilon: what the paper would account, where the guarantee is nominal.
     delta: beside epsilon.
     reasons: why it is not formal, if so.

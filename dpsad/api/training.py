@@ -16,7 +16,7 @@ from dpsad.data.arrays import image_set_of
 from dpsad.data.records import ImageSet
 from dpsad.errors import require_choice
 from dpsad.methods.registry import DP_SAD, METHODS
-from dpsad.privacy.accounting import epsilon_of
+from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.provenance import Provenance
 from dpsad.runtime.config_files import find_config, load_config
@@ -49,7 +49,8 @@ def train(
         images: the private records: arrays or tensors as `image_set_of` takes them, or an `ImageSet`.
         labels: [num] their classes; not beside an `ImageSet`.
         method: dp-sad, or a baseline: dpdm, dp-merf, gs-wgan, dp-diffusion, dp-ldm, class-means.
-        epsilon, delta: the budget of everything that is released, for one record added or removed.
+        epsilon, delta: the budget of everything that is released, for one record added or removed, or for all of a
+            person with {"privacy.records_per_person": ...} among the settings.
         guarantee: records, shards or nominal; None takes the method's own.
         preset: a packaged preset or YAML file to start from, such as "digits"; its data and budget are left aside.
         settings: further keys of the config, such as {"teacher.steps": 500}.
@@ -118,7 +119,7 @@ def plan(
     told = {**(settings or {}), "privacy.num_records": num_records}
     config = _config(num_records, method, epsilon, delta, guarantee, preset, told)
     releases = tuple(budget_plan(config, num_records))
-    cost = epsilon_of([release.event() for release in releases], delta)
+    cost = Ledger.of(config.privacy).planned(releases).spent()
     return Plan(releases, cost, delta, budget_table(config))
 
 

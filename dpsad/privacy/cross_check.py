@@ -28,12 +28,13 @@ class CrossCheck:
     reason: str = ""
 
 
-def cross_check(plans: Sequence[ReleasePlan], delta: float) -> list[CrossCheck]:
+def cross_check(plans: Sequence[ReleasePlan], delta: float, records_per_person: int) -> list[CrossCheck]:
     """Epsilon of plans together by Opacus's RDP and PRV accountants, to be compared with `epsilon_of`.
 
     Args:
         plans: what is released of the same records, in any order.
         delta: in (0, 1).
+        records_per_person: see `ReleasePlan.event`.
 
     Returns:
         One check by each accountant: RDP, then PRV.
@@ -41,8 +42,9 @@ def cross_check(plans: Sequence[ReleasePlan], delta: float) -> list[CrossCheck]:
     Formal guarantee: none is claimed from these numbers. Both are upper bounds under adding or removing one record,
         with Poisson sampling, as `epsilon_of` is: RDP a loose one, PRV one that exceeds the true epsilon by little more
         than `PRV_ERROR`.
-    Edge cases: no plans give 0. Shards, plans without noise and, for PRV, what would take more than some seconds or
-        fails in Opacus get a reason. RDP's orders end at 63, so it says no less than 0.1 or so at delta 1e-5.
+    Edge cases: no plans give 0. Persons with several records, shards, plans without noise and, for PRV, what would take
+        more than some seconds or fails in Opacus get a reason. RDP's orders end at 63, so it says no less than 0.1 or
+        so at delta 1e-5.
 
     Source: Mironov et al. 2019; Gopi et al. 2021, through Opacus.
     """
@@ -61,7 +63,7 @@ def cross_check(plans: Sequence[ReleasePlan], delta: float) -> list[CrossCheck]:
     def check(name: str, accountant: RDPAccountant | PRVAccountant) -> CrossCheck:
         if not plans:
             return CrossCheck(accountant=name, epsilon=0.0)
-        if reason := _why_not(plans):
+        if reason := _why_not(plans, records_per_person):
             return CrossCheck(accountant=name, epsilon=None, reason=reason)
         accountant.history = [(plan.noise_multiplier, plan.sampling_prob, plan.num_releases) for plan in plans]
         try:
@@ -75,8 +77,10 @@ def cross_check(plans: Sequence[ReleasePlan], delta: float) -> list[CrossCheck]:
     return [check("opacus RDP", RDPAccountant()), check("opacus PRV", BoundedPRVAccountant())]
 
 
-def _why_not(plans: Sequence[ReleasePlan]) -> str:
+def _why_not(plans: Sequence[ReleasePlan], records_per_person: int) -> str:
     """Why Opacus has no accountant for plans; empty where it has."""
+    if records_per_person > 1:
+        return "it knows one record that is added or removed, not all of one person"
     if any(plan.unit is Unit.SHARD for plan in plans):
         return "it knows records that are added or removed, not shards in which one is replaced"
     if any(plan.noise_multiplier == 0 for plan in plans):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY, epsilon_of
 from dpsad.privacy.calibration import calibrated
+from dpsad.privacy.config import PrivacyConfig, require_records_per_person
 from dpsad.privacy.plan import ReleasePlan
 
 
@@ -22,18 +23,34 @@ class Ledger:
         delta: in (0, 1).
         entries: plans in the order they were charged.
         fixed_noise: whether any of them was released with seeded noise, which voids the guarantee.
+        records_per_person: how many records one person has at most, >= 1; every entry is accounted for all of them
+            together, whoever planned it.
     """
 
     epsilon: float
     delta: float
     entries: list[ReleasePlan] = field(default_factory=list)
     fixed_noise: bool = False
+    records_per_person: int = 1
 
     def __post_init__(self) -> None:
         if not self.epsilon > 0:
             raise ValueError(f"privacy.epsilon={self.epsilon} must be positive")
         if not 0 < self.delta < 1:
             raise ValueError(f"privacy.delta={self.delta} must be between 0 and 1")
+        require_records_per_person(self.records_per_person)
+
+    @staticmethod
+    def of(privacy: PrivacyConfig) -> "Ledger":
+        """The ledger of a run, with nothing charged."""
+        return Ledger(privacy.epsilon, privacy.delta, records_per_person=privacy.records_per_person)
+
+    @property
+    def adjacency(self) -> str:
+        """Which sets of records are neighbours, in words for the statement."""
+        if self.records_per_person == 1:
+            return ADJACENCY
+        return f"add-or-remove-one-person-with-up-to-{self.records_per_person}-records"
 
     def charge(self, plan: ReleasePlan, *, fixed_noise: bool = False) -> None:
         """Enters a plan as spent, whole, before its first release.
@@ -47,14 +64,14 @@ class Ledger:
 
         Formal guarantee: what was charged never exceeds (epsilon, delta), whether or not every release is made.
         """
-        entries = [*self.entries, plan]
-        total = epsilon_of([entry.event() for entry in entries], self.delta)
+        after = self.planned([plan])
+        total = after.spent()
         if total > self.epsilon:
             raise BudgetExceeded(
                 f"{plan.purpose} would bring epsilon to {total:.4g}, over the budget of {self.epsilon:g} "
                 f"({self.spent():.4g} is spent); raise privacy.epsilon or plan fewer or noisier releases"
             )
-        self.entries = entries
+        self.entries = after.entries
         self.fixed_noise |= fixed_noise
 
     def calibrate(self, plan: ReleasePlan) -> ReleasePlan:
@@ -63,8 +80,22 @@ class Ledger:
         Raises:
             ValueError: nothing is left.
         """
-        (least,) = calibrated([plan], epsilon=self.epsilon, delta=self.delta, spent=self.entries)
+        (least,) = self.calibrate_together([plan], self.epsilon)
         return least
+
+    def calibrate_together(self, plans: Sequence[ReleasePlan], epsilon: float) -> list[ReleasePlan]:
+        """The plans, all noises scaled by one factor, so that with the entries they cost `epsilon`; charges nothing.
+
+        Raises:
+            ValueError: nothing is left.
+        """
+        return calibrated(
+            plans,
+            epsilon=epsilon,
+            delta=self.delta,
+            spent=self.entries,
+            records_per_person=self.records_per_person,
+        )
 
     def planned(self, plans: Sequence[ReleasePlan]) -> "Ledger":
         """A ledger as it would be after these plans, to plan what follows; this one is left as it is."""
@@ -84,7 +115,7 @@ class Ledger:
 
     def spent(self) -> float:
         """Epsilon of everything charged so far, at the ledger's delta."""
-        return epsilon_of([plan.event() for plan in self.entries], self.delta)
+        return epsilon_of([plan.event(self.records_per_person) for plan in self.entries], self.delta)
 
     def statement(self) -> dict:
         """What was spent, as plain data for privacy.json; no bound at all is None, since JSON knows no infinity."""
@@ -92,11 +123,20 @@ class Ledger:
         return {
             "epsilon": spent if spent < math.inf else None,
             "delta": self.delta,
-            "adjacency": ADJACENCY,
-            "unit": sorted({plan.unit.value for plan in self.entries}),
+            "adjacency": self.adjacency,
+            **self._unit(),
             "accountant": ACCOUNTANT,
             "events": [plan.to_dict() for plan in self.entries],
             "budget": {"epsilon": self.epsilon if self.epsilon < math.inf else None, "delta": self.delta},
+        }
+
+    def _unit(self) -> dict:
+        """Who is protected: records or shards' records by themselves, or a person's together."""
+        if self.records_per_person == 1:
+            return {"unit": sorted({plan.unit.value for plan in self.entries})}
+        return {
+            "unit": [f"up to {self.records_per_person} records of one person"],
+            "records_per_person": self.records_per_person,
         }
 
     def state_dict(self) -> dict:
@@ -105,6 +145,7 @@ class Ledger:
             "delta": self.delta,
             "entries": [plan.to_dict() for plan in self.entries],
             "fixed_noise": self.fixed_noise,
+            "records_per_person": self.records_per_person,
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -112,6 +153,7 @@ class Ledger:
         self.epsilon, self.delta = state["epsilon"], state["delta"]
         self.entries = _entries(state)
         self.fixed_noise = state["fixed_noise"]
+        self.records_per_person = state.get("records_per_person", 1)  # before it was counted, one record was protected
 
 
 def _entries(state: dict) -> list[ReleasePlan]:

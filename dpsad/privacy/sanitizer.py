@@ -50,9 +50,9 @@ class Sanitizer:
             BudgetExceeded: the plan does not fit the ledger; no row was looked at.
             ValueError: the plan has no release left.
 
-        Formal guarantee: all releases together satisfy `plan.event()`, provided that each unit gives at most one row
-        a release, made of its own records, public numbers and released state, and that units were drawn with
-        `plan.sampling_prob`.
+        Formal guarantee: all releases together satisfy `plan.event(k)` for persons with k records, provided that
+        each unit gives at most one row a release, made of its own records, public numbers and released state, and that
+        units were drawn with `plan.sampling_prob`.
         Edge cases: rows that are not finite count as zero. Noise is drawn in float32, whose rounding is not accounted.
         """
         self.charge()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY, epsilon_of
+from dpsad.privacy.accounting import ACCOUNTANT, epsilon_of
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
 
@@ -14,7 +14,7 @@ NOT_COVERED = [
 ]
 FIXED_NOISE = "privacy.noise_seed was set, so whoever knows it can take the noise away"
 PUBLIC_SIZE = "the number of records, which was taken from the data and counts as public"
-
+MORE_RECORDS = "that no person has more than {} records, which the code cannot see"
 NO_NOISE = "no noise was added, so there is no bound"
 
 
@@ -29,42 +29,44 @@ def formal_statement(ledger: Ledger, *, guarantee: str, size_is_public: bool) ->
 
     Returns:
         JSON-serialisable dict with guarantee, formal, epsilon, delta, adjacency, unit, accountant, events, budget,
-        reasons (why not formal, if so) and not_covered.
+        reasons (why not formal, if so) and not_covered; and records_per_person, where that is more than one.
     """
     spent = ledger.statement()
     reasons = [FIXED_NOISE] if ledger.fixed_noise else []
     if spent["epsilon"] is None:
         reasons.append(NO_NOISE)
+    not_covered = [*NOT_COVERED, *([PUBLIC_SIZE] if size_is_public else [])]
+    if ledger.records_per_person > 1:
+        not_covered.append(MORE_RECORDS.format(ledger.records_per_person))
     return {
         "guarantee": guarantee,
         "formal": not reasons,
         **spent,
         "reasons": reasons,
-        "not_covered": [*NOT_COVERED, *([PUBLIC_SIZE] if size_is_public else [])],
+        "not_covered": not_covered,
     }
 
 
-def nominal_statement(plan: ReleasePlan, budget_epsilon: float, delta: float, reasons: Sequence[str]) -> dict:
+def nominal_statement(plan: ReleasePlan, budget: Ledger, reasons: Sequence[str]) -> dict:
     """What may be said of a student trained by DP-SAD's published loop: no epsilon but a nominal one, and why.
 
     Args:
         plan: what the paper accounts, which is not what was released.
-        budget_epsilon: the epsilon that was asked for.
-        delta: in (0, 1).
+        budget: what was asked for; its entries do not matter.
         reasons: why the nominal epsilon is no guarantee.
     """
     return {
         "guarantee": "nominal",
         "formal": False,
         "epsilon": None,
-        "nominal_epsilon": epsilon_of([plan.event()], delta),
-        "delta": delta,
-        "adjacency": ADJACENCY,
+        "nominal_epsilon": epsilon_of([plan.event(budget.records_per_person)], budget.delta),
+        "delta": budget.delta,
+        "adjacency": budget.adjacency,
         "unit": [],
         "accountant": ACCOUNTANT,
         "events": [],
         "nominal_events": [plan.to_dict()],
-        "budget": {"epsilon": budget_epsilon, "delta": delta},
+        "budget": {"epsilon": budget.epsilon, "delta": budget.delta},
         "reasons": list(reasons),
         "not_covered": ["any record: this run has no formal guarantee"],
     }

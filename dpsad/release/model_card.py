@@ -6,10 +6,16 @@ from dpsad.release.students import KINDS, ReleaseConfig
 def model_card(config: ReleaseConfig, statement: dict) -> str:
     """Markdown."""
     chan, height, width = config.image_shape
+    records_per_person = statement.get("records_per_person", 1)
+    of_whom, whose = (
+        (f"all records of one person, up to {records_per_person}, ", "any given person's images were")
+        if records_per_person > 1
+        else ("one record ", "a given image was")
+    )
     if statement["formal"]:
         claim = (
-            f"Formally private: epsilon = {statement['epsilon']:.4g}, delta = {statement['delta']:g}, for one record "
-            "added or removed. Whatever anyone computes from this folder, whether a given image was among the records "
+            f"Formally private: epsilon = {statement['epsilon']:.4g}, delta = {statement['delta']:g}, for {of_whom}"
+            f"added or removed. Whatever anyone computes from this folder, whether {whose} among the records "
             "changes its probability by at most a factor exp(epsilon), up to delta."
         )
     else:

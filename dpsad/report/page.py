@@ -27,8 +27,8 @@ READING = [
     ),
     (
         "epsilon, delta",
-        "what one record, added or removed as the adjacency says, can change: any outcome's probability by a "
-        "factor of at most exp(epsilon), up to delta.",
+        "what one record, or one person, added or removed as the adjacency says, can change: any outcome's "
+        "probability by a factor of at most exp(epsilon), up to delta.",
     ),
     (
         "nominal",

@@ -42,7 +42,7 @@ def releases(num, *, noise=1.0, sampling_prob=1.0):
 
 def fitted_once(epsilon):
     """The calibrated noise multiplier of one release."""
-    (plan,) = calibrated([releases(1)], epsilon=epsilon, delta=DELTA)
+    (plan,) = calibrated([releases(1)], epsilon=epsilon, delta=DELTA, records_per_person=1)
     return plan.noise_multiplier
 
 
@@ -119,7 +119,7 @@ def test_dpdm_calibrates_to_its_published_noise(epsilon, published, by_losses):
     plan = {"sample_rate": 1 / 15, "epochs": 300, "target_epsilon": epsilon, "target_delta": DELTA}
     by_rdp = get_noise_multiplier(**plan, accountant="rdp")
     assert by_rdp == pytest.approx(published, rel=0.02)
-    (least,) = calibrated([releases(4500, sampling_prob=1 / 15)], epsilon=epsilon, delta=DELTA)
+    (least,) = calibrated([releases(4500, sampling_prob=1 / 15)], epsilon=epsilon, delta=DELTA, records_per_person=1)
     noise = least.noise_multiplier
     assert noise == pytest.approx(by_losses, rel=0.01)
     assert noise < by_rdp
@@ -144,20 +144,22 @@ def test_sampled_gaussians_agree_with_opacus(sampling_prob, noise, steps):
 @pytest.mark.parametrize(("num", "sampling_prob", "epsilon"), [(10, 1.0, 1.0), (2, 1.0, 4.0), (5, 0.1, 1.0)])
 def test_calibration_ends_within_the_budget_and_close_to_it(num, sampling_prob, epsilon):
     spent = [releases(1, noise=8.0)]
-    (plan,) = calibrated([releases(num, sampling_prob=sampling_prob)], epsilon=epsilon, delta=DELTA, spent=spent)
+    (plan,) = calibrated(
+        [releases(num, sampling_prob=sampling_prob)], epsilon=epsilon, delta=DELTA, spent=spent, records_per_person=1
+    )
 
     def cost(of):
-        return epsilon_of([spent[0].event(), of.event()], DELTA)
+        return epsilon_of([spent[0].event(1), of.event(1)], DELTA)
 
     assert cost(plan) <= epsilon < cost(plan.with_noise(1 - 2 * TOLERANCE))
 
 
 def test_calibration_of_several_plans_keeps_their_noises_in_proportion():
     plans = [releases(3, noise=1.0), releases(2, noise=2.5), releases(4, noise=1.5, sampling_prob=0.2)]
-    fitted = calibrated(plans, epsilon=2.0, delta=DELTA)
+    fitted = calibrated(plans, epsilon=2.0, delta=DELTA, records_per_person=1)
     factors = [after.noise_multiplier / before.noise_multiplier for before, after in zip(plans, fitted, strict=True)]
     assert factors == pytest.approx([factors[0]] * 3)
-    events = [plan.event() for plan in fitted]
+    events = [plan.event(1) for plan in fitted]
     assert 1.98 < epsilon_of(events, DELTA) <= 2.0
 
 
@@ -180,7 +182,7 @@ def test_calibration_refuses_a_budget_that_is_not_positive(epsilon):
 
 def test_calibration_refuses_a_budget_that_is_spent():
     with pytest.raises(ValueError, match=r"nothing is left, .* is spent already"):
-        calibrated([releases(1)], epsilon=1.0, delta=DELTA, spent=[releases(1, noise=2.0)])
+        calibrated([releases(1)], epsilon=1.0, delta=DELTA, spent=[releases(1, noise=2.0)], records_per_person=1)
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 1.0, 10.0])
@@ -225,13 +227,13 @@ def test_laplace_noise_costs_its_scale():
 def test_a_plan_accounts_what_it_says():
     common = {"clip_norm": 0.25, "noise_multiplier": 3.0}
     once = ReleasePlan(purpose="test", unit=Unit.RECORD, **common)
-    assert once.event() == GaussianDpEvent(3.0)
+    assert once.event(1) == GaussianDpEvent(3.0)
     assert once.sensitivity() == 0.25
     shards = ReleasePlan(purpose="test", unit=Unit.SHARD, num_releases=7, **common)
-    assert shards.event() == SelfComposedDpEvent(GaussianDpEvent(1.5), 7)
+    assert shards.event(1) == SelfComposedDpEvent(GaussianDpEvent(1.5), 7)
     assert shards.sensitivity() == 0.5
     batches = ReleasePlan(purpose="test", unit=Unit.RECORD, sampling_prob=0.1, num_releases=7, **common)
-    assert batches.event() == sampled(0.1, 3.0, 7)
+    assert batches.event(1) == sampled(0.1, 3.0, 7)
     for plan in (once, shards, batches):
         assert ReleasePlan.from_dict(plan.to_dict()) == plan
 
@@ -252,7 +254,7 @@ def test_one_sampled_shard_event_is_the_integral_of_its_densities(sampling_prob,
     plan = ReleasePlan(
         purpose="test", unit=Unit.SHARD, clip_norm=0.3, noise_multiplier=noise, sampling_prob=sampling_prob
     )
-    epsilon = epsilon_of([plan.event()], DELTA)
+    epsilon = epsilon_of([plan.event(1)], DELTA)
     assert replaced_row_delta(sampling_prob, noise, epsilon) <= DELTA
     assert replaced_row_delta(sampling_prob, noise, epsilon - 0.01) > DELTA
 
@@ -262,7 +264,7 @@ def test_sampled_shards_cost_more_than_sampled_records_and_less_than_all_shards(
         plan = ReleasePlan(
             purpose="test", unit=unit, clip_norm=1.0, noise_multiplier=2.0, sampling_prob=sampling_prob, num_releases=10
         )
-        return epsilon_of([plan.event()], DELTA)
+        return epsilon_of([plan.event(1)], DELTA)
 
     assert cost(Unit.RECORD, 0.2) < cost(Unit.SHARD, 0.2) < 0.5 * cost(Unit.SHARD, 1.0)
     assert cost(Unit.SHARD, 1 - 1e-9) == pytest.approx(cost(Unit.SHARD, 1.0), abs=1e-3)
@@ -276,7 +278,7 @@ def test_sampled_shards_compose_with_records_in_any_order():
         purpose="test", unit=Unit.RECORD, clip_norm=1.0, noise_multiplier=1.5, sampling_prob=0.05, num_releases=20
     )
     once = ReleasePlan(purpose="test", unit=Unit.RECORD, clip_norm=1.0, noise_multiplier=4.0)
-    events = [plan.event() for plan in (shards, records, once)]
+    events = [plan.event(1) for plan in (shards, records, once)]
     total = epsilon_of(events, DELTA)
     assert total == pytest.approx(epsilon_of(events[::-1], DELTA), abs=1e-6)
     assert total == pytest.approx(epsilon_of([ComposedDpEvent(events)], DELTA), abs=1e-6)

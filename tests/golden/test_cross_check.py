@@ -42,8 +42,8 @@ def test_three_accountants_agree(plans):
 
     RDP is above both, by at most a half.
     """
-    ours = epsilon_of([plan.event() for plan in plans], DELTA)
-    by_rdp, by_prv = cross_check(plans, DELTA)
+    ours = epsilon_of([plan.event(1) for plan in plans], DELTA)
+    by_rdp, by_prv = cross_check(plans, DELTA, 1)
     assert (by_rdp.accountant, by_prv.accountant) == ("opacus RDP", "opacus PRV")
     assert (by_rdp.reason, by_prv.reason) == ("", "")
     assert ours - 1e-3 <= by_prv.epsilon <= ours + 2 * PRV_ERROR
@@ -52,19 +52,21 @@ def test_three_accountants_agree(plans):
 
 @pytest.mark.parametrize("plans", [[SHARDS], [records(3.0), SHARDS]])
 def test_shards_are_not_applicable(plans):
-    for check in cross_check(plans, DELTA):
+    for check in cross_check(plans, DELTA, 1):
         assert check.epsilon is None
         assert "not shards" in check.reason
 
 
 def test_what_cannot_be_said_has_a_reason():
-    assert [check.reason for check in cross_check([records(3.0), records(0.0)], DELTA)] == 2 * ["a plan adds no noise"]
-    by_rdp, by_prv = cross_check([records(0.05, 0.1, 100)], DELTA)  # PRV's grid would not fit into memory
+    assert [check.reason for check in cross_check([records(3.0), records(0.0)], DELTA, 1)] == 2 * [
+        "a plan adds no noise"
+    ]
+    by_rdp, by_prv = cross_check([records(0.05, 0.1, 100)], DELTA, 1)  # PRV's grid would not fit into memory
     assert by_rdp.epsilon > 1000
     assert by_prv.epsilon is None
     assert "too fine" in by_prv.reason
 
 
 def test_nothing_released_costs_nothing():
-    assert [check.epsilon for check in cross_check([], DELTA)] == [0, 0]
+    assert [check.epsilon for check in cross_check([], DELTA, 1)] == [0, 0]
     assert math.isclose(epsilon_of([], DELTA), 0)

@@ -3,17 +3,20 @@
 import json
 import math
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
+from scipy.stats import binom, norm
 
 from dpsad.diffusion.parameterisations import lognormal_quantiles
 from dpsad.methods.dp_sad.prototype_rows import record_rows
 from dpsad.methods.dp_sad.prototypes import propose_prototypes
+from dpsad.privacy.accounting import epsilon_of
 from dpsad.privacy.clipping import BlockRows, PartedRows
 from dpsad.privacy.ledger import BudgetExceeded, Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
-from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.training.dp_sgd import denoising_rows
 
@@ -231,3 +234,45 @@ def test_chunks_are_summed_one_at_a_time_and_their_size_does_not_matter(rng):
     assert len(chunks) == 120
     whole = sanitizer().release([rows], (4,))
     torch.testing.assert_close(streamed, whole, rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize(("sampling_prob", "noise_multiplier", "threshold"), [(1.0, 3.0, 4.5), (0.5, 1.5, 2.5)])
+def test_one_persons_records_are_told_apart_as_well_as_accounted_and_better_than_one(
+    sampling_prob, noise_multiplier, threshold
+):
+    """Three equal rows as long as the bound, there or not, by one number: is it above a threshold?
+
+    Each side of the two-sided test has a false alarm below 1e-4, by normal limits of 4 deviations for two frequencies.
+    """
+    num, delta = 4000, 1e-2
+    plan = ReleasePlan(
+        purpose="test",
+        unit=Unit.RECORD,
+        clip_norm=1.0,
+        noise_multiplier=noise_multiplier,
+        sampling_prob=sampling_prob,
+        num_releases=num,
+    )
+    randomness = PrivateRandomness(seed=0)
+
+    def frequency(records):
+        released = Sanitizer(plan, Ledger(math.inf, 1e-5), randomness)
+        rows = torch.ones(records, 1)
+        above = 0
+        for _ in range(num):
+            joined = poisson_sample(records, sampling_prob, randomness) if records else torch.tensor([], dtype=int)
+            above += released.release([rows[joined]], (1,)).item() > threshold
+        return above / num
+
+    with_person, without = frequency(3), frequency(0)
+    spread = 4 * (0.25 / num) ** 0.5
+    low = with_person - 4 * (with_person * (1 - with_person) / num) ** 0.5
+    high = without + 4 * max(without * (1 - without) / num, 1 / num**2) ** 0.5
+    told_apart = math.log((low - delta) / high)  # the least epsilon, but for chance, that holds at delta
+
+    once = replace(plan, num_releases=1)
+    assert told_apart <= epsilon_of([once.event(3)], delta)
+    assert told_apart > epsilon_of([once.event(1)], delta), "three records told no more than one is accounted for"
+    joined = binom.pmf(range(4), 3, sampling_prob)
+    exact = sum(prob * norm.sf(threshold, number, noise_multiplier) for number, prob in enumerate(joined))
+    assert abs(with_person - exact) < spread

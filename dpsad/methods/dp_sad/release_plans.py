@@ -6,7 +6,6 @@ from dpsad.methods.dp_sad.nominal_noise import nominal_plan
 from dpsad.methods.dp_sad.prototypes import prototype_plans
 from dpsad.methods.dp_sad.settings import DpSadSettings
 from dpsad.privacy.accounting import gaussian_epsilon, gaussian_mu
-from dpsad.privacy.calibration import calibrated
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.training.private_denoiser import gradient_plan
@@ -68,10 +67,13 @@ def plan_of_teachers(settings: DpSadSettings, budget: Ledger, num_classes: int) 
 
 
 def prototypes_mu(settings: DpSadSettings, budget: Ledger) -> float:
-    """The prototypes' share of the budget; all of it where nothing is left to refine."""
+    """The prototypes' share of the budget; all of it where nothing is left to refine.
+
+    It is what one record may move a sum by, over the noise: all of a person's move it so many times as far.
+    """
     share = settings.privacy.split if settings.refine.steps else 1.0
     # a hair below the exact budget, so that the accountant's rounding does not refuse it
-    return gaussian_mu(budget.epsilon * (1 - 1e-4), budget.delta) * share**0.5
+    return gaussian_mu(budget.epsilon * (1 - 1e-4), budget.delta) * share**0.5 / budget.records_per_person
 
 
 def _sampled(settings: DpSadSettings, planned: list[ReleasePlan], mu: float, budget: Ledger) -> list[ReleasePlan]:
@@ -79,5 +81,5 @@ def _sampled(settings: DpSadSettings, planned: list[ReleasePlan], mu: float, bud
     if settings.shards.sampling_prob == 1:
         return planned
     by_sampled = [replace(plan, sampling_prob=settings.shards.sampling_prob) for plan in planned]
-    epsilon = gaussian_epsilon(mu, budget.delta)
-    return calibrated(by_sampled, epsilon=epsilon, delta=budget.delta, spent=budget.entries)
+    epsilon = gaussian_epsilon(mu * budget.records_per_person, budget.delta)
+    return budget.calibrate_together(by_sampled, epsilon)

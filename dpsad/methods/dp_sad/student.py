@@ -87,7 +87,7 @@ def distill_nominally(settings: DpSadSettings, context: Context) -> Trained:
         sanitize=nominal_noise(settings.nominal, plan.noise_multiplier, context.randomness),
         answers=None,
     )
-    statement = nominal_statement(plan, context.ledger.epsilon, context.ledger.delta, reasons(settings.nominal))
+    statement = nominal_statement(plan, context.ledger, reasons(settings.nominal))
     return Trained(releasable_student(settings, student, subject, None), statement)
 
 

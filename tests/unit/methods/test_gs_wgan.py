@@ -159,7 +159,7 @@ def test_sampled_shards_are_accounted_under_replace_one():
     (plan,) = budget_plan(tiny_config(), 1000)
     assert plan.unit is Unit.SHARD
     assert plan.sensitivity() == 2 * plan.clip_norm
-    event = plan.event()
+    event = plan.event(1)
     assert (event.count, event.event.event.sampling_probability) == (20, 0.1)
     assert isinstance(event.event, ReplacedRowEvent)
     ledger = Ledger(10.0, 1e-5)
@@ -172,7 +172,7 @@ def test_sampled_shards_are_accounted_under_replace_one():
 
 def test_all_shards_every_time_cost_twice_the_bound():
     (plan,) = budget_plan(tiny_config("gs_wgan.shards_per_step=50"), 1000)
-    assert plan.event().event == dp_accounting.GaussianDpEvent(plan.noise_multiplier / 2)
+    assert plan.event(1).event == dp_accounting.GaussianDpEvent(plan.noise_multiplier / 2)
 
 
 def test_the_public_stream_does_not_know_who_took_part(records, tmp_path):

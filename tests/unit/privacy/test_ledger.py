@@ -21,12 +21,12 @@ def test_charges_add_up_as_one_mechanism_and_not_epsilon_by_epsilon():
     ledger = Ledger(10.0, 1e-5)
     ledger.charge(plan(2.0, 3, purpose="first"))
     ledger.charge(plan(5.0, 7, purpose="second"))
-    assert ledger.spent() == epsilon_of([plan(2.0, 3).event(), plan(5.0, 7).event()], 1e-5)
-    assert ledger.spent() < epsilon_of([plan(2.0, 3).event()], 1e-5) + epsilon_of([plan(5.0, 7).event()], 1e-5)
+    assert ledger.spent() == epsilon_of([plan(2.0, 3).event(1), plan(5.0, 7).event(1)], 1e-5)
+    assert ledger.spent() < epsilon_of([plan(2.0, 3).event(1)], 1e-5) + epsilon_of([plan(5.0, 7).event(1)], 1e-5)
 
 
 def test_a_charge_just_over_the_budget_is_refused_and_leaves_the_ledger_as_it_was():
-    total = epsilon_of([plan().event(), plan(3.0).event()], 1e-5)
+    total = epsilon_of([plan().event(1), plan(3.0).event(1)], 1e-5)
     tight, enough = Ledger(total * 0.999, 1e-5), Ledger(total, 1e-5)
     for ledger in (tight, enough):
         ledger.charge(plan(purpose="first"))

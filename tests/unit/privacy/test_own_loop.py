@@ -66,7 +66,7 @@ def test_any_model_learns_and_the_ledger_says_what_it_cost(texts):
     after = F.cross_entropy(model(texts[0]), texts[1]).item()
     assert before > 0.6
     assert after < 0.3
-    assert ledger.spent() == epsilon_of([plan.event()], 1e-4)
+    assert ledger.spent() == epsilon_of([plan.event(1)], 1e-4)
     assert ledger.entries == [plan]
     with pytest.raises(ValueError, match="all 30 planned releases are made"):
         train(model, *texts, sanitizer, randomness)

@@ -87,7 +87,7 @@ def test_it_charges_its_plans_before_it_releases_and_stops_where_the_budget_ends
 @pytest.mark.parametrize("config", [CONFIG, PrototypesConfig()])
 def test_plans_cost_exactly_mu(config, mu):
     plans = prototype_plans(config, mu)
-    (event,) = merge_gaussians([plan.event() for plan in plans])
+    (event,) = merge_gaussians([plan.event(1) for plan in plans])
     assert event.noise_multiplier == pytest.approx(1 / mu, rel=1e-9)
     for plan, rounds, share in zip(plans, config.rounds, config.shares, strict=True):
         assert (plan.clip_norm, plan.sampling_prob, plan.num_releases) == (1.0, 1.0, rounds)
