@@ -25,6 +25,7 @@ from dpsad.networks.autoencoder import AutoencoderConfig
 from dpsad.networks.config import NetworkConfig
 from dpsad.networks.trainable import FineTuneConfig
 from dpsad.privacy.config import PrivacyConfig
+from dpsad.privacy.ranges import Seed, require_ranges
 from dpsad.runtime.log import LogConfig
 from dpsad.training.autoencoder import CompressConfig
 from dpsad.training.precision import PRECISIONS
@@ -59,7 +60,7 @@ class Config:
     run: str = "runs/default"
     device: str = "auto"
     precision: str = "auto"
-    seed: int = 0
+    seed: Seed = 0
     guarantee: str = "records"
     method: str = DP_SAD.name
     data: DataConfig = field(default_factory=DataConfig)
@@ -86,6 +87,7 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
+        require_ranges(self)
         require_choice("guarantee", self.guarantee, GUARANTEES)
         require_choice("precision", self.precision, PRECISIONS)
         require_choice("method", self.method, tuple(METHODS))

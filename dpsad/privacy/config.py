@@ -1,6 +1,11 @@
 """PrivacyConfig: what a run is told of its budget."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from dpsad.privacy.ranges import CountOrZero, Range, Seed, Share, ShareOrAll, require_ranges
+
+EPSILON = Range("(0, inf]")  # inf asks for no noise, and no bound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,18 +19,11 @@ class PrivacyConfig:
     noise_seed: fixes privacy noise and batch sampling for tests; voids the guarantee, and the statement says so.
     """
 
-    epsilon: float = 10.0
-    delta: float = 1e-5
-    split: float = 0.4
-    num_records: int = 0
-    noise_seed: int | None = None
+    epsilon: Annotated[float, EPSILON] = 10.0
+    delta: Share = 1e-5
+    split: ShareOrAll = 0.4
+    num_records: CountOrZero = 0
+    noise_seed: Seed | None = None
 
     def __post_init__(self) -> None:
-        if not self.epsilon > 0:
-            raise ValueError(f"privacy.epsilon={self.epsilon} must be positive")
-        if not 0 < self.delta < 1:
-            raise ValueError(f"privacy.delta={self.delta} must be between 0 and 1")
-        if not 0 < self.split <= 1:
-            raise ValueError(f"privacy.split={self.split} must be in (0, 1]; it is the prototypes' share of the budget")
-        if self.num_records < 0:
-            raise ValueError(f"privacy.num_records={self.num_records} must not be negative")
+        require_ranges(self, "privacy")

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import torch
 
-from dpsad.errors import require_positive
 from dpsad.networks.autoencoder import Autoencoder
+from dpsad.privacy.ranges import Count, HalfLife, LearningRate, Weight, require_ranges
 from dpsad.runtime.checkpoint import Checkpoint, progress
 from dpsad.runtime.log import Log
 from dpsad.training.batches import Batches
@@ -30,17 +30,14 @@ class CompressConfig:
 
     RENAMED_KEYS: ClassVar[dict[str, str]] = {"half_life": "ema_half_life_images"}
 
-    steps: int = 2000
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    ema_half_life_images: float = 10_000
-    kl_weight: float = 1e-3
+    steps: Count = 2000
+    batch_size: Count = 64
+    learning_rate: LearningRate = 2e-3
+    ema_half_life_images: HalfLife = 10_000
+    kl_weight: Weight = 1e-3
 
     def __post_init__(self) -> None:
-        for key in ("steps", "batch_size", "learning_rate", "ema_half_life_images"):
-            require_positive(f"compress.{key}", getattr(self, key))
-        if self.kl_weight < 0:
-            raise ValueError(f"compress.kl_weight={self.kl_weight} must not be negative")
+        require_ranges(self, "compress")
 
 
 def train_autoencoder(
