@@ -37,6 +37,13 @@ FIXED = (
     "augmentation", "pretrain", "autoencoder", "compress", "fine_tune",
 )  # fmt: skip
 
+# rates of stages that spend nothing, and what each makes: until that is there, a stage may be begun again with another
+RATES = {
+    "teacher.learning_rate": "teacher.pt",
+    "pretrain.learning_rate": "pretrained.pt",
+    "compress.learning_rate": "autoencoder.pt",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -126,3 +133,9 @@ class Config:
         """Keys and sections that must not change any more in the run's folder."""
         method, begun = self.trained_by(), Path(self.run) / "private" / f"{self.trained_by().checkpoint}.checkpoint"
         return (*FIXED, *method.then_fixed) if begun.exists() else FIXED
+
+    def free(self) -> tuple[str, ...]:
+        """Keys in fixed sections that may change all the same: a learning rate that was too high costs no budget."""
+        free = [key for key, made in RATES.items() if not (Path(self.run) / "private" / made).exists()]
+        # teachers of shards, whose answers are released, learn at the teacher's rate
+        return tuple(key for key in free if key != "teacher.learning_rate" or self.guarantee != "shards")

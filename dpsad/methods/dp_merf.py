@@ -180,6 +180,7 @@ def dp_merf(
         generator=generator, ema=ema, optimizer=optimizer, schedule=schedule, stream=rng,
         sanitizer=sanitizer, embedding=embedding,
     )  # fmt: skip
+    checkpoint.guard("dp_merf.learning_rate", generator=generator, ema=ema, optimizer=optimizer)
     num_classes = records.num_classes
     if embedding.sums is None:
         rows = embedding_rows(features, records, config.count_share)

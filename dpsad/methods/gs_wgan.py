@@ -181,6 +181,8 @@ def gs_wgan(
     checkpoint.track(
         generator=generator, ema=ema, optimizer=optimizer, stream=rng, critics=critics.critics, sanitizer=sanitizer
     )
+    # not the critics: one that fails gives no row, and nobody may see that it did
+    checkpoint.guard("gs_wgan.learning_rate", generator=generator, ema=ema, optimizer=optimizer)
     sanitizer.charge()
     each_class = torch.arange(num_classes, device=device).repeat_interleave(config.critic_batch_size)
 

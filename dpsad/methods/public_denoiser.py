@@ -117,6 +117,7 @@ def _pretrain(settings: PublicSettings, context: Context, path: Path, see: See) 
             rng=context.rng("pretrain"),
             checkpoint=context.checkpoint("pretrain", settings.pretrain, settings.network, images.fingerprint()),
             log=context.log("pretrain"),
+            learning_rate_key="pretrain.learning_rate",
             precision=context.precision,
         )
     save_atomic(denoiser_state(denoiser, settings.network, subject, parameterisation=parameterisation), path)

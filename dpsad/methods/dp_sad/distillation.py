@@ -114,6 +114,8 @@ def distill(
 
     Raises:
         ValueError: without `sanitize`, the teacher, the images or the student have seen records without protection.
+            Weights became NaN or infinite; without `sanitize` all of them are post-processing of releases, and with it
+            nothing is claimed.
 
     Source: DP-SAD, Algorithm 1.
     """
@@ -126,6 +128,8 @@ def distill(
     optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.steps))
     checkpoint.track(student=student, ema=ema, optimizer=optimizer, schedule=schedule, generator=rng)
+    learned = {"student": student} if discriminator is None else {"student": student, "discriminator": discriminator}
+    checkpoint.guard("student.learning_rate", **learned, ema=ema, optimizer=optimizer)
     if discriminator is not None:
         discriminator_optimizer = torch.optim.Adam(
             discriminator.parameters(), lr=config.learning_rate, betas=(0.5, 0.99)

