@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from discriminators.convolutional import ConvolutionalDiscriminator
 from discriminators.projection import ProjectionDiscriminator
-from dpsad.errors import require_choice, require_positive
+from dpsad.errors import require_choice
+from dpsad.privacy.ranges import Count, Weight, require_ranges
 
 Discriminator = ConvolutionalDiscriminator | ProjectionDiscriminator
 
@@ -29,18 +30,15 @@ class DiscriminatorConfig:
     """
 
     kind: str = "convolutional"
-    channels: int = 24
+    channels: Count = 24
     use_labels: bool = True
     use_noise_level: bool = True
-    gradient_penalty: float = 0.0
-    feature_matching: float = 0.0
+    gradient_penalty: Weight = 0.0
+    feature_matching: Weight = 0.0
 
     def __post_init__(self) -> None:
+        require_ranges(self, "discriminator")
         require_choice("discriminator.kind", self.kind, tuple(DISCRIMINATORS))
-        require_positive("discriminator.channels", self.channels)
-        for key in ("gradient_penalty", "feature_matching"):
-            if not getattr(self, key) >= 0:
-                raise ValueError(f"discriminator.{key}={getattr(self, key)} must not be negative; 0 is off")
 
 
 def new_discriminator(config: DiscriminatorConfig, *, image_channels: int, num_classes: int) -> Discriminator:

@@ -16,6 +16,8 @@ from dpsad.commands.ablations import ABLATIONS
 from dpsad.errors import CheckpointError, require_choice
 from dpsad.evaluation.choices import DEFAULT_KINDS, JUDGEMENTS, KINDS
 
+MAX_COUNT, MAX_SEED = 10**9, 2**63 - 1
+
 app = typer.Typer(
     help="Trains private image generators by distillation.",
     no_args_is_help=True,
@@ -79,11 +81,11 @@ def baseline(overrides: Overrides = None, config: ConfigOption = None) -> None:
 @app.command()
 def sample(
     student: Annotated[Path, typer.Argument(help="A run folder, or a release folder.")],
-    num: Annotated[int, typer.Option(help="How many images, evenly over the classes.", min=1)] = 1000,
+    num: Annotated[int, typer.Option(help="How many images, evenly over the classes.", min=1, max=MAX_COUNT)] = 1000,
     out: Annotated[Path, typer.Option(help="A folder for PNG files, or a file ending in .npz.")] = Path("samples"),
-    seed: Annotated[int, typer.Option(help="Image i depends on this seed and i alone.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Image i depends on this seed and i alone.", min=0, max=MAX_SEED)] = 0,
     label: Annotated[int | None, typer.Option(help="Make one class only.", min=0, show_default=False)] = None,
-    batch_size: Annotated[int, typer.Option(help="Images at a time; changes speed alone.", min=1)] = 250,
+    batch_size: Annotated[int, typer.Option(help="Images at a time; changes speed alone.", min=1, max=MAX_COUNT)] = 250,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
 ) -> None:
     """Make images with a released student."""
@@ -96,10 +98,12 @@ def sample(
 @app.command()
 def evaluate(
     run: RunFolder,
-    num: Annotated[int, typer.Option(help="Synthetic images to train classifiers on.", min=10)] = 20_000,
-    seed: Annotated[int, typer.Option(help="Of samples, classifiers and draws.", min=0)] = 0,
+    num: Annotated[int, typer.Option(help="Synthetic images to train classifiers on.", min=10, max=MAX_COUNT)] = 20_000,
+    seed: Annotated[int, typer.Option(help="Of samples, classifiers and draws.", min=0, max=MAX_SEED)] = 0,
     classifier: Annotated[list[str] | None, typer.Option(help=f"{', '.join(KINDS)}; repeat for several.")] = None,
-    ensemble: Annotated[int, typer.Option(help="Classifiers of each kind, which answer together.", min=1)] = 1,
+    ensemble: Annotated[
+        int, typer.Option(help="Classifiers of each kind, which answer together.", min=1, max=MAX_COUNT)
+    ] = 1,
     metrics: Annotated[
         list[str] | None, typer.Option(help=f"Beyond the cheap: {', '.join(JUDGEMENTS)} or all; repeat for several.")
     ] = None,
@@ -139,8 +143,10 @@ def ablate(
     name: Annotated[str, typer.Argument(help=", ".join(ABLATIONS))],
     overrides: Overrides = None,
     config: ConfigOption = None,
-    num: Annotated[int, typer.Option(help="Synthetic images to train the CNN on, in each cell.", min=10)] = 20_000,
-    seed: Annotated[int, typer.Option(help="Of samples, classifiers and draws.", min=0)] = 0,
+    num: Annotated[
+        int, typer.Option(help="Synthetic images to train the CNN on, in each cell.", min=10, max=MAX_COUNT)
+    ] = 20_000,
+    seed: Annotated[int, typer.Option(help="Of samples, classifiers and draws.", min=0, max=MAX_SEED)] = 0,
 ) -> None:
     require_choice("ablation", name, tuple(ABLATIONS))
     from dpsad.api.config import Config

@@ -23,13 +23,3 @@ def require_choice(key: str, value: str, options: Sequence[str]) -> None:
         near = nearest(value, options)
         hint = f"; did you mean {near!r}?" if near else ""
         raise ValueError(f"{key}={value!r} must be one of {', '.join(options)}{hint}")
-
-
-def require_positive(key: str, value: float) -> None:
-    """Refuses zero, what is below it, and NaN.
-
-    Raises:
-        ValueError: such as "privacy.epsilon=-1 must be positive"
-    """
-    if not value > 0:
-        raise ValueError(f"{key}={value} must be positive")

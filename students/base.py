@@ -55,13 +55,33 @@ class Student:
 
         Returns:
             [num, chan, height, width] in [-1, 1], float32, on the CPU.
+
+        Raises:
+            ValueError: an image has NaN or infinite pixels.
         """
         device = self.device
         images = torch.empty(len(labels), *self.image_shape)
         with torch.no_grad():
             for start in range(0, len(labels), batch_size):
                 index = slice(start, start + batch_size)
-                images[index] = self.make(labels[index].to(device), normal_of(seeds[index], device)).clamp(-1, 1).cpu()
+                made = self.make(labels[index].to(device), normal_of(seeds[index], device)).cpu()
+                require_finite_images(made)
+                images[index] = made.clamp(-1, 1)
                 if progress is not None:
                     progress(len(labels[index]))
         return images
+
+
+def require_finite_images(images: Tensor) -> None:
+    """Refuses images with NaN or infinite pixels.
+
+    Args:
+        images: [num, ...].
+
+    Raises:
+        ValueError: such as "3 of 250 images have NaN or infinite pixels; ..."
+    """
+    if broken := int((~images.flatten(1).isfinite().all(dim=1)).sum()):
+        raise ValueError(
+            f"{broken} of {len(images)} images have NaN or infinite pixels; train with a lower learning rate"
+        )

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from dpsad.diffusion.noise_levels import sampling_levels
 from dpsad.diffusion.samplers import Churn, guided, sample_ddim, sample_heun
-from dpsad.errors import require_choice, require_positive
+from dpsad.errors import require_choice
+from dpsad.privacy.ranges import Count, Positive, Range, Weight, require_ranges
 from students.base import Student
 from students.seeds import Normal
 
@@ -27,17 +29,16 @@ class SamplerConfig:
 
     start: str = "noise"
     method: str = "heun"
-    steps: int = 6
-    sigma_min: float = 0.05
-    sigma_max: float = 20.0
-    churn: float = 0.0
-    guidance: float = 0.0
+    steps: Count = 6
+    sigma_min: Positive = 0.05
+    sigma_max: Positive = 20.0
+    churn: Weight = 0.0
+    guidance: Annotated[float, Range("[-1, 1e3]")] = 0.0
 
     def __post_init__(self) -> None:
+        require_ranges(self, "sampler")
         require_choice("sampler.start", self.start, ("noise", "prototypes"))
         require_choice("sampler.method", self.method, ("heun", "ddim"))
-        for key in ("steps", "sigma_min"):
-            require_positive(f"sampler.{key}", getattr(self, key))
         if not self.sigma_max > self.sigma_min:
             raise ValueError(f"sampler.sigma_max={self.sigma_max} must be above sampler.sigma_min={self.sigma_min}")
 

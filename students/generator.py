@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpsad.errors import require_positive
 from dpsad.privacy.provenance import Provenance
+from dpsad.privacy.ranges import Count, require_ranges
 from students.base import Student
 from students.seeds import Normal
 
@@ -25,13 +25,12 @@ class GeneratorConfig:
     channels: of the middle feature map, at half resolution; the first, at a quarter, has twice as many.
     """
 
-    noise_dim: int = 8
-    hidden: int = 200
-    channels: int = 16
+    noise_dim: Count = 8
+    hidden: Count = 200
+    channels: Count = 16
 
     def __post_init__(self) -> None:
-        for key in ("noise_dim", "hidden", "channels"):
-            require_positive(f"generator.{key}", getattr(self, key))
+        require_ranges(self, "generator")
 
 
 class Generator(nn.Module):

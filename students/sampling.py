@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from dpsad.data.records import UNLABELLED
-from students.base import Student
+from students.base import Student, require_finite_images
 from students.seeds import image_seeds
 
 NO_LABEL = -1  # of samples whose class nobody knows
@@ -27,7 +27,12 @@ def labels_to_sample(student: Student, num: int) -> Tensor:
 
 
 def to_bytes(images: Tensor) -> np.ndarray:
-    """[num, chan, height, width] in [-1, 1] -> uint8 [num, height, width], or [num, height, width, 3] in colour."""
+    """[num, chan, height, width] in [-1, 1] -> uint8 [num, height, width], or [num, height, width, 3] in colour.
+
+    Raises:
+        ValueError: an image has NaN or infinite pixels, which no byte stands for.
+    """
+    require_finite_images(images)
     levels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return levels[..., 0] if levels.shape[-1] == 1 else levels
 

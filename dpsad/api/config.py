@@ -25,6 +25,7 @@ from dpsad.networks.autoencoder import AutoencoderConfig
 from dpsad.networks.config import NetworkConfig
 from dpsad.networks.trainable import FineTuneConfig
 from dpsad.privacy.config import PrivacyConfig
+from dpsad.privacy.ranges import Seed, require_ranges
 from dpsad.runtime.log import LogConfig
 from dpsad.training.autoencoder import CompressConfig
 from dpsad.training.precision import PRECISIONS
@@ -35,6 +36,13 @@ FIXED = (
     "guarantee", "method", "data", "public_data", "privacy", "network", "prototypes", "shards", "teacher",
     "augmentation", "pretrain", "autoencoder", "compress", "fine_tune",
 )  # fmt: skip
+
+# rates of stages that spend nothing, and what each makes: until that is there, a stage may be begun again with another
+RATES = {
+    "teacher.learning_rate": "teacher.pt",
+    "pretrain.learning_rate": "pretrained.pt",
+    "compress.learning_rate": "autoencoder.pt",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +67,7 @@ class Config:
     run: str = "runs/default"
     device: str = "auto"
     precision: str = "auto"
-    seed: int = 0
+    seed: Seed = 0
     guarantee: str = "records"
     method: str = DP_SAD.name
     data: DataConfig = field(default_factory=DataConfig)
@@ -86,6 +94,7 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
+        require_ranges(self)
         require_choice("guarantee", self.guarantee, GUARANTEES)
         require_choice("precision", self.precision, PRECISIONS)
         require_choice("method", self.method, tuple(METHODS))
@@ -124,3 +133,9 @@ class Config:
         """Keys and sections that must not change any more in the run's folder."""
         method, begun = self.trained_by(), Path(self.run) / "private" / f"{self.trained_by().checkpoint}.checkpoint"
         return (*FIXED, *method.then_fixed) if begun.exists() else FIXED
+
+    def free(self) -> tuple[str, ...]:
+        """Keys in fixed sections that may change all the same: a learning rate that was too high costs no budget."""
+        free = [key for key, made in RATES.items() if not (Path(self.run) / "private" / made).exists()]
+        # teachers of shards, whose answers are released, learn at the teacher's rate
+        return tuple(key for key in free if key != "teacher.learning_rate" or self.guarantee != "shards")

@@ -40,7 +40,7 @@ def opened(
     """
     is_new = not Run(Path(config.run)).config.exists()
     device = device_named(config.device)
-    run = open_run(config.run, config, config.fixed())
+    run = open_run(config.run, config, config.fixed(), free=config.free())
     try:
         yield Context(
             run=run,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from dpsad.data.photometry import vary_values
+from dpsad.privacy.ranges import Fraction, Range, require_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,27 +31,20 @@ class AugmentationConfig:
         smoothness; a generative model would learn it, so the teacher's images go without.
     """
 
-    rotation: float = 0.0
-    scale: float = 0.0
-    shear: float = 0.0
-    shift: float = 0.0
-    elastic: float = 0.0
-    elastic_smoothness: float = 4.0
+    rotation: Annotated[float, Range("[0, 180]")] = 0.0
+    scale: Annotated[float, Range("[0, 1e3]")] = 0.0
+    shear: Annotated[float, Range("[0, 89]")] = 0.0
+    shift: Fraction = 0.0
+    elastic: Annotated[float, Range("[0, 1e3]")] = 0.0
+    elastic_smoothness: Annotated[float, Range("[0.5, 1e3]")] = 4.0
     flip: bool = False
-    sharpness: float = 0.0
-    gamma: float = 0.0
-    contrast: float = 0.0
-    noise: float = 0.0
+    sharpness: Annotated[float, Range("[0, 1e3]")] = 0.0
+    gamma: Annotated[float, Range("[0, 10]")] = 0.0
+    contrast: Annotated[float, Range("[0, 10]")] = 0.0
+    noise: Annotated[float, Range("[0, 1e3]")] = 0.0
 
     def __post_init__(self) -> None:
-        ends = {"rotation": 180.0, "scale": math.inf, "shear": 89.0, "shift": 1.0, "elastic": math.inf}
-        ends |= dict.fromkeys(("sharpness", "gamma", "contrast", "noise"), math.inf)
-        for key, end in ends.items():
-            value = getattr(self, key)
-            if not 0 <= value <= end or math.isinf(value):
-                raise ValueError(f"augmentation.{key}={value} is outside [0, {end:g}]; 0 turns it off")
-        if not 0.5 <= self.elastic_smoothness < math.inf:
-            raise ValueError(f"augmentation.elastic_smoothness={self.elastic_smoothness} must be 0.5 or more")
+        require_ranges(self, "augmentation")
 
     @property
     def moves(self) -> bool:

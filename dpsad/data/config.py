@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dpsad.privacy.ranges import CountOrZero, require_ranges
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -29,13 +31,11 @@ class DataConfig:
     root: str | None = None
     path: str | None = None
     download: bool = False
-    image_size: int = 0
+    image_size: CountOrZero = 0
     grey: bool = False
-    num_classes: int = 0
-    limit: int = 0
-    pseudo_labels: int = 0
+    num_classes: CountOrZero = 0
+    limit: CountOrZero = 0
+    pseudo_labels: CountOrZero = 0
 
     def __post_init__(self) -> None:
-        for key in ("image_size", "num_classes", "limit", "pseudo_labels"):
-            if getattr(self, key) < 0:
-                raise ValueError(f"data.{key}={getattr(self, key)} must not be negative; 0 is the default")
+        require_ranges(self, "data")

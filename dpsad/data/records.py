@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dpsad.privacy.provenance import Provenance
+from dpsad.privacy.ranges import Count, require_ranges
 
 UNLABELLED = "unlabelled"  # the one class of records without labels
 
@@ -74,8 +75,11 @@ class ImageSet:
 class Subject:
     """What images are of: public facts that every stage needs."""
 
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[Count, Count, Count]
     class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        require_ranges(self, "subject")
 
     @property
     def num_classes(self) -> int:

@@ -55,7 +55,8 @@ def train_classifier(
         Network in evaluation mode on `device`: images to logits [num, num_classes].
 
     Raises:
-        ValueError: fewer than two images, a label outside the range, or a kind that is unknown or needs larger images.
+        ValueError: fewer than two images, a label outside the range, a kind that is unknown or needs larger images, or
+            pixels or a loss that are NaN or infinite.
     """
     return _train(kind, images, labels, num_classes, seed, epochs, torch.device(device)).network
 
@@ -135,6 +136,8 @@ def _train(
     num_held_out = math.ceil(len(images) / 10)
     if len(images) < 2:
         raise ValueError(f"{len(images)} images cannot be split into training and held-out images; pass at least 2")
+    if not images.isfinite().all():
+        raise ValueError(f"{len(images)} images to learn from have NaN or infinite pixels; check where they come from")
     if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(f"labels {labels.min()} to {labels.max()} do not fit num_classes={num_classes}")
     if epochs is None:
@@ -154,6 +157,8 @@ def _train(
             if score > best:
                 best, best_state, best_epoch = score, copy.deepcopy(network.state_dict()), epoch
     network.load_state_dict(best_state)
+    if not math.isfinite(best[1]):
+        raise ValueError(f"classifier {kind} has a loss of {-best[1]} on held-out images; check the images")
     return _Trained(network=network.eval(), accuracy=best[0], epoch=best_epoch)
 
 

@@ -41,5 +41,13 @@ def embed(space: FeatureSpace, images: Tensor, *, device: torch.device | str = "
 
     Returns:
         [num, num_features] on the CPU.
+
+    Raises:
+        ValueError: a feature is NaN or infinite.
     """
-    return torch.cat([space(batch.to(device)).cpu() for batch in images.split(batch_size)])
+    features = torch.cat([space(batch.to(device)).cpu() for batch in images.split(batch_size)])
+    if not features.isfinite().all():
+        raise ValueError(
+            f"features of {len(images)} images ({space.name}) are NaN or infinite; check images and weights"
+        )
+    return features

@@ -17,6 +17,7 @@ from dpsad.privacy.clipping import BlockRows
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.provenance import Provenance
+from dpsad.privacy.ranges import Share, require_ranges
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.release.students import Releasable, ReleaseConfig
 from dpsad.runtime.context import Context
@@ -33,11 +34,10 @@ class ClassMeansConfig:
     count_share: share of a row's squared norm that counts its class; the rest is for its image.
     """
 
-    count_share: float = 0.1
+    count_share: Share = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 < self.count_share < 1:
-            raise ValueError(f"class_means.count_share={self.count_share} must be between 0 and 1")
+        require_ranges(self, "class_means")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from dpsad.data.records import ImageSet, Subject, require_own_labels
-from dpsad.errors import require_positive
 from dpsad.methods.method import Method, Trained, formally
 from dpsad.networks.random_features import RandomFourierFeatures
 from dpsad.privacy.clipping import BlockRows
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.provenance import Provenance
+from dpsad.privacy.ranges import Count, CountOrZero, HalfLife, LearningRate, Positive, Share, require_ranges
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.release.students import releasable_generator
 from dpsad.runtime.checkpoint import Checkpoint, progress
@@ -50,29 +50,26 @@ class DpMerfConfig:
 
     RENAMED_KEYS: ClassVar[dict[str, str]] = {"half_life": "ema_half_life_steps"}
 
-    num_features: int = 5000
-    length_scale: float = 0.5
-    count_share: float = 0.01
-    steps: int = 1000
-    batch_size: int = 200
-    step_features: int = 2000
-    learning_rate: float = 1e-2
-    ema_half_life_steps: float = 50.0
+    num_features: Count = 5000
+    length_scale: Positive = 0.5
+    count_share: Share = 0.01
+    steps: Count = 1000
+    batch_size: Count = 200
+    step_features: CountOrZero = 2000
+    learning_rate: LearningRate = 1e-2
+    ema_half_life_steps: HalfLife = 50.0
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
 
     def __post_init__(self) -> None:
-        for key in ("num_features", "length_scale", "steps", "batch_size", "learning_rate", "ema_half_life_steps"):
-            require_positive(f"dp_merf.{key}", getattr(self, key))
+        require_ranges(self, "dp_merf")
         for key in ("num_features", "step_features"):
             if getattr(self, key) % 2:
                 raise ValueError(f"dp_merf.{key}={getattr(self, key)} must be even: half are cosines, half sines")
-        if not 0 <= self.step_features <= self.num_features:
+        if self.step_features > self.num_features:
             raise ValueError(
                 f"dp_merf.step_features={self.step_features} must be between 0, which takes all, and "
                 f"dp_merf.num_features={self.num_features}"
             )
-        if not 0 < self.count_share < 1:
-            raise ValueError(f"dp_merf.count_share={self.count_share} must be between 0 and 1")
 
 
 def features_of(
@@ -183,6 +180,7 @@ def dp_merf(
         generator=generator, ema=ema, optimizer=optimizer, schedule=schedule, stream=rng,
         sanitizer=sanitizer, embedding=embedding,
     )  # fmt: skip
+    checkpoint.guard("dp_merf.learning_rate", generator=generator, ema=ema, optimizer=optimizer)
     num_classes = records.num_classes
     if embedding.sums is None:
         rows = embedding_rows(features, records, config.count_share)

@@ -3,17 +3,28 @@
 import itertools
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Annotated, ClassVar, Protocol
 
 from dpsad.data.records import ImageSet, Subject
 from dpsad.diffusion import noise_levels
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.noise_levels import Levels
 from dpsad.diffusion.parameterisations import PARAMETERISATIONS
-from dpsad.errors import require_choice, require_positive
+from dpsad.errors import require_choice
 from dpsad.networks.config import NetworkConfig
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
+from dpsad.privacy.ranges import (
+    Count,
+    Fraction,
+    HalfLife,
+    LearningRate,
+    LogSigmaMean,
+    LogSigmaStd,
+    Positive,
+    Range,
+    require_ranges,
+)
 from dpsad.release.students import ReleaseConfig
 from dpsad.runtime.context import Context
 from dpsad.training.dp_sgd import Vary, unvaried
@@ -46,28 +57,22 @@ class BaselineConfig:
         "draws": "noise_multiplicity", "max_norm": "clip_norm", "half_life": "ema_half_life_steps",
     }  # fmt: skip
 
-    steps: int = 300
-    batch_size: int = 1024
-    noise_multiplicity: int = 4
-    clip_norm: float = 1.0
-    learning_rate: float = 3e-4
-    ema_half_life_steps: float = 693.0
-    label_dropout: float = 0.1
+    steps: Count = 300
+    batch_size: Count = 1024
+    noise_multiplicity: Count = 4
+    clip_norm: Positive = 1.0
+    learning_rate: LearningRate = 3e-4
+    ema_half_life_steps: HalfLife = 693.0
+    label_dropout: Annotated[float, Range("[0, 1)")] = 0.1
     parameterisation: str = "edm"
-    sigma_mean: float = -1.2
-    sigma_std: float = 1.2
-    timesteps: tuple[float, ...] = ()
-    timestep_weights: tuple[float, ...] = ()
-    chunk_size: int = 16
+    sigma_mean: LogSigmaMean = -1.2
+    sigma_std: LogSigmaStd = 1.2
+    timesteps: tuple[Annotated[float, Range("[0, 1e9]")], ...] = ()
+    timestep_weights: tuple[Fraction, ...] = ()
+    chunk_size: Count = 16
 
     def __post_init__(self) -> None:
-        for key in (
-            "steps", "batch_size", "noise_multiplicity", "clip_norm", "learning_rate", "ema_half_life_steps",
-            "sigma_std", "chunk_size",
-        ):  # fmt: skip
-            require_positive(f"baseline.{key}", getattr(self, key))
-        if not 0 <= self.label_dropout < 1:
-            raise ValueError(f"baseline.label_dropout={self.label_dropout} must be in [0, 1)")
+        require_ranges(self, "baseline")
         require_choice("baseline.parameterisation", self.parameterisation, tuple(PARAMETERISATIONS))
         self._check_timesteps()
 
@@ -78,10 +83,10 @@ class BaselineConfig:
                 f"baseline.timesteps={bounds} are the bounds of {max(0, len(bounds) - 1)} ranges, "
                 f"baseline.timestep_weights={weights} has {len(weights)}; give one weight a range"
             )
-        if bounds and (bounds[0] < 0 or any(low >= high for low, high in itertools.pairwise(bounds))):
-            raise ValueError(f"baseline.timesteps={bounds} must rise, from 0 or more")
-        if weights and (min(weights) < 0 or not math.isclose(sum(weights), 1, abs_tol=1e-6)):
-            raise ValueError(f"baseline.timestep_weights={weights} must be 0 or more each, and sum to 1")
+        if any(low >= high for low, high in itertools.pairwise(bounds)):
+            raise ValueError(f"baseline.timesteps={bounds} must rise")
+        if weights and not math.isclose(sum(weights), 1, abs_tol=1e-6):
+            raise ValueError(f"baseline.timestep_weights={weights} must sum to 1")
 
 
 class DenoiserSettings(Protocol):

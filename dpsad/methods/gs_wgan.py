@@ -14,13 +14,13 @@ from discriminators.shard_wasserstein import ShardWassersteinCritics
 from discriminators.wasserstein import WassersteinCritic
 from dpsad.data.records import ImageSet, Subject, require_own_labels
 from dpsad.data.shards import Shards, in_chunks, shards_of_run
-from dpsad.errors import require_positive
 from dpsad.methods.method import Method, Trained, formally
 from dpsad.networks.stacked import Stacked
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.provenance import Provenance
 from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
+from dpsad.privacy.ranges import Count, CountOrZero, HalfLife, LearningRate, Positive, require_ranges
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.release.students import releasable_generator
 from dpsad.runtime.checkpoint import Checkpoint, progress
@@ -55,27 +55,23 @@ class GsWganConfig:
 
     RENAMED_KEYS: ClassVar[dict[str, str]] = {"max_norm": "relative_clip_norm", "half_life": "ema_half_life_steps"}
 
-    num_shards: int = 1000
-    shards_per_step: int = 40
-    steps: int = 200
-    batch_size: int = 16
-    relative_clip_norm: float = 0.5
-    learning_rate: float = 3e-3
-    ema_half_life_steps: float = 20.0
-    warm_steps: int = 8
-    critic_steps: int = 8
-    critic_batch_size: int = 16
-    critic_learning_rate: float = 2e-3
-    penalty: float = 10.0
-    critic_channels: int = 8
+    num_shards: Count = 1000
+    shards_per_step: Count = 40
+    steps: Count = 200
+    batch_size: Count = 16
+    relative_clip_norm: Positive = 0.5
+    learning_rate: LearningRate = 3e-3
+    ema_half_life_steps: HalfLife = 20.0
+    warm_steps: CountOrZero = 8
+    critic_steps: Count = 8
+    critic_batch_size: Count = 16
+    critic_learning_rate: LearningRate = 2e-3
+    penalty: Positive = 10.0
+    critic_channels: Count = 8
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
 
     def __post_init__(self) -> None:
-        for key, value in vars(self).items():
-            if key not in ("generator", "warm_steps"):
-                require_positive(f"gs_wgan.{key}", value)
-        if self.warm_steps < 0:
-            raise ValueError(f"gs_wgan.warm_steps={self.warm_steps} must not be negative")
+        require_ranges(self, "gs_wgan")
         if self.shards_per_step > self.num_shards:
             raise ValueError(
                 f"gs_wgan.shards_per_step={self.shards_per_step} is more than gs_wgan.num_shards={self.num_shards}"
@@ -185,6 +181,8 @@ def gs_wgan(
     checkpoint.track(
         generator=generator, ema=ema, optimizer=optimizer, stream=rng, critics=critics.critics, sanitizer=sanitizer
     )
+    # not the critics: one that fails gives no row, and nobody may see that it did
+    checkpoint.guard("gs_wgan.learning_rate", generator=generator, ema=ema, optimizer=optimizer)
     sanitizer.charge()
     each_class = torch.arange(num_classes, device=device).repeat_interleave(config.critic_batch_size)
 

@@ -13,6 +13,7 @@ from dpsad.privacy.provenance import Provenance
 from dpsad.runtime.checkpoint import load, save_atomic
 from dpsad.runtime.config_files import flatten
 from dpsad.runtime.context import Context
+from dpsad.runtime.finite import require_finite
 from dpsad.training.autoencoder import CompressConfig, train_autoencoder
 from dpsad.training.batches import batches_as_they_are
 from dpsad.training.models import new_autoencoder
@@ -62,6 +63,7 @@ def public_autoencoder(settings: CompressionSettings, context: Context) -> tuple
     chan, height, width = saved["image_shape"]
     autoencoder = new_autoencoder(settings.autoencoder, (chan, height, width), context)
     autoencoder.load_state_dict(saved["model"])
+    require_finite(f"the autoencoder at {path}", autoencoder, "train another with a lower compress.learning_rate")
     return autoencoder.eval().requires_grad_(False), (chan, height, width)
 
 

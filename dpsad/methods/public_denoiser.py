@@ -7,10 +7,10 @@ from typing import ClassVar, Protocol
 
 from dpsad.data.records import ImageSet, Subject
 from dpsad.diffusion.denoiser import Denoiser
-from dpsad.errors import require_positive
 from dpsad.methods.dp_sgd_denoiser import BaselineConfig, baseline_levels
 from dpsad.networks.config import NetworkConfig
 from dpsad.privacy.provenance import Provenance
+from dpsad.privacy.ranges import Count, Fraction, HalfLife, LearningRate, require_ranges
 from dpsad.runtime.checkpoint import save_atomic
 from dpsad.runtime.context import Context
 from dpsad.training.batches import batches_as_they_are
@@ -37,17 +37,14 @@ class PretrainConfig:
     RENAMED_KEYS: ClassVar[dict[str, str]] = {"half_life": "ema_half_life_images"}
 
     path: str | None = None
-    steps: int = 2000
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    ema_half_life_images: float = 20_000
-    label_dropout: float = 0.1
+    steps: Count = 2000
+    batch_size: Count = 128
+    learning_rate: LearningRate = 1e-3
+    ema_half_life_images: HalfLife = 20_000
+    label_dropout: Fraction = 0.1
 
     def __post_init__(self) -> None:
-        for key in ("steps", "batch_size", "learning_rate", "ema_half_life_images"):
-            require_positive(f"pretrain.{key}", getattr(self, key))
-        if not 0 <= self.label_dropout <= 1:
-            raise ValueError(f"pretrain.label_dropout={self.label_dropout} must be in [0, 1]")
+        require_ranges(self, "pretrain")
 
 
 class PublicSettings(Protocol):
@@ -120,6 +117,7 @@ def _pretrain(settings: PublicSettings, context: Context, path: Path, see: See) 
             rng=context.rng("pretrain"),
             checkpoint=context.checkpoint("pretrain", settings.pretrain, settings.network, images.fingerprint()),
             log=context.log("pretrain"),
+            learning_rate_key="pretrain.learning_rate",
             precision=context.precision,
         )
     save_atomic(denoiser_state(denoiser, settings.network, subject, parameterisation=parameterisation), path)

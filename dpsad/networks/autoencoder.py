@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpsad.errors import require_positive
 from dpsad.networks.layers import ResidualBlock, folded, group_norm, halved, unfolded
+from dpsad.privacy.ranges import Count, require_ranges
 
 LATENT_SCALE = 0.5  # standard deviation of latents: what denoisers here take clean images to have
 
@@ -23,18 +23,15 @@ class AutoencoderConfig:
     latent_channels: numbers that stand for a position of the coarsest level.
     """
 
-    channels: int = 32
-    multipliers: tuple[int, ...] = (1, 2)
-    patch: int = 2
-    latent_channels: int = 4
+    channels: Count = 32
+    multipliers: tuple[Count, ...] = (1, 2)
+    patch: Count = 2
+    latent_channels: Count = 4
 
     def __post_init__(self) -> None:
-        for key in ("channels", "patch", "latent_channels"):
-            require_positive(f"autoencoder.{key}", getattr(self, key))
-        if not self.multipliers or min(self.multipliers) < 1:
-            raise ValueError(
-                f"autoencoder.multipliers={list(self.multipliers)} must be a list of numbers of at least 1"
-            )
+        require_ranges(self, "autoencoder")
+        if not self.multipliers:
+            raise ValueError("autoencoder.multipliers=[] must be a list of a number for each level; [1] is one level")
 
 
 class Encoder(nn.Module):

@@ -3,7 +3,8 @@
 import json
 from dataclasses import dataclass, fields
 
-from dpsad.errors import require_choice, require_positive
+from dpsad.errors import require_choice
+from dpsad.privacy.ranges import Count, CountOrZero, Weight, require_ranges
 
 UNET_ONLY = ("multipliers", "attention", "attention_levels", "label_tokens")
 
@@ -29,28 +30,24 @@ class NetworkConfig:
     """
 
     kind: str = "unet"  # files from before there were kinds
-    channels: int = 32
-    multipliers: tuple[int, ...] = (1, 2)
-    blocks: int = 1
-    patch: int = 1
+    channels: Count = 32
+    multipliers: tuple[Count, ...] = (1, 2)
+    blocks: Count = 1
+    patch: Count = 1
     attention: bool = False
-    attention_levels: tuple[int, ...] = ()
-    label_tokens: int = 0
-    label_spread: float = 0.0
+    attention_levels: tuple[CountOrZero, ...] = ()
+    label_tokens: CountOrZero = 0
+    label_spread: Weight = 0.0
 
     def __post_init__(self) -> None:
+        require_ranges(self, "network")
         require_choice("network.kind", self.kind, tuple(CHECKS))
-        for key in ("channels", "blocks", "patch"):
-            require_positive(f"network.{key}", getattr(self, key))
-        for key in ("label_tokens", "label_spread"):
-            if getattr(self, key) < 0:
-                raise ValueError(f"network.{key}={getattr(self, key)} must not be negative")
         CHECKS[self.kind](self)
 
 
 def _check_unet(config: NetworkConfig) -> None:
-    if not config.multipliers or min(config.multipliers) < 1:
-        raise ValueError(f"network.multipliers={list(config.multipliers)} must be a list of numbers of at least 1")
+    if not config.multipliers:
+        raise ValueError("network.multipliers=[] must be a list of a number for each level; [1] is one level")
     if not set(config.attention_levels) <= set(range(len(config.multipliers))):
         raise ValueError(
             f"network.attention_levels={list(config.attention_levels)} must be among the "

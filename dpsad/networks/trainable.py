@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dpsad.errors import require_choice, require_positive
+from dpsad.errors import require_choice
 from dpsad.networks.conditioned import Conditioned
 from dpsad.networks.layers import Attention, TokenAttention, zeroed
+from dpsad.privacy.ranges import Count, require_ranges
 
 CHOICES = ("attention", "lora", "all")
 
@@ -26,11 +27,11 @@ class FineTuneConfig:
     """
 
     parameters: str = "attention"
-    rank: int = 4
+    rank: Count = 4
 
     def __post_init__(self) -> None:
+        require_ranges(self, "fine_tune")
         require_choice("fine_tune.parameters", self.parameters, CHOICES)
-        require_positive("fine_tune.rank", self.rank)
 
 
 def train_all(model: nn.Module) -> None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 
 from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY, epsilon_of
 from dpsad.privacy.calibration import calibrated
-from dpsad.privacy.config import PrivacyConfig, require_records_per_person
+from dpsad.privacy.config import PrivacyConfig, RecordsPerPerson
 from dpsad.privacy.plan import ReleasePlan
+from dpsad.privacy.ranges import require_within
 
 
 class BudgetExceeded(ValueError):
@@ -38,7 +39,7 @@ class Ledger:
             raise ValueError(f"privacy.epsilon={self.epsilon} must be positive")
         if not 0 < self.delta < 1:
             raise ValueError(f"privacy.delta={self.delta} must be between 0 and 1")
-        require_records_per_person(self.records_per_person)
+        require_within("privacy.records_per_person", self.records_per_person, RecordsPerPerson)
 
     @staticmethod
     def of(privacy: PrivacyConfig) -> "Ledger":

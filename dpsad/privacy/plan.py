@@ -1,13 +1,14 @@
 """ReleasePlan: what will be released, as public data, accounted before a record is read."""
 
-import math
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
+from typing import Annotated
 
 import dp_accounting
 from dp_accounting.dp_event import MixtureOfGaussiansDpEvent
 
 from dpsad.privacy.accounting import ReplacedRowEvent
+from dpsad.privacy.ranges import Count, Range, ShareOrAll, require_ranges
 
 _RARE = 1e-30  # so many of a person's records hardly ever join; far below the mass that the accountant cuts off
 
@@ -31,7 +32,7 @@ class ReleasePlan:
     Attributes:
         purpose: what is released, in a few words; names the plan in the ledger and the statement.
         unit: whose contribution one row is.
-        clip_norm: L2 bound that every row is clipped to, > 0.
+        clip_norm: L2 bound that every row is clipped to, > 0 and finite.
         noise_multiplier: noise standard deviation divided by `clip_norm`; 0 bounds nothing: its epsilon is infinite.
             Until a ledger has calibrated the plan, it is relative to that of other plans.
         sampling_prob: probability that a unit takes part in a release, independently of all others; 1 is always.
@@ -45,20 +46,13 @@ class ReleasePlan:
 
     purpose: str
     unit: Unit
-    clip_norm: float
-    noise_multiplier: float = 1.0
-    sampling_prob: float = 1.0
-    num_releases: int = 1
+    clip_norm: Annotated[float, Range("(0, inf)")]
+    noise_multiplier: Annotated[float, Range("[0, inf)")] = 1.0
+    sampling_prob: ShareOrAll = 1.0
+    num_releases: Count = 1
 
     def __post_init__(self) -> None:
-        if not self.clip_norm > 0:
-            raise ValueError(f"clip_norm={self.clip_norm} must be positive")
-        if not 0 <= self.noise_multiplier < math.inf:
-            raise ValueError(f"noise_multiplier={self.noise_multiplier} must be finite and not negative")
-        if not 0 < self.sampling_prob <= 1:
-            raise ValueError(f"sampling_prob={self.sampling_prob} must be in (0, 1]")
-        if self.num_releases < 1:
-            raise ValueError(f"num_releases={self.num_releases} must be at least 1")
+        require_ranges(self)
 
     def sensitivity(self) -> float:
         """How far one record can move the sum, in L2 norm."""

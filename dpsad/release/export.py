@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from dpsad.release.model_card import model_card
 from dpsad.release.students import KINDS, Releasable, ReleaseConfig
 from dpsad.runtime.config_files import load_config, save_config
+from dpsad.runtime.finite import require_finite
 from dpsad.runtime.run_folder import CONFIG, MODEL_CARD, SAMPLES, STATEMENT, WEIGHTS, Run
 from students.base import Student
 from students.sampling import generate, labels_to_sample, sample_grid
@@ -26,10 +27,16 @@ def export_release(release: Path, made: Releasable, statement: dict) -> None:
         made: what is released.
         statement: becomes privacy.json.
 
+    Raises:
+        ValueError: the student has weights that are not finite, or makes images that are not. Nothing was written.
+
     Formal guarantee: the folder holds the student's weights, samples of it and public numbers; it is as private as
     `statement` says, and reads nothing else.
     """
+    require_finite("the student", made.model, "nothing was released; train another with a lower learning rate")
     student = made.student()
+    num_classes = len(student.class_names)
+    samples = generate(student, labels_to_sample(student, SAMPLES_PER_CLASS * num_classes), seed=0)
     draft = release.with_name(f".{release.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
@@ -37,9 +44,7 @@ def export_release(release: Path, made: Releasable, statement: dict) -> None:
     save_file(weights, draft / WEIGHTS)
     save_config(made.config, draft / CONFIG)
     (draft / STATEMENT).write_text(json.dumps(statement, indent=2) + "\n", encoding="utf-8")
-    num_classes = len(student.class_names)
-    labels = labels_to_sample(student, SAMPLES_PER_CLASS * num_classes)
-    sample_grid(generate(student, labels, seed=0), columns=num_classes).save(draft / SAMPLES)
+    sample_grid(samples, columns=num_classes).save(draft / SAMPLES)
     (draft / MODEL_CARD).write_text(model_card(made.config, statement), encoding="utf-8")
     shutil.rmtree(release, ignore_errors=True)
     os.replace(draft, release)
@@ -58,7 +63,7 @@ def load_student(folder: str | Path, *, device: torch.device | str = "cpu") -> S
         folder: a release folder, or the run folder that holds it.
 
     Raises:
-        ValueError: there is no release, or a part of it is missing.
+        ValueError: there is no release, a part of it is missing, or its weights are not finite.
     """
     folder = release_folder(folder)
     for name in ("config.yaml", WEIGHTS):
@@ -69,5 +74,6 @@ def load_student(folder: str | Path, *, device: torch.device | str = "cpu") -> S
     config = load_config(ReleaseConfig, base=folder / CONFIG, overrides=())
     made = Releasable(KINDS[config.kind].new_model(config), config)
     made.model.load_state_dict(load_file(folder / WEIGHTS))
+    require_finite(f"the student in {folder}", made.model, "train another with a lower learning rate")
     made.model.to(torch.device(device))
     return made.student()

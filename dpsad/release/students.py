@@ -12,6 +12,7 @@ from dpsad.errors import require_choice
 from dpsad.networks.autoencoder import AutoencoderConfig, Decoder
 from dpsad.networks.config import NetworkConfig
 from dpsad.networks.network import new_network
+from dpsad.privacy.ranges import Count, CountOrZero, Fraction, require_ranges
 from students.base import Student
 from students.few_step import SamplerConfig, few_step_student
 from students.from_prototypes import StartedDenoiser, prototype_student
@@ -35,20 +36,21 @@ class ReleaseConfig:
     """
 
     kind: str = "denoiser"  # releases from before there were kinds
-    image_shape: tuple[int, ...]
+    image_shape: tuple[Count, ...]
     class_names: tuple[str, ...]
     use_labels: bool = True
     parameterisation: str = "edm"
     network: NetworkConfig = field(default_factory=NetworkConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    fine_tuned: float = 1.0
-    num_prototypes: int = 0
+    fine_tuned: Fraction = 1.0
+    num_prototypes: CountOrZero = 0
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
 
     def __post_init__(self) -> None:
         require_choice("kind", self.kind, tuple(KINDS))
+        require_ranges(self)
 
 
 @dataclass(frozen=True)

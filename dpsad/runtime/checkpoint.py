@@ -17,6 +17,9 @@ import torch
 from tqdm import tqdm
 
 from dpsad.errors import CheckpointError
+from dpsad.runtime.finite import all_finite
+
+CHECK_EVERY = 50  # steps between looks at guarded parts, beside those before each save
 
 
 class Part(Protocol):
@@ -90,6 +93,8 @@ class Checkpoint:
         self._parts: dict[str, Part | torch.Generator] = {}
         self._unclaimed: dict[str, Any] = {}
         self._saved_step: int | None = None
+        self._guarded: dict[str, Part] = {}
+        self._learning_rate = ""
         if path.exists():
             state = load(path)
             if not isinstance(state, dict) or state.keys() - {"fingerprint"} != {"step", "parts"}:
@@ -124,6 +129,20 @@ class Checkpoint:
                     "or start over with another run=..."
                 ) from error
 
+    def guard(self, learning_rate: str, **parts: Part) -> None:
+        """Stops the stage where one of these becomes NaN or infinite; the file keeps the last step that was saved.
+
+        Args:
+            learning_rate: the key that was too high; named in the error.
+            parts: some of those that are tracked.
+
+        Formal guarantee: that a stage stops is seen from outside. Where a run claims a guarantee, guard what is public
+        or released, and nothing else: what becomes of that is post-processing, since released sums are finite whatever
+        the rows were. Models of single shards stay unguarded; where they fail, their rows count as zero. A nominal run
+        claims nothing, and all of it may be guarded.
+        """
+        self._learning_rate, self._guarded = learning_rate, parts
+
     def remaining(self, total: int) -> Iterator[int]:
         """Yields the steps not yet made, 0 <= step < total.
 
@@ -135,7 +154,8 @@ class Checkpoint:
         Raises:
             CheckpointError: a save failed; the file holds an earlier step.
             KeyboardInterrupt: after a signal.
-            ValueError: the file holds a part that nobody tracks, which saving would drop.
+            ValueError: the file holds a part that nobody tracks, which saving would drop, or a guarded part is not
+                finite.
         """
         if self._unclaimed:
             raise ValueError(
@@ -148,11 +168,27 @@ class Checkpoint:
                 if time.monotonic() - saved_at >= self.every_seconds:
                     self._save()
                     saved_at = time.monotonic()
+                elif self.step % CHECK_EVERY == 0:
+                    self._require_finite()
                 yield self.step
                 self.step += 1
             self._save()
 
+    def _require_finite(self) -> None:
+        wrong = [name for name, part in self._guarded.items() if not all_finite(part.state_dict())]
+        if not wrong:
+            return
+        kept = f"{self.path} keeps step {self._saved_step}" if self._saved_step is not None else "nothing was saved"
+        if "sanitizer" in self._parts:
+            mend = f"pass another run=... with a lower {self._learning_rate} ({kept}, and what was spent)"
+        else:
+            mend = f"lower {self._learning_rate}, remove {self.path} and run the same command again ({kept})"
+        raise ValueError(
+            f"{self.path.stem}: {', '.join(wrong)} became NaN or infinite within {self.step} steps; {mend}"
+        )
+
     def _save(self) -> None:
+        self._require_finite()
         states = {
             name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
             for name, part in self._parts.items()

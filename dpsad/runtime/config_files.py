@@ -15,6 +15,7 @@ from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dpsad.errors import nearest
+from dpsad.privacy.ranges import require_within
 
 T = TypeVar("T")
 
@@ -40,7 +41,8 @@ def load_config(
 
     Raises:
         ValueError: an unknown key, a value of the wrong type, a value missing, a file that is no YAML mapping,
-            extends what is not there or itself, or whatever the dataclasses' own checks raise.
+            extends what is not there or itself, a number outside the range that its field declares (see
+            `dpsad.privacy.ranges`), or whatever the dataclasses' own checks raise.
     """
     keys, renamed = _keys(schema), _Renamed(schema)
     config = OmegaConf.structured(schema)
@@ -62,6 +64,9 @@ def load_config(
         ((key, text),) = renamed.pairs([(key, text)], note)
         _require_known(key, keys, "the command line")
         _assign(config, key, _parse(text, keys[key]), keys, shown=text)
+    for key, hint in _keys(schema, with_ranges=True).items():  # here, since a section does not know where it is used
+        if (value := OmegaConf.select(config, key)) is not None:
+            require_within(key, value, hint)
     try:
         return OmegaConf.to_object(config)  # type: ignore[return-value]
     except MissingMandatoryValue as error:
@@ -118,11 +123,12 @@ def fingerprint(*parts: object) -> str:
     return hashlib.blake2b(json.dumps(plain).encode(), digest_size=16).hexdigest()
 
 
-def differences(there: T, here: T, within: Sequence[str] = ("",)) -> list[str]:
+def differences(there: T, here: T, within: Sequence[str] = ("",), without: Sequence[str] = ()) -> list[str]:
     """What differs between two configs of one schema, such as "privacy.epsilon: 10.0 there, 1.0 here".
 
     Args:
         within: keys and sections to compare; "" is everything.
+        without: keys to leave aside.
 
     Raises:
         ValueError: an entry of `within` that is no key or section.
@@ -133,17 +139,18 @@ def differences(there: T, here: T, within: Sequence[str] = ("",)) -> list[str]:
         keys = [key for key in after if not part or f"{key}.".startswith(f"{part}.")]
         if not keys:
             raise ValueError(f"{part!r} is no key or section of {type(here).__name__}")
-        found += [f"{key}: {before[key]!r} there, {after[key]!r} here" for key in keys if before[key] != after[key]]
+        changed = [key for key in keys if before[key] != after[key] and key not in without]
+        found += [f"{key}: {before[key]!r} there, {after[key]!r} here" for key in changed]
     return found
 
 
-def _keys(schema: Any, prefix: str = "") -> dict[str, Any]:
-    """Every dotted key with its type; sections have their dataclass."""
-    hints = get_type_hints(schema)
+def _keys(schema: Any, prefix: str = "", *, with_ranges: bool = False) -> dict[str, Any]:
+    """Every dotted key with its type, and its range if asked; sections have their dataclass."""
+    hints = get_type_hints(schema, include_extras=with_ranges)
     keys: dict[str, Any] = {}
     for field in fields(schema):
         key, hint = prefix + field.name, hints[field.name]
-        keys |= {key: hint, **(_keys(hint, f"{key}.") if is_dataclass(hint) else {})}
+        keys |= {key: hint, **(_keys(hint, f"{key}.", with_ranges=with_ranges) if is_dataclass(hint) else {})}
     return keys
 
 
@@ -256,7 +263,7 @@ def _parse(text: str, hint: Any) -> Any:
         return text
     try:
         return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[index,call-overload]
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # the latter where a whole number has thousands of digits
         return text
 
 
@@ -268,7 +275,7 @@ def _assign(config: DictConfig, key: str, value: Any, keys: Mapping[str, Any], *
         if value == "???":  # omegaconf's mark for a missing value
             raise ValueError
         OmegaConf.update(config, key, value, merge=False)
-    except (OmegaConfBaseException, ValueError):
+    except (OmegaConfBaseException, ValueError, OverflowError):
         raise ValueError(f"{key}={shown!r} must be {_expected(keys[key])}") from None
 
 

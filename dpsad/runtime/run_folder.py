@@ -82,12 +82,13 @@ class Run:
         return self.private / f"{stage}.checkpoint"
 
 
-def open_run(path: str | Path, config: object, fixed: Sequence[str]) -> Run:
+def open_run(path: str | Path, config: object, fixed: Sequence[str], *, free: Sequence[str] = ()) -> Run:
     """Makes a run folder, or takes up the one that is there, and writes `config.yaml`.
 
     Args:
         config: dataclass with everything the run was told.
         fixed: keys and sections of it, such as "data" and "privacy", that must not change within a run.
+        free: keys among these that may.
 
     Raises:
         ValueError: the folder holds a run with other fixed values, or something that is no run.
@@ -95,7 +96,7 @@ def open_run(path: str | Path, config: object, fixed: Sequence[str]) -> Run:
     run = Run(Path(path))
     saved = run.config
     if saved.exists():
-        changed = differences(load_config(type(config), base=saved, overrides=()), config, fixed)
+        changed = differences(load_config(type(config), base=saved, overrides=()), config, fixed, free)
         if changed:
             raise ValueError(
                 f"{run.path} already holds another run ({'; '.join(changed)}); pass another run=..., or give these "

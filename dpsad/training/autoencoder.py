@@ -5,9 +5,10 @@ from typing import ClassVar
 
 import torch
 
-from dpsad.errors import require_positive
 from dpsad.networks.autoencoder import Autoencoder
+from dpsad.privacy.ranges import Count, HalfLife, LearningRate, Weight, require_ranges
 from dpsad.runtime.checkpoint import Checkpoint, progress
+from dpsad.runtime.finite import require_finite
 from dpsad.runtime.log import Log
 from dpsad.training.batches import Batches
 from dpsad.training.ema import ExponentialMovingAverage
@@ -30,17 +31,14 @@ class CompressConfig:
 
     RENAMED_KEYS: ClassVar[dict[str, str]] = {"half_life": "ema_half_life_images"}
 
-    steps: int = 2000
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    ema_half_life_images: float = 10_000
-    kl_weight: float = 1e-3
+    steps: Count = 2000
+    batch_size: Count = 64
+    learning_rate: LearningRate = 2e-3
+    ema_half_life_images: HalfLife = 10_000
+    kl_weight: Weight = 1e-3
 
     def __post_init__(self) -> None:
-        for key in ("steps", "batch_size", "learning_rate", "ema_half_life_images"):
-            require_positive(f"compress.{key}", getattr(self, key))
-        if self.kl_weight < 0:
-            raise ValueError(f"compress.kl_weight={self.kl_weight} must not be negative")
+        require_ranges(self, "compress")
 
 
 def train_autoencoder(
@@ -65,12 +63,16 @@ def train_autoencoder(
     Returns:
         The averaged autoencoder, its latents scaled by such images.
 
+    Raises:
+        ValueError: weights became NaN or infinite.
+
     Source: Kingma and Welling 2014, equation 10.
     """
     ema = ExponentialMovingAverage(autoencoder, half_life=config.ema_half_life_images)
     optimizer = torch.optim.Adam(autoencoder.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.steps))
     checkpoint.track(autoencoder=autoencoder, ema=ema, optimizer=optimizer, schedule=schedule, generator=rng)
+    checkpoint.guard("compress.learning_rate", autoencoder=autoencoder, ema=ema, optimizer=optimizer)
     for step in progress(checkpoint, config.steps, "compress"):
         images, _ = batches.draw(config.batch_size, rng)
         with autocast(images.device, precision):
@@ -88,4 +90,5 @@ def train_autoencoder(
         if (step + 1) % 50 == 0:
             log.public(step=step + 1, squared_error=error.mean().item(), divergence=divergence.mean().item())
     ema.model.standardise(batches.draw(SCALE_IMAGES, rng)[0])
+    require_finite("the autoencoder, with the scale of its latents,", ema.model, "lower compress.learning_rate")
     return ema.model

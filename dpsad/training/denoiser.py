@@ -42,6 +42,7 @@ def train_denoiser(
     checkpoint: Checkpoint,
     log: Log,
     precision: str = "auto",
+    learning_rate_key: str | None = "learning_rate",
 ) -> Denoiser:
     """Trains a denoiser on drawn images.
 
@@ -54,9 +55,14 @@ def train_denoiser(
         rng: model randomness, on the device of the model.
         checkpoint: resumes an interrupted stage.
         log: receives the loss; under private/, since images may be private.
+        learning_rate_key: its key, named where training stops because weights are not finite. None never stops: for
+            private models under a formal guarantee, see `Checkpoint.guard`.
 
     Returns:
         The averaged model, ready to teach.
+
+    Raises:
+        ValueError: weights became NaN or infinite.
 
     Source: Karras et al. 2022, Table 1.
     """
@@ -65,6 +71,8 @@ def train_denoiser(
     optimizer = torch.optim.Adam(denoiser.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.steps))
     checkpoint.track(denoiser=denoiser, ema=ema, optimizer=optimizer, schedule=schedule, generator=rng)
+    if learning_rate_key is not None:
+        checkpoint.guard(learning_rate_key, denoiser=denoiser, ema=ema, optimizer=optimizer)
     for step in progress(checkpoint, config.steps, stage):
         images, labels = batches.draw(config.batch_size, rng)
         labels = drop_labels(labels, num_classes, config.label_dropout, rng)

@@ -9,6 +9,7 @@ from dpsad.privacy.provenance import Provenance
 from dpsad.runtime.checkpoint import load
 from dpsad.runtime.config_files import flatten
 from dpsad.runtime.context import Context
+from dpsad.runtime.finite import require_finite
 from dpsad.training.models import new_denoiser
 
 
@@ -34,7 +35,8 @@ def read_denoiser(
         The denoiser, with its provenance, what its images are of, and all that the file holds.
 
     Raises:
-        ValueError: it has another shape than `network` says, or predicts something else.
+        ValueError: it has another shape than `network` says, predicts something else, or has weights that are not
+            finite.
     """
     saved = load(path, map_location=context.device)
     # files from before there were these keys
@@ -48,5 +50,6 @@ def read_denoiser(
     subject = Subject.from_dict(saved["subject"])
     denoiser = new_denoiser(network, subject, context, "teach", parameterisation=parameterisation)
     denoiser.load_state_dict(saved["model"])
+    require_finite(f"the denoiser at {path}", denoiser, "train another with a lower learning rate")
     denoiser.provenance = Provenance(saved["provenance"])
     return denoiser, subject, saved

@@ -46,7 +46,7 @@ def dp_sgd(
     """Trains a model by noisy, clipped gradients, as many steps as the sanitizer's plan has releases.
 
     Args:
-        stage: names the progress bar.
+        stage: names the progress bar, and the section whose learning rate this is.
         model: provenance released or public; is trained in place, on the device of `randomness`.
         rows: each record's gradient; a function of that record, secret draws and the model.
         records: the private records.
@@ -63,9 +63,11 @@ def dp_sgd(
         The averaged model; its provenance is released.
 
     Raises:
-        ValueError: the model has seen records without protection, or labels are clusters of all records.
+        ValueError: the model has seen records without protection, labels are clusters of all records, or weights
+            became NaN or infinite.
 
-    Formal guarantee: all of it is post-processing of `sanitizer`'s releases.
+    Formal guarantee: all of it is post-processing of `sanitizer`'s releases; that it stops at weights that are not
+    finite is, too.
     Edge cases: an empty batch is released as noise.
 
     Source: Abadi et al. 2016, Algorithm 1.
@@ -77,6 +79,7 @@ def dp_sgd(
     ema = ExponentialMovingAverage(model, half_life=ema_half_life_steps, warmup=1.0)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     checkpoint.track(model=model, ema=ema, optimizer=optimizer, sanitizer=sanitizer)
+    checkpoint.guard(f"{stage}.learning_rate", model=model, ema=ema, optimizer=optimizer)
     sanitizer.charge()
     size = sum(parameter.numel() for parameter in trainable_parameters(model))
 

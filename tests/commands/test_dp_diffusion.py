@@ -158,7 +158,7 @@ def test_only_a_model_that_saw_nothing_private_is_started_from(command, words, p
         ("pretrain.path=nowhere.pt", "no pretrained model at pretrain.path=nowhere.pt"),
         ("augmentation.noise=0.1", "records are viewed through geometry alone"),
         ("guarantee=nominal", "method=dp-diffusion needs guarantee=records"),
-        ("pretrain.steps=0", "pretrain.steps=0 must be positive"),
+        ("pretrain.steps=0", "pretrain.steps=0 must be in"),
         ("baseline.timestep_weights=[1]", "give one weight a range"),
     ],
 )

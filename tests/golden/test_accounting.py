@@ -292,13 +292,13 @@ def test_sampled_shards_compose_with_records_in_any_order():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"clip_norm": 0.0}, r"clip_norm=0\.0 must be positive"),
-        ({"clip_norm": math.nan}, "clip_norm=nan must be positive"),
-        ({"noise_multiplier": math.inf}, "noise_multiplier=inf must be finite and not negative"),
-        ({"noise_multiplier": -1.0}, r"noise_multiplier=-1\.0 must be finite and not negative"),
+        ({"clip_norm": 0.0}, r"clip_norm=0\.0 must be in"),
+        ({"clip_norm": math.nan}, "clip_norm=nan must be in"),
+        ({"noise_multiplier": math.inf}, "noise_multiplier=inf must be in"),
+        ({"noise_multiplier": -1.0}, r"noise_multiplier=-1\.0 must be in"),
         ({"sampling_prob": 0.0}, r"sampling_prob=0\.0 must be in \(0, 1\]"),
         ({"sampling_prob": 1.1}, r"sampling_prob=1\.1 must be in \(0, 1\]"),
-        ({"num_releases": 0}, "num_releases=0 must be at least 1"),
+        ({"num_releases": 0}, "num_releases=0 must be in"),
     ],
 )
 def test_a_plan_that_cannot_be_accounted_is_refused(wrong, message):

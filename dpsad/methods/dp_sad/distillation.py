@@ -22,9 +22,10 @@ from discriminators.losses import (
 )
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.parameterisations import edm_loss_weight
-from dpsad.errors import require_choice, require_positive
+from dpsad.errors import require_choice
 from dpsad.methods.dp_sad.queries import Answers, Proposal, propose
 from dpsad.privacy.provenance import combined, require_released
+from dpsad.privacy.ranges import Count, CountOrZero, HalfLife, LearningRate, Weight, require_ranges
 from dpsad.runtime.checkpoint import Checkpoint, progress
 from dpsad.runtime.log import Log
 from dpsad.training.batches import Batches
@@ -55,22 +56,21 @@ class StudentConfig:
 
     start: str = "teacher"
     use_labels: bool = True
-    steps: int = 500
-    batch_size: int = 128
-    learning_rate: float = 3e-4
-    ema_half_life_images: float = 10_000
-    teacher_weight: float = 1.0
-    data_weight: float = 0.0
-    adversarial_weight: float = 1.0
+    steps: CountOrZero = 500
+    batch_size: Count = 128
+    learning_rate: LearningRate = 3e-4
+    ema_half_life_images: HalfLife = 10_000
+    teacher_weight: Weight = 1.0
+    data_weight: Weight = 0.0
+    adversarial_weight: Weight = 1.0
     adversarial_loss: str = "saturating"
     weighting: str = "edm"
 
     def __post_init__(self) -> None:
+        require_ranges(self, "student")
         require_choice("student.start", self.start, ("teacher", "random"))
         require_choice("student.adversarial_loss", self.adversarial_loss, ("saturating", "non_saturating"))
         require_choice("student.weighting", self.weighting, ("edm", "flat"))
-        require_positive("student.batch_size", self.batch_size)
-        require_positive("student.learning_rate", self.learning_rate)
 
 
 def distill(
@@ -114,6 +114,8 @@ def distill(
 
     Raises:
         ValueError: without `sanitize`, the teacher, the images or the student have seen records without protection.
+            Weights became NaN or infinite; without `sanitize` all of them are post-processing of releases, and with it
+            nothing is claimed.
 
     Source: DP-SAD, Algorithm 1.
     """
@@ -126,6 +128,8 @@ def distill(
     optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.steps))
     checkpoint.track(student=student, ema=ema, optimizer=optimizer, schedule=schedule, generator=rng)
+    learned = {"student": student} if discriminator is None else {"student": student, "discriminator": discriminator}
+    checkpoint.guard("student.learning_rate", **learned, ema=ema, optimizer=optimizer)
     if discriminator is not None:
         discriminator_optimizer = torch.optim.Adam(
             discriminator.parameters(), lr=config.learning_rate, betas=(0.5, 0.99)

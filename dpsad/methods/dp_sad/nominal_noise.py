@@ -10,10 +10,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from dpsad.errors import require_choice, require_positive
+from dpsad.errors import require_choice
 from dpsad.privacy.clipping import clip_rows
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.privacy.ranges import Count, Positive, require_ranges
 
 NOISE_REASONS = {
     "one": "the noise has scale sigma*C/(B*T) beside a mean over B rows taken at one random timestep, so the "
@@ -42,13 +43,12 @@ class NominalConfig:
 
     RENAMED_KEYS: ClassVar[dict[str, str]] = {"max_norm": "clip_norm"}
 
-    num_levels: int = 500
+    num_levels: Count = 500
     timesteps: str = "one"
-    clip_norm: float = 100.0
+    clip_norm: Positive = 100.0
 
     def __post_init__(self) -> None:
-        for key in ("num_levels", "clip_norm"):
-            require_positive(f"nominal.{key}", getattr(self, key))
+        require_ranges(self, "nominal")
         require_choice("nominal.timesteps", self.timesteps, ("one", "all"))
 
     @property

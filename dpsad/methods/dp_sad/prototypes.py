@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from dpsad.data.augmentation import smooth_fields
-from dpsad.errors import require_positive
 from dpsad.methods.dp_sad.queries import Proposal
 from dpsad.methods.dp_sad.wiener_filter import wiener_shrink
 from dpsad.privacy.clipping import BlockRows
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.privacy.ranges import Count, Positive, Share, ShareOrAll, Weight, require_ranges
 from dpsad.privacy.sanitizer import Sanitizer
 from students.prototypes import Prototypes
 
@@ -45,33 +45,29 @@ class PrototypesConfig:
 
     RENAMED_KEYS: ClassVar[dict[str, str]] = {"prototypes": "per_class", "max_pull": "clip_rms"}
 
-    per_class: tuple[int, ...] = (1, 4, 16, 64)
-    rounds: tuple[int, ...] = (1, 2, 3, 4)
-    shares: tuple[float, ...] = (0.03, 0.1, 0.25, 0.62)
-    clip_rms: float = 0.36
-    count_share: float = 0.1
-    spread: float = 0.07
-    min_count: float = 15.0
+    per_class: tuple[Count, ...] = (1, 4, 16, 64)
+    rounds: tuple[Count, ...] = (1, 2, 3, 4)
+    shares: tuple[ShareOrAll, ...] = (0.03, 0.1, 0.25, 0.62)
+    clip_rms: Positive = 0.36
+    count_share: Share = 0.1
+    spread: Weight = 0.07
+    min_count: Positive = 15.0
 
     def __post_init__(self) -> None:
+        require_ranges(self, "prototypes")
         if not len(self.per_class) == len(self.rounds) == len(self.shares) > 0:
             raise ValueError(
                 "prototypes.per_class, prototypes.rounds and prototypes.shares must be lists of one length"
             )
         previous = 1
         for number in self.per_class:
-            if number < 1 or number % previous:
+            if number % previous:
                 raise ValueError(
                     f"prototypes.per_class={list(self.per_class)}: each must be a multiple of the one before"
                 )
             previous = number
-        if abs(sum(self.shares) - 1) > 1e-6 or min(self.shares) <= 0:
-            raise ValueError(f"prototypes.shares={list(self.shares)} must be positive and sum to 1")
-        if min(self.rounds) < 1:
-            raise ValueError(f"prototypes.rounds={list(self.rounds)} must be at least 1")
-        require_positive("prototypes.clip_rms", self.clip_rms)
-        if not 0 < self.count_share < 1:
-            raise ValueError(f"prototypes.count_share={self.count_share} must be between 0 and 1")
+        if abs(sum(self.shares) - 1) > 1e-6:
+            raise ValueError(f"prototypes.shares={list(self.shares)} must sum to 1")
 
 
 def prototype_plans(

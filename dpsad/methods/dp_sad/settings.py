@@ -6,7 +6,7 @@ from typing import ClassVar
 from discriminators.choice import DiscriminatorConfig
 from dpsad.data.augmentation import AugmentationConfig
 from dpsad.data.config import DataConfig
-from dpsad.errors import require_choice, require_positive
+from dpsad.errors import require_choice
 from dpsad.methods.dp_sad.distillation import StudentConfig
 from dpsad.methods.dp_sad.nominal_noise import NominalConfig
 from dpsad.methods.dp_sad.prototypes import PrototypesConfig
@@ -15,6 +15,16 @@ from dpsad.methods.dp_sad.teacher import TeacherConfig
 from dpsad.networks.config import NetworkConfig
 from dpsad.privacy.config import PrivacyConfig
 from dpsad.privacy.provenance import Provenance, require_released
+from dpsad.privacy.ranges import (
+    Count,
+    CountOrZero,
+    HalfLife,
+    LearningRate,
+    LogSigmaMean,
+    LogSigmaStd,
+    Positive,
+    require_ranges,
+)
 from students.few_step import SamplerConfig
 
 GUARANTEES = ("records", "shards", "nominal")
@@ -38,22 +48,18 @@ class RefineConfig:
         "draws": "noise_multiplicity", "max_norm": "clip_norm", "half_life": "ema_half_life_steps",
     }  # fmt: skip
 
-    steps: int = 40
-    batch_size: int = 2048
-    noise_multiplicity: int = 2
-    clip_norm: float = 0.5
-    learning_rate: float = 5e-4
-    ema_half_life_steps: float = 6.0
-    sigma_mean: float = -0.8
-    sigma_std: float = 1.2
-    chunk_size: int = 32
+    steps: CountOrZero = 40
+    batch_size: Count = 2048
+    noise_multiplicity: Count = 2
+    clip_norm: Positive = 0.5
+    learning_rate: LearningRate = 5e-4
+    ema_half_life_steps: HalfLife = 6.0
+    sigma_mean: LogSigmaMean = -0.8
+    sigma_std: LogSigmaStd = 1.2
+    chunk_size: Count = 32
 
     def __post_init__(self) -> None:
-        for key in (
-            "batch_size", "noise_multiplicity", "clip_norm", "learning_rate", "ema_half_life_steps", "sigma_std",
-            "chunk_size",
-        ):  # fmt: skip
-            require_positive(f"refine.{key}", getattr(self, key))
+        require_ranges(self, "refine")
 
 
 @dataclass(frozen=True, kw_only=True)

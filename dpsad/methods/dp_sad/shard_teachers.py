@@ -11,7 +11,7 @@ from discriminators.shard_discriminators import ShardDiscriminators
 from dpsad.data.records import ImageSet, Subject
 from dpsad.data.shards import Shards
 from dpsad.diffusion.denoiser import Denoiser
-from dpsad.errors import require_choice, require_positive
+from dpsad.errors import require_choice
 from dpsad.methods.dp_sad.prototypes import Rows, moved
 from dpsad.methods.dp_sad.queries import Answers, Proposal
 from dpsad.methods.dp_sad.teacher import TeacherConfig
@@ -21,6 +21,7 @@ from dpsad.networks.stacked import Stacked
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.privacy.ranges import Count, Positive, Share, ShareOrAll, Weight, require_ranges
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runtime.context import Context
 from dpsad.training.batches import batches_of_shards
@@ -57,42 +58,25 @@ class ShardsConfig:
         "max_norm": "relative_clip_norm", "max_pull": "clip_rms", "critic_channels": "discriminator_channels",
     }  # fmt: skip
 
-    num_shards: int = 2000
-    sampling_prob: float = 1.0
-    relative_clip_norm: float = 1.0
+    num_shards: Count = 2000
+    sampling_prob: ShareOrAll = 1.0
+    relative_clip_norm: Positive = 1.0
     teacher: str = "closed_form"
-    teacher_share: float = 0.5
-    queries: int = 16
-    levels: tuple[float, ...] = (1.0, 0.6, 0.3)
-    clip_rms: float = 0.36
-    adversarial_weight: float = 0.0
-    discriminator_channels: int = 8
+    teacher_share: Share = 0.5
+    queries: Count = 16
+    levels: tuple[Positive, ...] = (1.0, 0.6, 0.3)
+    clip_rms: Positive = 0.36
+    adversarial_weight: Weight = 0.0
+    discriminator_channels: Count = 8
     network: NetworkConfig = field(default_factory=lambda: NetworkConfig(channels=16, patch=2))
-    steps: int = 500
-    batch_size: int = 16
+    steps: Count = 500
+    batch_size: Count = 16
 
     def __post_init__(self) -> None:
+        require_ranges(self, "shards")
         require_choice("shards.teacher", self.teacher, TEACHERS)
-        for key in (
-            "num_shards",
-            "relative_clip_norm",
-            "queries",
-            "clip_rms",
-            "discriminator_channels",
-            "steps",
-            "batch_size",
-        ):
-            require_positive(f"shards.{key}", getattr(self, key))
-        if not 0 < self.sampling_prob <= 1:
-            raise ValueError(f"shards.sampling_prob={self.sampling_prob} must be in (0, 1]; 1 asks every shard")
-        if not 0 < self.teacher_share < 1:
-            raise ValueError(
-                f"shards.teacher_share={self.teacher_share} must be between 0 and 1; shards.teacher=none asks none"
-            )
-        if not self.levels or min(self.levels) <= 0 or list(self.levels) != sorted(self.levels, reverse=True):
-            raise ValueError(f"shards.levels={list(self.levels)} must be falling and positive: teachers denoise")
-        if self.adversarial_weight < 0:
-            raise ValueError(f"shards.adversarial_weight={self.adversarial_weight} must not be negative; 0 is off")
+        if not self.levels or list(self.levels) != sorted(self.levels, reverse=True):
+            raise ValueError(f"shards.levels={list(self.levels)} must be falling noise levels: teachers denoise")
 
 
 def shard_teachers(
@@ -116,6 +100,7 @@ def shard_teachers(
         rng=context.rng("teach shards"),
         checkpoint=context.checkpoint("shards", config, teacher, records.fingerprint()),
         log=context.log("teach shards"),
+        learning_rate_key=None,  # a shard's teacher that fails has no answer, and nobody may see that it did
         precision=context.precision,
     )
     assert isinstance(taught.network, Stacked)

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from dpsad.data.records import Subject
-from dpsad.errors import require_choice, require_positive
+from dpsad.errors import require_choice
 from dpsad.networks.config import NetworkConfig
+from dpsad.privacy.ranges import Count, Fraction, HalfLife, LearningRate, LogSigmaMean, LogSigmaStd, require_ranges
 from dpsad.runtime.checkpoint import save_atomic
 from dpsad.runtime.context import Context
 from dpsad.training.batches import Batches
@@ -35,19 +36,17 @@ class TeacherConfig:
 
     data: str = "prototypes"
     path: str | None = None
-    steps: int = 2000
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    ema_half_life_images: float = 20_000
-    label_dropout: float = 0.1
-    sigma_mean: float = -0.8
-    sigma_std: float = 1.2
+    steps: Count = 2000
+    batch_size: Count = 128
+    learning_rate: LearningRate = 1e-3
+    ema_half_life_images: HalfLife = 20_000
+    label_dropout: Fraction = 0.1
+    sigma_mean: LogSigmaMean = -0.8
+    sigma_std: LogSigmaStd = 1.2
 
     def __post_init__(self) -> None:
+        require_ranges(self, "teacher")
         require_choice("teacher.data", self.data, ("prototypes", "private", "public"))
-        require_positive("teacher.steps", self.steps)
-        require_positive("teacher.batch_size", self.batch_size)
-        require_positive("teacher.learning_rate", self.learning_rate)
 
 
 def train_teacher(
@@ -79,6 +78,7 @@ def train_teacher(
             rng=context.rng("teach"),
             checkpoint=context.checkpoint("teach", config, network, source),
             log=context.log("teach"),
+            learning_rate_key="teacher.learning_rate",
             precision=context.precision,
         )
     # "sketch" is what files call prototypes since version 0.1

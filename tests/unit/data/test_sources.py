@@ -62,7 +62,7 @@ def test_wrong_settings_are_named_with_a_mend():
     refuses("data.limit=4 leaves classes", limit=4)
     refuses("data.num_classes=7 but it has 10", num_classes=7)
     for key in ("image_size", "num_classes", "limit", "pseudo_labels"):
-        with pytest.raises(ValueError, match=rf"data\.{key}=-1 must not be negative"):
+        with pytest.raises(ValueError, match=rf"data\.{key}=-1 must be in"):
             DataConfig(**{key: -1})
 
 

@@ -163,9 +163,9 @@ def test_defaults_are_the_convolutional_one_alone():
     ("wrong", "message"),
     [
         ({"kind": "projecton"}, "discriminator.kind='projecton' must be one of .*; did you mean 'projection'"),
-        ({"channels": 0}, "discriminator.channels=0 must be positive"),
-        ({"gradient_penalty": -1.0}, r"discriminator.gradient_penalty=-1.0 must not be negative; 0 is off"),
-        ({"feature_matching": math.nan}, r"discriminator.feature_matching=nan must not be negative"),
+        ({"channels": 0}, "discriminator.channels=0 must be in"),
+        ({"gradient_penalty": -1.0}, r"discriminator.gradient_penalty=-1.0 must be in"),
+        ({"feature_matching": math.nan}, r"discriminator.feature_matching=nan must be in"),
     ],
 )
 def test_wrong_settings_are_refused(wrong, message):

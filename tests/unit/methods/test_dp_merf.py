@@ -158,8 +158,8 @@ def test_one_release_is_made_and_charged_however_long_it_trains(trained):
     [
         ({"num_features": 7}, r"dp_merf\.num_features=7 must be even"),
         ({"step_features": 6000}, r"dp_merf\.step_features=6000 must be between 0"),
-        ({"count_share": 1.0}, r"dp_merf\.count_share=1\.0 must be between 0 and 1"),
-        ({"length_scale": 0.0}, r"dp_merf\.length_scale=0\.0 must be positive"),
+        ({"count_share": 1.0}, r"dp_merf\.count_share=1\.0 must be in"),
+        ({"length_scale": 0.0}, r"dp_merf\.length_scale=0\.0 must be in"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong, message):

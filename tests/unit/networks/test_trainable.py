@@ -98,7 +98,7 @@ def test_a_network_without_attention_is_refused(make_denoiser, choose):
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"parameters": "atention"}, "did you mean 'attention'"), ({"rank": 0}, "rank=0 must be positive")],
+    [({"parameters": "atention"}, "did you mean 'attention'"), ({"rank": 0}, "rank=0 must be in")],
 )
 def test_settings_that_mean_nothing_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):

@@ -291,7 +291,7 @@ def test_a_kind_s_name_makes_that_network():
     [
         ({"kind": "transfomer"}, r"network\.kind='transfomer' must be one of .*; did you mean 'transformer'"),
         ({"channels": 30}, r"network\.channels=30 must be a multiple of 4"),
-        ({"blocks": 0}, r"network\.blocks=0 must be positive"),
+        ({"blocks": 0}, r"network\.blocks=0 must be in"),
         ({"multipliers": (1, 2, 2)}, r"network\.multipliers=\[1,2,2\] .*; .* pass network\.multipliers=\[1,2\]"),
         ({"attention": True}, r"network\.attention=true .* pass network\.attention=false"),
         ({"attention_levels": (0,)}, r"network\.attention_levels=\[0\] .* pass network\.attention_levels=\[\]"),

@@ -82,7 +82,7 @@ def test_it_starts_at_zero():
         ({"attention_levels": (2,)}, "attention_levels"),
         ({"attention_levels": (-1,)}, "attention_levels"),
         ({"label_tokens": -1}, "label_tokens"),
-        ({"label_spread": -1.0}, r"label_spread=-1\.0 must not be negative"),
+        ({"label_spread": -1.0}, r"label_spread=-1\.0 must be in"),
         ({"label_tokens": 2}, "label_tokens=2 needs attention"),
     ],
 )

@@ -57,5 +57,5 @@ def test_an_image_is_its_seed_s_and_label_s_whatever_else_is_made(make_generator
 
 @pytest.mark.parametrize("key", ["noise_dim", "hidden", "channels"])
 def test_a_generator_without_width_is_refused(key):
-    with pytest.raises(ValueError, match=rf"generator\.{key}=0 must be positive"):
+    with pytest.raises(ValueError, match=rf"generator\.{key}=0 must be in"):
         GeneratorConfig(**{key: 0})

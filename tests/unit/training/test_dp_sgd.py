@@ -152,7 +152,7 @@ def test_a_model_that_mixes_records_is_refused_before_anything_else():
     ("wrong", "message"),
     [
         ({"parameterisation": "edn"}, "did you mean 'edm'"),
-        ({"noise_multiplicity": 0}, "baseline.noise_multiplicity=0 must be positive"),
+        ({"noise_multiplicity": 0}, "baseline.noise_multiplicity=0 must be in"),
         ({"timesteps": (0, 10), "timestep_weights": (0.5, 0.5)}, "bounds of 1 ranges.*has 2; give one weight a range"),
         ({"timestep_weights": (1.0,)}, "bounds of 0 ranges"),
         ({"timesteps": (0, 20, 10), "timestep_weights": (0.5, 0.5)}, "must rise"),

@@ -73,7 +73,7 @@ def test_the_nominal_plan_is_the_accounted_one():
 
 @pytest.mark.parametrize("key", ["num_levels", "clip_norm"])
 def test_settings_that_are_not_positive_are_refused(key):
-    with pytest.raises(ValueError, match=rf"nominal\.{key}=0 must be positive"):
+    with pytest.raises(ValueError, match=rf"nominal\.{key}=0 must be in"):
         NominalConfig(**{key: 0})
 
 

@@ -1,0 +1,71 @@
+"""A release holds numbers alone: what is NaN or infinite is neither exported nor loaded."""
+
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dpsad.api.config import Config
+from dpsad.cli import main
+from dpsad.privacy.ledger import Ledger
+from dpsad.privacy.statement import formal_statement
+from dpsad.release.export import export_release, load_student
+from dpsad.release.students import Releasable, ReleaseConfig
+from dpsad.runtime.run_folder import WEIGHTS, open_run
+from students.prototypes import Prototypes
+from students.varied_prototypes import HeldPrototypes
+
+STATEMENT = {**formal_statement(Ledger(1.0, 1e-5), guarantee="records", size_is_public=False), "method": "class-means"}
+
+
+def releasable(pixel=0.0):
+    images = torch.zeros(2, 1, 8, 8)
+    images[1, 0, 3, 3] = pixel
+    held = HeldPrototypes(Prototypes(images, torch.arange(2), torch.full((2,), 20.0), 1.0))
+    config = ReleaseConfig(kind="images", image_shape=(1, 8, 8), class_names=("a", "b"), num_prototypes=2)
+    return Releasable(held, config)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_not_exported(tmp_path, value):
+    with pytest.raises(ValueError, match="the student has weights that are NaN or infinite; nothing was released"):
+        export_release(tmp_path / "release", releasable(value), STATEMENT)
+    assert not any(tmp_path.iterdir())
+
+
+def test_finite_weights_whose_images_are_not_are_not_exported(tmp_path, monkeypatch):
+    monkeypatch.setattr("students.varied_prototypes.vary", lambda images, *rest: images / 0)
+    with pytest.raises(ValueError, match="20 of 20 images have NaN or infinite pixels"):
+        export_release(tmp_path / "release", releasable(), STATEMENT)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_a_release_of_nan_is_not_used(tmp_path, monkeypatch, capsys, value):
+    """From Python, and by `dpsad sample`, which writes nothing."""
+    run = open_run(tmp_path / "run", Config(), ())
+    export_release(run.release, releasable(), STATEMENT)
+    load_student(run.release)
+    weights = load_file(run.release / WEIGHTS)
+    weights["images"][0, 0, 0, 0] = value
+    save_file(weights, run.release / WEIGHTS)
+    with pytest.raises(ValueError, match="release has weights that are NaN or infinite"):
+        load_student(run.release)
+    out = tmp_path / "samples.npz"
+    monkeypatch.setattr("sys.argv", ["dpsad", "sample", str(run.path), "--num", "4", "--out", str(out)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert (stop.value.code, out.exists()) == (2, False)
+    assert "NaN or infinite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["--num", "inf"], ["--num", "1" + "0" * 400], ["--seed", "nan"], ["--seed", "9" * 30]]
+)
+def test_numbers_beside_the_config_have_ranges_too(monkeypatch, capsys, words):
+    monkeypatch.setattr("sys.argv", ["dpsad", "sample", "nowhere", *words])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert words[0] in capsys.readouterr().err
