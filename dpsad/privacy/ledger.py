@@ -1,10 +1,12 @@
 """Ledger: what was released, charged before it leaves."""
 
 import math
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY, epsilon_of
+from dpsad.privacy.budget import require_budget
 from dpsad.privacy.calibration import calibrated
 from dpsad.privacy.plan import ReleasePlan
 
@@ -18,7 +20,7 @@ class Ledger:
     """Append-only list of charged release plans, under one budget and one adjacency.
 
     Attributes:
-        epsilon: budget, > 0.
+        epsilon: budget, in (0, 500], or infinity: no noise.
         delta: in (0, 1).
         entries: plans in the order they were charged.
         fixed_noise: whether any of them was released with seeded noise, which voids the guarantee.
@@ -30,10 +32,7 @@ class Ledger:
     fixed_noise: bool = False
 
     def __post_init__(self) -> None:
-        if not self.epsilon > 0:
-            raise ValueError(f"privacy.epsilon={self.epsilon} must be positive")
-        if not 0 < self.delta < 1:
-            raise ValueError(f"privacy.delta={self.delta} must be between 0 and 1")
+        require_budget(self.epsilon, self.delta)
 
     def charge(self, plan: ReleasePlan, *, fixed_noise: bool = False) -> None:
         """Enters a plan as spent, whole, before its first release.
@@ -45,9 +44,11 @@ class Ledger:
         Raises:
             BudgetExceeded: the plan does not fit; the ledger is unchanged.
 
+        The entry has a random `charge_id`, by which the same releases are known again in another run's ledger.
+
         Formal guarantee: what was charged never exceeds (epsilon, delta), whether or not every release is made.
         """
-        entries = [*self.entries, plan]
+        entries = [*self.entries, plan if plan.charge_id else _named(plan)]
         total = epsilon_of([entry.event() for entry in entries], self.delta)
         if total > self.epsilon:
             raise BudgetExceeded(
@@ -56,6 +57,14 @@ class Ledger:
             )
         self.entries = entries
         self.fixed_noise |= fixed_noise
+
+    def renew(self, plan: ReleasePlan) -> None:
+        """Gives the last charge of a plan another name: what will be released is not what a copy of the run releases.
+
+        Whoever goes on with half-made releases calls it, since nobody knows who else does.
+        """
+        place = max(index for index, entry in enumerate(self.entries) if entry == plan)
+        self.entries = [*self.entries[:place], _named(plan), *self.entries[place + 1 :]]
 
     def calibrate(self, plan: ReleasePlan) -> ReleasePlan:
         """The plan with the least noise that the rest of the budget allows; charges nothing.
@@ -112,6 +121,11 @@ class Ledger:
         self.epsilon, self.delta = state["epsilon"], state["delta"]
         self.entries = _entries(state)
         self.fixed_noise = state["fixed_noise"]
+
+
+def _named(plan: ReleasePlan) -> ReleasePlan:
+    """A plan whose releases are no other's."""
+    return replace(plan, charge_id=secrets.token_hex(8))
 
 
 def _entries(state: dict) -> list[ReleasePlan]:

@@ -1,7 +1,7 @@
 """ReleasePlan: what will be released, as public data, accounted before a record is read."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 
 import dp_accounting
@@ -33,6 +33,8 @@ class ReleasePlan:
             Until a ledger has calibrated the plan, it is relative to that of other plans.
         sampling_prob: probability that a unit takes part in a release, independently of all others; 1 is always.
         num_releases: how many noisy sums, >= 1.
+        charge_id: random name of the releases themselves, public; a ledger gives it with the charge. Plans with one
+            name are the same releases, seen again; it makes no plan another one.
 
     Formal guarantee: `event()` bounds what all releases together tell about one record that is added or removed. A
     record adds one row of norm at most `clip_norm`. A record in a shard replaces that shard's row by any other, which
@@ -45,6 +47,7 @@ class ReleasePlan:
     noise_multiplier: float = 1.0
     sampling_prob: float = 1.0
     num_releases: int = 1
+    charge_id: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if not self.clip_norm > 0:
@@ -83,7 +86,8 @@ class ReleasePlan:
         return replace(self, noise_multiplier=self.noise_multiplier * factor)
 
     def to_dict(self) -> dict:
-        return {**asdict(self), "unit": self.unit.value}
+        named = {**asdict(self), "unit": self.unit.value}
+        return named if self.charge_id else {key: value for key, value in named.items() if key != "charge_id"}
 
     @staticmethod
     def from_dict(values: dict) -> "ReleasePlan":
