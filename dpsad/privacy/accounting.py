@@ -145,7 +145,8 @@ def _grid(events: Sequence[dp_accounting.DpEvent], delta: float) -> float:
         *(count**0.5 * min(ratio, prob * math.expm1(min(ratio, 20.0) ** 2) ** 0.5) for ratio, prob, count in gaussians)
     )
     epsilon, count = min(max(gaussian_epsilon(mu, delta), 1e-3), MAX_EPSILON), sum(count for _, _, count in gaussians)
-    reach = max(np.logaddexp(0.0, math.log(prob) + ratio**2 / 2 + 10 * ratio) for ratio, prob, _ in gaussians)
+    losses = [math.log(max(prob, 1e-300)) + ratio**2 / 2 + 10 * ratio for ratio, prob, _ in gaussians]
+    reach = np.logaddexp(0.0, max(losses))  # how large the largest loss of an event is, roughly
     wanted = min(_GRID * max(1.0, epsilon / 30), 0.08 * epsilon / count**0.5)
     return min(1.0, max(wanted, float(reach) / 50_000))
 

@@ -13,7 +13,7 @@ def require_budget(epsilon: float, delta: float) -> None:
         delta: in (0, 1).
 
     Raises:
-        ValueError: such as "privacy.epsilon=1000 must be at most 500, or inf for no noise and no guarantee"
+        ValueError: such as "privacy.epsilon=1000 must be in (0, 500], or inf for no noise and no guarantee"
     """
     if not epsilon > 0:
         raise ValueError(f"privacy.epsilon={epsilon} must be positive")

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY, epsilon_of
-from dpsad.privacy.budget import require_budget
 from dpsad.privacy.calibration import calibrated
 from dpsad.privacy.plan import ReleasePlan
 
@@ -20,7 +19,7 @@ class Ledger:
     """Append-only list of charged release plans, under one budget and one adjacency.
 
     Attributes:
-        epsilon: budget, in (0, 500], or infinity: no noise.
+        epsilon: budget, > 0.
         delta: in (0, 1).
         entries: plans in the order they were charged.
         fixed_noise: whether any of them was released with seeded noise, which voids the guarantee.
@@ -32,7 +31,10 @@ class Ledger:
     fixed_noise: bool = False
 
     def __post_init__(self) -> None:
-        require_budget(self.epsilon, self.delta)
+        if not self.epsilon > 0:
+            raise ValueError(f"privacy.epsilon={self.epsilon} must be positive")
+        if not 0 < self.delta < 1:
+            raise ValueError(f"privacy.delta={self.delta} must be between 0 and 1")
 
     def charge(self, plan: ReleasePlan, *, fixed_noise: bool = False) -> None:
         """Enters a plan as spent, whole, before its first release.
