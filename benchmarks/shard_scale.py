@@ -20,7 +20,7 @@ import sys
 import matplotlib
 import numpy as np
 
-from dpsad.privacy.accounting import gaussian_mu
+from dpsad.privacy.gaussian import gaussian_mu
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

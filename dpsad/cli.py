@@ -183,6 +183,27 @@ def account(overrides: Overrides = None, config: ConfigOption = None) -> None:
 
 
 @app.command()
+def ledger(
+    paths: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold some, such as runs.")],
+    delta: Annotated[
+        float | None, typer.Option(help="Of the totals; the smallest of the runs' otherwise.", show_default=False)
+    ] = None,
+    same_records: Annotated[
+        bool, typer.Option("--same-records", help="Add all up, though their records may differ in part.")
+    ] = False,
+) -> None:
+    """Add up what runs have released of the same records: one epsilon for each set, composed, not summed.
+
+    Runs are of the same records where images and labels are alike to the last bit. Sets that differ in anything, by
+    data.limit or data.image_size, say, stand apart though they share records; --same-records adds up all that is given.
+    Releases that several runs go on from, such as prototypes in a copied folder, count once.
+    """
+    from dpsad.commands.ledger import ledger_table
+
+    typer.echo(ledger_table(paths, delta=delta, same_records=same_records))
+
+
+@app.command()
 def presets() -> None:
     """List the packaged configs, with the command that runs each."""
     from dpsad.runtime.config_files import PRESETS

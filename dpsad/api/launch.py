@@ -19,7 +19,8 @@ from dpsad.release.export import export_release
 from dpsad.runtime.context import Context
 from dpsad.runtime.device import device_named
 from dpsad.runtime.log import Say
-from dpsad.runtime.run_folder import Run, open_run
+from dpsad.runtime.run_folder import Run, open_run, require_own
+from dpsad.runtime.run_lock import held
 
 Load = Callable[[], ImageSet]
 
@@ -28,7 +29,8 @@ Load = Callable[[], ImageSet]
 def opened(
     config: Config, say: Say, *, load_records: Load | None = None, load_public: Load | None = None
 ) -> Iterator[Context]:
-    """Opens the run's folder, and closes it again without a trace where all that happens inside is a refusal.
+    """Opens the run's folder, for this process alone, and closes it again without a trace where all that happens
+    inside is a refusal.
 
     Args:
         say: shows a line.
@@ -36,29 +38,32 @@ def opened(
             `public_data` name.
 
     Raises:
-        ValueError: the folder holds another run.
+        ValueError: the folder holds another run, or another process writes in it.
     """
-    is_new = not Run(Path(config.run)).config.exists()
-    device = device_named(config.device)
-    run = open_run(config.run, config, config.fixed(), free=config.free())
-    try:
-        yield Context(
-            run=run,
-            device=device,
-            precision=config.precision,
-            seed=config.seed,
-            ledger=Ledger.of(config.privacy),
-            randomness=PrivateRandomness(device, seed=config.privacy.noise_seed),
-            stated_num_records=config.privacy.num_records,
-            load_records=load_records or partial(load_images, config.data, "train"),
-            load_public=load_public or partial(load_public_images, config.public_data, config.data),
-            log_config=config.log,
-            say=say,
-        )
-    except ValueError:
-        if is_new and set(run.private.iterdir()) <= {run.records}:
-            shutil.rmtree(run.path)
-        raise
+    run, device = Run(Path(config.run)), device_named(config.device)
+    fixed, free = config.fixed(), config.free()
+    require_own(run, config, fixed, free)
+    with held(run):
+        is_new = not run.config.exists()
+        open_run(run.path, config, fixed, free=free)
+        try:
+            yield Context(
+                run=run,
+                device=device,
+                precision=config.precision,
+                seed=config.seed,
+                ledger=Ledger.of(config.privacy),
+                randomness=PrivateRandomness(device, seed=config.privacy.noise_seed),
+                stated_num_records=config.privacy.num_records,
+                load_records=load_records or partial(load_images, config.data, "train"),
+                load_public=load_public or partial(load_public_images, config.public_data, config.data),
+                log_config=config.log,
+                say=say,
+            )
+        except ValueError:
+            if is_new and set(run.private.iterdir()) <= {run.records, run.lock}:
+                shutil.rmtree(run.path)
+            raise
 
 
 def load_public_images(public: DataConfig, private: DataConfig) -> ImageSet:

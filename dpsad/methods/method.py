@@ -62,4 +62,8 @@ def formally(made: Releasable, context: Context, guarantee: str, *, uses_size: b
     """
     require_released("the student", provenance_of(made.model), "a release that claims a guarantee")
     size_is_public = uses_size and context.size_is_public
-    return Trained(made, formal_statement(context.ledger, guarantee=guarantee, size_is_public=size_is_public))
+    num_records = context.public_num_records if uses_size or not context.size_is_public else None
+    return Trained(
+        made,
+        formal_statement(context.ledger, guarantee=guarantee, size_is_public=size_is_public, num_records=num_records),
+    )

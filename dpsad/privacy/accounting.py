@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 
 import attr
 import dp_accounting
+import numpy as np
 from dp_accounting import pld, rdp
 from dp_accounting.pld.privacy_loss_distribution import (
     PrivacyLossDistribution,
@@ -13,14 +13,18 @@ from dp_accounting.pld.privacy_loss_distribution import (
     identity,
 )
 
+from dpsad.privacy.budget import MAX_EPSILON
+from dpsad.privacy.gaussian import gaussian_epsilon
+
 ACCOUNTANT = "dp_accounting.pld.PLDAccountant"
 ADJACENCY = "add-or-remove-one-record"
-MAX_EPSILON = 500.0
 _RELATION = dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE
 _REPLACED = dp_accounting.NeighboringRelation.REPLACE_ONE
 # privacy losses are rounded up to this grid: ten times the library's default, ten times faster, and epsilon grows by
-# less than 1e-4 for the plans here
+# less than 1e-4 for the plans here; see `_grid` for others
 _GRID = 1e-3
+# what a transform's rounding may take from delta a composed release: 25 times the most that was seen up to a million
+_ROUNDING = 1e-16
 _RDP_ORDERS = [1 + x / 10 for x in range(1, 100)] + list(range(11, 64)) + [128, 256, 512, 1024]
 
 
@@ -47,11 +51,12 @@ def epsilon_of(events: Sequence[dp_accounting.DpEvent], delta: float) -> float:
     Raises:
         ValueError: an event that neither the PLD nor the RDP accountant knows.
 
-    Formal guarantee: an upper bound under adding or removing one record; privacy loss distributions are rounded
+    Formal guarantee: an upper bound under adding or removing one record, by privacy loss distributions rounded
     pessimistically (RDP where PLD does not know the event). Events of different relations compose as privacy loss
-    distributions, each of which bounds what one record added or removed does to its event.
-    Edge cases: no events give 0; an event without noise gives infinity. Gaussian events on all records alone are
-    accounted exactly, in closed form.
+    distributions, each of which bounds what one record added or removed does to its event. Where delta is too small
+    for the rounding of these (1e-15, or 1e-16 a release), sampled releases cost what they would unsampled.
+    Edge cases: no events give 0; an event without noise gives infinity, and so does all above 500 that is Gaussian.
+    Gaussian events on all records alone are accounted exactly, in closed form.
 
     Source: Koskela et al. 2020; Doroshenko et al. 2022, through dp_accounting.
     """
@@ -62,12 +67,18 @@ def epsilon_of(events: Sequence[dp_accounting.DpEvent], delta: float) -> float:
     merged = merge_gaussians([single for event in events for single in _parts(event)])
     if len(merged) == 1 and isinstance(merged[0], dp_accounting.GaussianDpEvent) and merged[0].noise_multiplier > 0:
         return gaussian_epsilon(1 / merged[0].noise_multiplier, delta)
+    grid, above_rounding = _grid(merged, delta), delta - _ROUNDING * sum(_single(event)[1] for event in merged)
     if any(isinstance(_single(event)[0], ReplacedRowEvent) for event in merged):
-        return _epsilon_of_mixed(merged, delta)
+        return min(_epsilon_unsampled(merged, delta), _epsilon_of_mixed(merged, above_rounding, grid))
     composed = dp_accounting.ComposedDpEvent(merged)
-    for accountant in (pld.PLDAccountant(_RELATION, _GRID), rdp.RdpAccountant(_RDP_ORDERS, _RELATION)):
-        if accountant.supports(composed):
-            return float(accountant.compose(composed).get_epsilon(delta))
+    by_losses, by_rdp = pld.PLDAccountant(_RELATION, grid), rdp.RdpAccountant(_RDP_ORDERS, _RELATION)
+    if by_losses.supports(composed):
+        unsampled = _epsilon_unsampled(merged, delta)
+        if above_rounding <= 0:
+            return unsampled
+        return min(unsampled, float(by_losses.compose(composed).get_epsilon(above_rounding)))
+    if by_rdp.supports(composed):
+        return float(by_rdp.compose(composed).get_epsilon(delta))
     raise ValueError(f"no accountant for {composed}; use Gaussian events")
 
 
@@ -99,18 +110,59 @@ def _single(event: dp_accounting.DpEvent) -> tuple[dp_accounting.DpEvent, int]:
     return (event.event, event.count) if isinstance(event, dp_accounting.SelfComposedDpEvent) else (event, 1)
 
 
-def _epsilon_of_mixed(events: Sequence[dp_accounting.DpEvent], delta: float) -> float:
-    """`epsilon_of` by composing one privacy loss distribution an event."""
-    distributions = [_loss_distribution(event) for event in events]
-    if any(distribution is None for distribution in distributions):
+def _gaussian(event: dp_accounting.DpEvent) -> tuple[float, float, int]:
+    """Signal-to-noise ratio and sampling probability of a Gaussian event, and how often it is repeated.
+
+    A row that may become any other moves a sum as far as one of half the noise. The ratio of others is infinite.
+    """
+    single, count = _single(event)
+    replaced = isinstance(single, ReplacedRowEvent)
+    sampled = single.event if replaced else single
+    is_sampled = isinstance(sampled, dp_accounting.PoissonSampledDpEvent)
+    gaussian, sampling_prob = (sampled.event, sampled.sampling_probability) if is_sampled else (sampled, 1.0)
+    if not isinstance(gaussian, dp_accounting.GaussianDpEvent) or gaussian.noise_multiplier == 0:
+        return math.inf, sampling_prob, count
+    return (2 if replaced else 1) / gaussian.noise_multiplier, sampling_prob, count
+
+
+def _epsilon_unsampled(events: Sequence[dp_accounting.DpEvent], delta: float) -> float:
+    """What Gaussian events would cost if all took part in each: at least what they do cost; infinity for others."""
+    mu = math.hypot(*(count**0.5 * ratio for ratio, _, count in map(_gaussian, events)))
+    return gaussian_epsilon(mu, delta) if mu < math.inf else math.inf
+
+
+def _grid(events: Sequence[dp_accounting.DpEvent], delta: float) -> float:
+    """How finely to round privacy losses up: `_GRID` for most; any grid gives a bound.
+
+    Coarser where epsilon is beyond 30 or so, for as few points as there; finer where so many events say so little each
+    that their rounding would add a percent or more; and never finer than a grid of 50,000 points an event.
+    """
+    gaussians = [event for event in map(_gaussian, events) if event[0] < math.inf]
+    if not gaussians:
+        return _GRID
+    # the central limit of many sampled events (Bu et al. 2020), or all of them unsampled
+    mu = math.hypot(
+        *(count**0.5 * min(ratio, prob * math.expm1(min(ratio, 20.0) ** 2) ** 0.5) for ratio, prob, count in gaussians)
+    )
+    epsilon, count = min(max(gaussian_epsilon(mu, delta), 1e-3), MAX_EPSILON), sum(count for _, _, count in gaussians)
+    losses = [math.log(max(prob, 1e-300)) + ratio**2 / 2 + 10 * ratio for ratio, prob, _ in gaussians]
+    reach = np.logaddexp(0.0, max(losses))  # how large the largest loss of an event is, roughly
+    wanted = min(_GRID * max(1.0, epsilon / 30), 0.08 * epsilon / count**0.5)
+    return min(1.0, max(wanted, float(reach) / 50_000))
+
+
+def _epsilon_of_mixed(events: Sequence[dp_accounting.DpEvent], delta: float, grid: float) -> float:
+    """`epsilon_of` by composing one privacy loss distribution an event, on one grid; infinity where delta <= 0."""
+    distributions = [_loss_distribution(event, grid) for event in events]
+    if delta <= 0 or any(distribution is None for distribution in distributions):
         return math.inf
-    total = identity(value_discretization_interval=_GRID)
+    total = identity(value_discretization_interval=grid)
     for distribution in distributions:
         total = total.compose(distribution)
     return float(total.get_epsilon_for_delta(delta))
 
 
-def _loss_distribution(event: dp_accounting.DpEvent) -> PrivacyLossDistribution | None:
+def _loss_distribution(event: dp_accounting.DpEvent, grid: float) -> PrivacyLossDistribution | None:
     """What one record added or removed does to a Gaussian event, sampled or not; None where it has no noise."""
     single, count = _single(event)
     relation = _REPLACED if isinstance(single, ReplacedRowEvent) else _RELATION
@@ -123,52 +175,7 @@ def _loss_distribution(event: dp_accounting.DpEvent) -> PrivacyLossDistribution 
         return None
     return from_gaussian_mechanism(
         gaussian.noise_multiplier,
-        value_discretization_interval=_GRID,
+        value_discretization_interval=grid,
         sampling_prob=sampling_prob,
         neighboring_relation=relation,
     ).self_compose(count)
-
-
-def gaussian_delta(mu: float, epsilon: float) -> float:
-    """The exact delta of Gaussian mechanisms whose total signal-to-noise ratio is `mu`, at `epsilon`.
-
-    T releases of noise multiplier s on all records have mu = sqrt(T) / s.
-
-    Source: Balle and Wang 2018, Theorem 8; Dong et al. 2022, Corollary 2.13.
-    """
-    phi = NormalDist().cdf
-    return phi(-epsilon / mu + mu / 2) - math.exp(epsilon) * phi(-epsilon / mu - mu / 2)
-
-
-def gaussian_epsilon(mu: float, delta: float) -> float:
-    """Smallest epsilon of Gaussian mechanisms whose total signal-to-noise ratio is `mu`, at `delta`.
-
-    Formal guarantee: rounded up; `gaussian_delta(mu, result) <= delta`.
-    Edge cases: infinity above 500, where the formula overflows and no bound means anything.
-    """
-    if gaussian_delta(mu, 0.0) <= delta:
-        return 0.0
-    low, high = 0.0, MAX_EPSILON
-    if gaussian_delta(mu, high) > delta:
-        return math.inf
-    while high - low > 1e-9 * high:
-        middle = (low + high) / 2
-        low, high = (low, middle) if gaussian_delta(mu, middle) <= delta else (middle, high)
-    return high
-
-
-def gaussian_mu(epsilon: float, delta: float) -> float:
-    """Largest `mu` such that Gaussian mechanisms of that total signal-to-noise ratio are (epsilon, delta)-private.
-
-    Formal guarantee: the returned value satisfies `gaussian_delta(mu, epsilon) <= delta`.
-    Edge cases: an infinite epsilon allows an infinite `mu`: no noise, and no bound.
-    """
-    if epsilon == math.inf:
-        return math.inf
-    low, high = 0.0, 1.0
-    while gaussian_delta(high, epsilon) <= delta:
-        low, high = high, 2 * high
-    while high - low > 1e-9 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if gaussian_delta(middle, epsilon) <= delta else (low, middle)
-    return low

@@ -4,9 +4,13 @@ import math
 from collections.abc import Sequence
 
 from dpsad.privacy.accounting import epsilon_of
+from dpsad.privacy.budget import require_budget
+from dpsad.privacy.gaussian import gaussian_mu
 from dpsad.privacy.plan import ReleasePlan
 
 TOLERANCE = 1e-3  # relative width of the last bracket
+LEAST_NOISE = 1e-2  # no epsilon up to the largest allows less, unless delta does
+_SPARE = 1e4  # times the noise that would do alone; where that does not fit, others have spent the budget
 
 
 def calibrated(
@@ -21,20 +25,20 @@ def calibrated(
 
     Args:
         plans: their noise multipliers say how noisy they are beside each other; at least one is positive.
-        epsilon: total budget, > 0.
+        epsilon: total budget, in (0, 500] or infinity.
         delta: in (0, 1).
         spent: plans that were or will be charged besides.
         records_per_person: see `ReleasePlan.event`.
 
     Raises:
-        ValueError: the budget is not positive, or `spent` alone leaves nothing.
+        ValueError: no such budget; `spent` alone leaves nothing; or records take part so seldom that delta allows to
+            release them without any noise.
 
     Formal guarantee: the result was itself accounted and stays within (epsilon, delta) together with `spent`.
-    Edge cases: an infinite budget asks for no noise, 0. A budget that even ten thousand times the noise, for each
-        record of a person, exceeds counts as spent.
+    Edge cases: an infinite budget asks for no noise, 0. A budget that even ten thousand times the noise that would do
+        alone exceeds counts as spent.
     """
-    if not epsilon > 0:
-        raise ValueError(f"privacy.epsilon={epsilon} must be positive")
+    require_budget(epsilon, delta)
     if epsilon == math.inf:
         return [plan.with_noise(0.0) for plan in plans]
     spent_events = [plan.event(records_per_person) for plan in spent]
@@ -43,16 +47,29 @@ def calibrated(
         events = [plan.with_noise(factor).event(records_per_person) for plan in plans]
         return epsilon_of([*spent_events, *events], delta) <= epsilon
 
-    low = high = float(records_per_person)  # far less noise takes long to account
-    while not fits(high):
-        low, high = high, 2 * high
-        if high > 1e4 * records_per_person:
+    # powers of two: what would do if all took part in each release, and less than any epsilon asks for
+    mu = records_per_person * math.hypot(
+        *(plan.num_releases**0.5 * plan.unit.reach / plan.noise_multiplier for plan in plans)
+    )
+    high = math.ceil(math.log2(mu / gaussian_mu(epsilon, delta)))
+    if not fits(2.0**high):
+        high = max(0, high) + math.ceil(math.log2(_SPARE))
+        if not fits(2.0**high):
             raise ValueError(
                 f"privacy.epsilon={epsilon}: nothing is left, {epsilon_of(spent_events, delta):.4g} is spent already"
             )
-    while low == high or fits(low):
-        low, high = low / 2, low
-    while high > low * (1 + TOLERANCE):
-        middle = (low * high) ** 0.5
-        low, high = (low, middle) if fits(middle) else (middle, high)
-    return [plan.with_noise(high) for plan in plans]
+    low = floor = min(high - 1, math.floor(math.log2(LEAST_NOISE / max(plan.noise_multiplier for plan in plans))))
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(2.0**middle) else (middle, high)
+    if low == floor and fits(2.0**low):
+        raise ValueError(
+            f"privacy.delta={delta:g} is so large beside the chance that a record takes part at all that it allows "
+            "releases without noise, of the whole record now and then; use a privacy.delta well below one over the "
+            "number of records, or larger batches"
+        )
+    least, most = 2.0**low, 2.0**high
+    while most > least * (1 + TOLERANCE):
+        middle_factor = (least * most) ** 0.5
+        least, most = (least, middle_factor) if fits(middle_factor) else (middle_factor, most)
+    return [plan.with_noise(most) for plan in plans]

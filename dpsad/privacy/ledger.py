@@ -1,6 +1,7 @@
 """Ledger: what was released, charged before it leaves."""
 
 import math
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -63,9 +64,11 @@ class Ledger:
         Raises:
             BudgetExceeded: the plan does not fit; the ledger is unchanged.
 
+        The entry has a random `charge_id`, by which the same releases are known again in another run's ledger.
+
         Formal guarantee: what was charged never exceeds (epsilon, delta), whether or not every release is made.
         """
-        after = self.planned([plan])
+        after = self.planned([plan if plan.charge_id else _named(plan)])
         total = after.spent()
         if total > self.epsilon:
             raise BudgetExceeded(
@@ -74,6 +77,14 @@ class Ledger:
             )
         self.entries = after.entries
         self.fixed_noise |= fixed_noise
+
+    def renew(self, plan: ReleasePlan) -> None:
+        """Gives the last charge of a plan another name: what will be released is not what a copy of the run releases.
+
+        Whoever goes on with half-made releases calls it, since nobody knows who else does.
+        """
+        place = max(index for index, entry in enumerate(self.entries) if entry == plan)
+        self.entries = [*self.entries[:place], _named(plan), *self.entries[place + 1 :]]
 
     def calibrate(self, plan: ReleasePlan) -> ReleasePlan:
         """The plan with the least noise that the rest of the budget allows; charges nothing.
@@ -155,6 +166,11 @@ class Ledger:
         self.entries = _entries(state)
         self.fixed_noise = state["fixed_noise"]
         self.records_per_person = state.get("records_per_person", 1)  # before it was counted, one record was protected
+
+
+def _named(plan: ReleasePlan) -> ReleasePlan:
+    """A plan whose releases are no other's."""
+    return replace(plan, charge_id=secrets.token_hex(8))
 
 
 def _entries(state: dict) -> list[ReleasePlan]:

@@ -1,6 +1,7 @@
 """ReleasePlan: what will be released, as public data, accounted before a record is read."""
 
-from dataclasses import asdict, dataclass, replace
+import math
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Annotated
 
@@ -37,6 +38,8 @@ class ReleasePlan:
             Until a ledger has calibrated the plan, it is relative to that of other plans.
         sampling_prob: probability that a unit takes part in a release, independently of all others; 1 is always.
         num_releases: how many noisy sums, >= 1.
+        charge_id: random name of the releases themselves, public; a ledger gives it with the charge. Plans with one
+            name are the same releases, seen again; it makes no plan another one.
 
     Formal guarantee: `event(k)` bounds what all releases together tell about one person, whose records, k at most, are
     added or removed together; `event(1)` is about one record. A record adds one row of norm at most `clip_norm`. A
@@ -50,6 +53,7 @@ class ReleasePlan:
     noise_multiplier: Annotated[float, Range("[0, inf)")] = 1.0
     sampling_prob: ShareOrAll = 1.0
     num_releases: Count = 1
+    charge_id: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         require_ranges(self)
@@ -106,7 +110,8 @@ class ReleasePlan:
         return replace(self, noise_multiplier=self.noise_multiplier * factor)
 
     def to_dict(self) -> dict:
-        return {**asdict(self), "unit": self.unit.value}
+        named = {**asdict(self), "unit": self.unit.value}
+        return named if self.charge_id else {key: value for key, value in named.items() if key != "charge_id"}
 
     @staticmethod
     def from_dict(values: dict) -> "ReleasePlan":

@@ -85,3 +85,5 @@ class Sanitizer:
             raise ValueError(f"{self.plan.purpose} was begun as {begun}, and is now planned as {self.plan.to_dict()}")
         self.ledger.load_state_dict(state["ledger"])
         self.charged, self.num_made = state["charged"], state["num_made"]
+        if self.charged and self.num_made < self.plan.num_releases:
+            self.ledger.renew(self.plan)  # a copy of the run may go on from here as well, with other noise

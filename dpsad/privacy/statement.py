@@ -11,14 +11,25 @@ NOT_COVERED = [
     "everything under private/, and numbers computed from it, such as evaluation.json",
     "rounding of the noise in float32",
     "the list of classes and the image size, which count as public",
+    "other releases from the same records, by other runs or copies of this one, with which this one adds up: "
+    "`dpsad ledger` says to how much",
 ]
 FIXED_NOISE = "privacy.noise_seed was set, so whoever knows it can take the noise away"
 PUBLIC_SIZE = "the number of records, which was taken from the data and counts as public"
 MORE_RECORDS = "that no person has more than {} records, which the code cannot see"
+LARGE_DELTA = (
+    "a record that is published whole now and then: delta={delta:g} is not below one over the number of records, "
+    "{num_records}, so the guarantee allows it"
+)
+UNKNOWN_SIZE = (
+    "{least:.3g} records or more, if there are as many: delta={delta:g} allows to publish one of so many whole now and "
+    "then (the number of records is not public, so that nothing is said of it here)"
+)
+
 NO_NOISE = "no noise was added, so there is no bound"
 
 
-def formal_statement(ledger: Ledger, *, guarantee: str, size_is_public: bool) -> dict:
+def formal_statement(ledger: Ledger, *, guarantee: str, size_is_public: bool, num_records: int | None = None) -> dict:
     """What may be claimed of a student whose records came in through charged releases only.
 
     Args:
@@ -26,6 +37,8 @@ def formal_statement(ledger: Ledger, *, guarantee: str, size_is_public: bool) ->
             the claim.
         guarantee: records, or shards.
         size_is_public: whether the number of records was read from the data.
+        num_records: the number of records where that is public, stated or read from the data; None where it is not,
+            and then nothing here depends on it.
 
     Returns:
         JSON-serialisable dict with guarantee, formal, epsilon, delta, adjacency, unit, accountant, events, budget,
@@ -35,15 +48,19 @@ def formal_statement(ledger: Ledger, *, guarantee: str, size_is_public: bool) ->
     reasons = [FIXED_NOISE] if ledger.fixed_noise else []
     if spent["epsilon"] is None:
         reasons.append(NO_NOISE)
-    not_covered = [*NOT_COVERED, *([PUBLIC_SIZE] if size_is_public else [])]
+    size = [PUBLIC_SIZE] if size_is_public else []
+    if num_records is None and not size_is_public:
+        size.append(UNKNOWN_SIZE.format(least=1 / ledger.delta, delta=ledger.delta))
+    elif num_records is not None and ledger.delta * num_records >= 1:
+        size.append(LARGE_DELTA.format(num_records=num_records, delta=ledger.delta))
     if ledger.records_per_person > 1:
-        not_covered.append(MORE_RECORDS.format(ledger.records_per_person))
+        size.append(MORE_RECORDS.format(ledger.records_per_person))
     return {
         "guarantee": guarantee,
         "formal": not reasons,
         **spent,
         "reasons": reasons,
-        "not_covered": not_covered,
+        "not_covered": [*NOT_COVERED, *size],
     }
 
 

@@ -80,6 +80,17 @@ class Context:
         """Whether the number of records was taken from the data, and so counts as public."""
         return not self.stated_num_records
 
+    @property
+    def public_num_records(self) -> int | None:
+        """The number of records as it is stated, else as it was read from data that this run has seen, if any.
+
+        Public where the run uses it: for the rest, see `size_is_public`.
+        """
+        if self.stated_num_records or not self.run.records.exists():
+            return self.stated_num_records or None
+        noted = self.run.records.read_text(encoding="utf-8").split()[1:]  # older files have no number
+        return int(noted[0]) if noted else None
+
     def require_same(self, records: ImageSet) -> None:
         """Notes which records the run is about, and refuses others from then on.
 
@@ -88,8 +99,8 @@ class Context:
         """
         noted, fingerprint = self.run.records, records.fingerprint()
         if not noted.exists():
-            noted.write_text(fingerprint + "\n", encoding="utf-8")
-        elif noted.read_text(encoding="utf-8").strip() != fingerprint:
+            noted.write_text(f"{fingerprint}\n{len(records)}\n", encoding="utf-8")
+        elif noted.read_text(encoding="utf-8").split()[:1] != [fingerprint]:
             raise ValueError(
                 f"the records are not those that {self.run.path} was begun with, whose releases would not cover them; "
                 "bring those back, or pass another run=..."

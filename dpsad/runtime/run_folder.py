@@ -43,6 +43,10 @@ class Run:
         return self.private / "records.fingerprint"
 
     @property
+    def lock(self) -> Path:
+        return self.private / "lock"
+
+    @property
     def prototypes(self) -> Path:
         return self.private / "sketch.pt"
 
@@ -94,18 +98,27 @@ def open_run(path: str | Path, config: object, fixed: Sequence[str], *, free: Se
         ValueError: the folder holds a run with other fixed values, or something that is no run.
     """
     run = Run(Path(path))
-    saved = run.config
-    if saved.exists():
-        changed = differences(load_config(type(config), base=saved, overrides=()), config, fixed, free)
+    require_own(run, config, fixed, free)
+    run.path.mkdir(parents=True, exist_ok=True)
+    save_config(config, run.config)
+    run.private.mkdir(mode=0o700, exist_ok=True)
+    run.private.chmod(0o700)
+    return run
+
+
+def require_own(run: Run, config: object, fixed: Sequence[str], free: Sequence[str] = ()) -> None:
+    """Refuses a folder that holds another run, or something that is no run; changes nothing there."""
+    if run.config.exists():
+        changed = differences(load_config(type(config), base=run.config, overrides=()), config, fixed, free)
         if changed:
             raise ValueError(
                 f"{run.path} already holds another run ({'; '.join(changed)}); pass another run=..., or give these "
                 "keys the values they have there"
             )
-    elif run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+    elif run.path.exists() and not _is_empty(run):
         raise ValueError(f"{run.path} is neither empty nor a run folder: it has no config.yaml; pass another run=...")
-    run.path.mkdir(parents=True, exist_ok=True)
-    save_config(config, saved)
-    run.private.mkdir(mode=0o700, exist_ok=True)
-    run.private.chmod(0o700)
-    return run
+
+
+def _is_empty(run: Run) -> bool:
+    """Whether nothing is there but what `run_lock.held` makes."""
+    return run.path.is_dir() and all(path in (run.private, run.lock) for path in run.path.rglob("*"))

@@ -50,6 +50,19 @@ def test_means_are_released_sampled_and_measured_under_the_budget(command, words
     assert (code, "class-means" in printed) == (0, True), printed
 
 
+@pytest.mark.parametrize(("stated", "said"), [(150, "number of records, 150"), (99, ""), (0, "100 records or more")])
+def test_the_statement_says_that_delta_is_too_large_of_public_numbers_alone(command, tmp_path, stated, said):
+    """The means do not go by the number of records: where nobody states it, nothing may follow from its 200."""
+    run = tmp_path / "run"
+    changes = (f"privacy.num_records={stated}", "privacy.delta=0.01", f"run={run}")
+    assert command("baseline", *DATA[:2], "data.limit=200", *changes)[0] == 0
+    statement = json.loads((run / "release" / "privacy.json").read_text())
+    found = [item for item in statement["not_covered"] if "whole now and then" in item]
+    assert len(found) == bool(said)
+    assert said in "".join(found)
+    assert "200" not in json.dumps(statement["not_covered"])
+
+
 def test_a_run_that_broke_after_the_release_does_not_release_again(command, words, tmp_path, monkeypatch):
     """A second sum with fresh noise would cost the budget twice, and the statement would say once."""
 

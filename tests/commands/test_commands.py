@@ -134,7 +134,8 @@ def test_published_says_that_it_is_not_formal(command, tiny, tmp_path):
     assert code == 0
     assert "NOT a formal privacy guarantee" in printed
     statement = json.loads((run / "release" / "privacy.json").read_text())
-    assert (statement["formal"], statement["epsilon"], len(statement["reasons"])) == (False, None, 3)
+    assert (statement["formal"], statement["epsilon"], len(statement["reasons"])) == (False, None, 5)
+    assert "student.start=teacher" in statement["reasons"][-1]
     assert 9 < statement["nominal_epsilon"] <= 10
     assert "NOT formally private" in (run / "release" / "README.md").read_text()
     assert not (run / "metrics.jsonl").exists(), "every number of this run is private"

@@ -22,8 +22,11 @@ from opacus.accountants import PRVAccountant, RDPAccountant
 from opacus.accountants.utils import get_noise_multiplier
 from scipy.stats import norm
 
-from dpsad.privacy.accounting import epsilon_of, gaussian_delta, gaussian_mu, merge_gaussians
+from dpsad.privacy.accounting import epsilon_of, merge_gaussians
 from dpsad.privacy.calibration import TOLERANCE, calibrated
+from dpsad.privacy.config import PrivacyConfig
+from dpsad.privacy.gaussian import gaussian_delta, gaussian_epsilon, gaussian_mu
+from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
 
 DELTA = 1e-5
@@ -178,6 +181,58 @@ def test_calibration_agrees_with_the_closed_form():
 def test_calibration_refuses_a_budget_that_is_not_positive(epsilon):
     with pytest.raises(ValueError, match=r"privacy\.epsilon=.* must be positive"):
         fitted_once(epsilon)
+
+
+@pytest.mark.parametrize("epsilon", [500.1, 1000, 1e300])
+def test_a_budget_beyond_all_bounds_is_refused_with_the_range(epsilon):
+    for refused in (
+        lambda: fitted_once(epsilon),
+        lambda: Ledger(epsilon, DELTA).calibrate(releases(1)),
+        lambda: PrivacyConfig(epsilon=epsilon),
+    ):
+        with pytest.raises(ValueError, match=r"privacy\.epsilon=.* must be in \(0, 500\], or inf"):
+            refused()
+    assert PrivacyConfig(epsilon=math.inf).epsilon == math.inf
+
+
+@pytest.mark.parametrize(
+    ("num", "sampling_prob", "epsilon", "delta"),
+    [
+        (40, 0.0341, 400.0, 1e-5),
+        (40, 0.0341, 0.01, 1e-12),
+        (40, 0.0341, 10.0, 1e-30),
+        (40, 1e-6, 10.0, 1e-5),
+        (10**5, 1e-6, 400.0, 1e-12),
+        (10**6, 1e-6, 0.01, 1e-30),
+        (10**6, 1.0, 0.01, 1e-30),
+        (10**6, 1.0, 400.0, 0.1),
+        (1, 1.0, 0.01, 0.1),
+    ],
+)
+def test_calibration_ends_at_the_extremes(num, sampling_prob, epsilon, delta):
+    (plan,) = calibrated(
+        [releases(num, sampling_prob=sampling_prob)], epsilon=epsilon, delta=delta, records_per_person=1
+    )
+    assert epsilon_of([plan.event(1)], delta) <= epsilon < epsilon_of([plan.with_noise(0.99).event(1)], delta)
+
+
+@pytest.mark.parametrize(("num", "delta"), [(1, 1e-5), (9, 1e-5), (40, 0.1)])
+def test_delta_that_allows_releases_without_noise_is_refused(num, delta):
+    """A record takes part with a probability of num * 1e-6 at most, so it may be published whole within delta."""
+    with pytest.raises(ValueError, match=r"privacy\.delta=.*releases without noise.*use a privacy\.delta well below"):
+        calibrated([releases(num, sampling_prob=1e-6)], epsilon=10.0, delta=delta, records_per_person=1)
+
+
+@pytest.mark.parametrize(("num", "mu"), [(40, 1.0), (1000, 0.1), (10**5, 0.3), (10**6, 5.0)])
+@pytest.mark.parametrize("delta", [1e-5, 1e-11, 1e-13, 1e-20])
+def test_losses_on_a_grid_are_an_upper_bound_at_any_delta(num, mu, delta):
+    """Golden: the closed form, for records that take part with probability all but 1; above by 1 % at most.
+
+    Transforms of a million-fold composition round by 1e-12 or so, which is a tenth of epsilon at delta 1e-11.
+    """
+    exact = gaussian_epsilon(mu, delta)
+    epsilon = epsilon_of([sampled(1 - 1e-14, math.sqrt(num) / mu, num)], delta)
+    assert exact * (1 - 1e-6) <= epsilon <= exact * 1.012
 
 
 def test_calibration_refuses_a_budget_that_is_spent():

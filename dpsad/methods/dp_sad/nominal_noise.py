@@ -29,6 +29,18 @@ MODEL_REASONS = (
     "the student's input is a noised private image, so the Jacobian behind the noise depends on the record, and "
     "post-processing does not apply",
 )
+SAMPLING_REASON = (
+    "batches have a fixed size and are drawn, with repetition, from a public stream of 32 bits that follow from the "
+    "run's seed, so they are no Poisson sample, and whoever knows the seed, or tries all, knows who took part"
+)
+COPY_REASON = (
+    "the student starts with the weights of the teacher, which was trained on records without protection "
+    "(student.start=teacher), so what it holds before its first noisy step has met no noise at all"
+)
+CLUSTER_REASON = (
+    "pseudo-labels are clusters whose centres were found among all records without protection (data.pseudo_labels), so "
+    "every label tells of other records"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +88,15 @@ def actual_multiplier(config: NominalConfig, noise_multiplier: float) -> float:
     return noise_multiplier * math.sqrt(config.levels_per_image) / config.num_levels
 
 
-def reasons(config: NominalConfig) -> tuple[str, ...]:
-    """Why the nominal epsilon is no guarantee."""
-    return NOISE_REASONS[config.timesteps], *MODEL_REASONS
+def reasons(config: NominalConfig, *, copies_teacher: bool, clustered: bool) -> tuple[str, ...]:
+    """Why the nominal epsilon is no guarantee.
+
+    Args:
+        copies_teacher: whether the student starts as a teacher that saw records without protection.
+        clustered: whether labels are clusters of the records.
+    """
+    found = [NOISE_REASONS[config.timesteps], *MODEL_REASONS, SAMPLING_REASON]
+    return (*found, *([COPY_REASON] if copies_teacher else []), *([CLUSTER_REASON] if clustered else []))
 
 
 def nominal_noise(

@@ -5,7 +5,7 @@ from dataclasses import replace
 from dpsad.methods.dp_sad.nominal_noise import nominal_plan
 from dpsad.methods.dp_sad.prototypes import prototype_plans
 from dpsad.methods.dp_sad.settings import DpSadSettings
-from dpsad.privacy.accounting import gaussian_epsilon, gaussian_mu
+from dpsad.privacy.gaussian import gaussian_epsilon, gaussian_mu
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.training.private_denoiser import gradient_plan

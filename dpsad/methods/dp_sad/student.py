@@ -17,7 +17,7 @@ from dpsad.methods.dp_sad.release_plans import plan_of_nominal
 from dpsad.methods.dp_sad.settings import DpSadSettings
 from dpsad.methods.dp_sad.teacher import TeacherConfig, read_teacher
 from dpsad.methods.method import Trained, formally
-from dpsad.privacy.provenance import require_released
+from dpsad.privacy.provenance import Provenance, require_released
 from dpsad.privacy.statement import nominal_statement
 from dpsad.release.students import Releasable, ReleaseConfig
 from dpsad.runtime.context import Context
@@ -87,7 +87,9 @@ def distill_nominally(settings: DpSadSettings, context: Context) -> Trained:
         sanitize=nominal_noise(settings.nominal, plan.noise_multiplier, context.randomness),
         answers=None,
     )
-    statement = nominal_statement(plan, context.ledger, reasons(settings.nominal))
+    copies_teacher = settings.student.start == "teacher" and teacher.provenance is Provenance.PRIVATE
+    why = reasons(settings.nominal, copies_teacher=copies_teacher, clustered=records.clustered)
+    statement = nominal_statement(plan, context.ledger, why)
     return Trained(releasable_student(settings, student, subject, None), statement)
 
 

@@ -1,10 +1,14 @@
 import json
 
 import pytest
+import torch
 
 from dpsad.privacy.accounting import epsilon_of
 from dpsad.privacy.ledger import BudgetExceeded, Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
+from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.privacy.sanitizer import Sanitizer
+from dpsad.privacy.statement import formal_statement
 
 
 def plan(noise_multiplier=2.0, num_releases=1, unit=Unit.RECORD, purpose="test"):
@@ -70,8 +74,11 @@ def test_the_statement_says_what_was_spent_in_plain_data():
                 "noise_multiplier": noise,
                 "sampling_prob": 1.0,
                 "num_releases": releases,
+                "charge_id": entry.charge_id,
             }
-            for purpose, noise, releases in [("sketch", 4.0, 2), ("refine", 3.0, 1)]
+            for entry, (purpose, noise, releases) in zip(
+                ledger.entries, [("sketch", 4.0, 2), ("refine", 3.0, 1)], strict=True
+            )
         ],
         "budget": {"epsilon": 8.0, "delta": 1e-5},
     }
@@ -93,3 +100,52 @@ def test_a_shard_costs_what_a_record_costs_at_half_the_noise():
     shards.charge(plan(3.0, unit=Unit.SHARD, purpose="rows"))
     records.charge(plan(1.5, purpose="rows"))
     assert shards.spent() == records.spent()
+
+
+def test_every_charge_has_a_name_of_its_own_that_a_take_over_keeps():
+    ledger = Ledger(10.0, 1e-5)
+    for _ in range(2):
+        ledger.charge(plan(5.0))
+    first, second = (entry.charge_id for entry in ledger.entries)
+    assert first != second
+    assert len(first) == 16
+    later = Ledger(10.0, 1e-5)
+    later.take_over(json.loads(json.dumps(ledger.state_dict())))
+    assert [entry.charge_id for entry in later.entries] == [first, second]
+    assert [event["charge_id"] for event in later.statement()["events"]] == [first, second]
+
+
+@pytest.mark.parametrize(("made", "same"), [(0, False), (1, False), (2, True)])
+def test_half_made_releases_that_are_gone_on_with_get_another_name(made, same):
+    """A copy of the checkpoint may be gone on with as well; only releases that are all made are the same."""
+    planned, randomness = plan(5.0, num_releases=2), PrivateRandomness(seed=0)
+    begun = Sanitizer(planned, Ledger(10.0, 1e-5), randomness)
+    begun.charge()
+    for _ in range(made):
+        begun.release([torch.ones(1, 3)], (3,))
+    names = {begun.ledger.entries[0].charge_id}
+    for _ in range(2):
+        again = Sanitizer(planned, Ledger(10.0, 1e-5), randomness)
+        again.load_state_dict(json.loads(json.dumps(begun.state_dict())))
+        assert again.ledger.entries == begun.ledger.entries
+        names.add(again.ledger.entries[0].charge_id)
+    assert len(names) == (1 if same else 3)
+
+
+@pytest.mark.parametrize(("num_records", "said"), [(99_999, ""), (100_000, "100000"), (10**6, "1000000")])
+def test_a_delta_that_is_too_large_for_the_records_is_in_the_statement(num_records, said):
+    ledger = Ledger(8.0, 1e-5)
+    statement = formal_statement(ledger, guarantee="records", size_is_public=True, num_records=num_records)
+    found = [item for item in statement["not_covered"] if "published whole now and then" in item]
+    assert len(found) == bool(said)
+    assert said in "".join(found)
+
+
+def test_where_the_number_of_records_is_private_the_statement_says_for_how_many_delta_is_too_large():
+    statement = formal_statement(Ledger(8.0, 1e-5), guarantee="records", size_is_public=False)
+    assert any(item.startswith("1e+05 records or more, if there are as many") for item in statement["not_covered"])
+
+
+def test_the_statement_says_that_releases_of_other_runs_add_up():
+    statement = formal_statement(Ledger(8.0, 1e-5), guarantee="records", size_is_public=False)
+    assert any("dpsad ledger" in item for item in statement["not_covered"])

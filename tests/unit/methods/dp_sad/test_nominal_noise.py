@@ -44,10 +44,22 @@ def test_the_actual_multiplier_is_noise_beside_an_image_s_joint_rows(timesteps, 
 
 
 def test_reasons_fit_the_noise():
-    one, every = (reasons(NominalConfig(timesteps=timesteps)) for timesteps in ("one", "all"))
+    one, every = (
+        reasons(NominalConfig(timesteps=timesteps), copies_teacher=False, clustered=False)
+        for timesteps in ("one", "all")
+    )
     assert "sigma/T," in one[0]
     assert "sigma/sqrt(T)," in every[0]
     assert one[1:] == every[1:]
+
+
+@pytest.mark.parametrize("copies_teacher", [False, True])
+@pytest.mark.parametrize("clustered", [False, True])
+def test_reasons_name_what_applies(copies_teacher, clustered):
+    said = " ".join(reasons(CONFIG, copies_teacher=copies_teacher, clustered=clustered))
+    assert "no Poisson sample" in said
+    assert ("student.start=teacher" in said) == copies_teacher
+    assert ("data.pseudo_labels" in said) == clustered
 
 
 def test_every_image_is_clipped_by_itself_before_the_noise(rng):

@@ -7,7 +7,8 @@ import torch
 from dpsad.data.records import ImageSet
 from dpsad.methods.dp_sad.prototype_rows import record_rows
 from dpsad.methods.dp_sad.prototypes import PrototypesConfig, prototype_plans, release_prototypes, split
-from dpsad.privacy.accounting import gaussian_mu, merge_gaussians
+from dpsad.privacy.accounting import merge_gaussians
+from dpsad.privacy.gaussian import gaussian_mu
 from dpsad.privacy.ledger import BudgetExceeded, Ledger
 from dpsad.privacy.randomness import PrivateRandomness
 

@@ -1,0 +1,171 @@
+"""What `dpsad ledger` does: adds up what runs have released of the same records."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpsad.privacy.accounting import epsilon_of
+from dpsad.privacy.budget import MAX_EPSILON
+from dpsad.privacy.ledger import Ledger
+from dpsad.privacy.plan import ReleasePlan
+from dpsad.runtime.checkpoint import load
+from dpsad.runtime.run_folder import CONFIG, STATEMENT, Run
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What one run has charged.
+
+    records: fingerprint of the records it read, private; empty where none is noted.
+    charges: every plan it was charged with.
+    bounded: whether these bound all that it has released.
+    records_per_person: how many records of one person it protects together.
+    statement: its privacy.json; None where it has released no student yet.
+    """
+
+    path: Path
+    records: str
+    charges: tuple[ReleasePlan, ...]
+    bounded: bool
+    records_per_person: int
+    statement: dict[str, Any] | None
+
+
+def ledger_table(paths: Sequence[Path], *, delta: float | None, same_records: bool) -> str:
+    """A table of the runs for each set of records, and one epsilon for all that they have released of it.
+
+    Args:
+        paths: run folders, or folders that hold some at any depth; a release folder is a run of unknown records.
+        delta: of the totals; None takes the smallest of the runs'.
+        same_records: adds all runs up, whatever their records' fingerprints.
+
+    Raises:
+        ValueError: no run is there, a file is damaged, or delta is no probability.
+
+    Formal guarantee: the total bounds what all that is listed, together, tells about one record that is in the set,
+        or one person's, as many as any of the runs allows; charges of one name are the same releases and count once.
+    Edge cases: a run without a formal guarantee leaves no bound. A run that noted no records, since it only goes on
+        from what another released, is of that one's; where that is not given, it stands alone.
+    """
+    if delta is not None and not 0 < delta < 1:
+        raise ValueError(f"--delta={delta} must be between 0 and 1")
+    found = [spending_of(run) for run in dict.fromkeys(run for path in paths for run in runs_below(path))]
+    known = {
+        charge.charge_id: run.records for run in found if run.records for charge in run.charges if charge.charge_id
+    }
+    sets: dict[str, list[Spending]] = {}
+    for run in found:
+        shared = next((known[charge.charge_id] for charge in run.charges if charge.charge_id in known), "")
+        key = "all" if same_records else run.records or shared or f"unknown to {run.path}"
+        sets.setdefault(key, []).append(run)
+    parts = []
+    for number, runs in enumerate(sets.values(), start=1):
+        known_records = any(run.records for run in runs)
+        named = "all given, as one set" if same_records else f"set {number}" if known_records else "not noted"
+        parts.append("\n".join([f"records: {named}", *_lines(runs), total(runs, delta)]))
+    return "\n\n".join(parts)
+
+
+def runs_below(path: Path) -> list[Path]:
+    """The run folders at a path, or the release folder that it is.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = sorted({config.parent for config in path.rglob(CONFIG) if Run(config.parent).private.is_dir()})
+    if not found and (path / STATEMENT).is_file():
+        found = [path]
+    if not found:
+        raise ValueError(f"{path} holds no run: no folder there has a {CONFIG} beside a private/; pass run folders")
+    return found
+
+
+def spending_of(path: Path) -> Spending:
+    """Reads what a run has charged: from its statement, or where it has none yet, from what its stages keep.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    run = Run(path)
+    noted = run.records.read_text(encoding="utf-8").split()[:1] if run.records.exists() else []
+    records = noted[0] if noted else ""
+    file = run.statement if run.statement.exists() else path / STATEMENT
+    if not file.exists():
+        charges, bounded, per_person = _united(_kept_ledgers(run))
+        return Spending(path, records, charges, bounded, per_person, None)
+    try:
+        statement = json.loads(file.read_text(encoding="utf-8"))
+        charges = tuple(ReleasePlan.from_dict(event) for event in statement["events"])
+        bounded, per_person = bool(statement["formal"]), int(statement.get("records_per_person", 1))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is damaged and cannot be read; restore it from a copy") from error
+    return Spending(path, records, charges, bounded, per_person, statement)
+
+
+def once_each(charges: Iterable[ReleasePlan]) -> list[ReleasePlan]:
+    """Charges without those whose name came before: these are the same releases. All without a name stay."""
+    kept: dict[object, ReleasePlan] = {}
+    for place, charge in enumerate(charges):
+        kept.setdefault(charge.charge_id or place, charge)
+    return list(kept.values())
+
+
+def total(runs: Sequence[Spending], delta: float | None) -> str:
+    """What all runs on one set of records have cost together, in a line."""
+    unbounded = [run.path.name for run in runs if not run.bounded]
+    if unbounded:
+        return f"together: no bound, for lack of a formal guarantee ({', '.join(unbounded)})"
+    every = [charge for run in runs for charge in run.charges]
+    distinct = once_each(every)
+    deltas = [run.statement["delta"] for run in runs if run.statement]
+    at = delta or min(deltas, default=1e-5)
+    per_person = max(run.records_per_person for run in runs)
+    epsilon = epsilon_of([charge.event(per_person) for charge in distinct], at)
+    shared = len(every) - len(distinct)
+    counted = f"; {shared} that several runs share, counted once" if shared else ""
+    said = f"epsilon {epsilon:.4g}" if epsilon < math.inf else f"no bound up to epsilon {MAX_EPSILON:g}"
+    protected = f" for up to {per_person} records of one person" if per_person > 1 else ""
+    return f"together: {said} at delta {at:g}{protected} ({len(distinct)} charges{counted})"
+
+
+def _lines(runs: Sequence[Spending]) -> Iterator[str]:
+    """A table with a line for each run."""
+    rows = [("run", "method", "guarantee", "formal", "epsilon", "delta")]
+    for run in runs:
+        said = run.statement
+        if said is None:
+            rows.append((str(run.path), "no release yet", "", "", "", ""))
+            continue
+        epsilon = f"{said['epsilon']:.4g}" if said["epsilon"] is not None else "none"
+        formal = "yes" if said["formal"] else "no"
+        rows.append((str(run.path), said.get("method", ""), said["guarantee"], formal, epsilon, f"{said['delta']:g}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _kept_ledgers(run: Run) -> Iterator[dict]:
+    """States of the ledgers that a run's stages have kept."""
+    if run.prototypes.exists():
+        yield load(run.prototypes)["ledger"]
+    for file in sorted(run.private.glob("*.checkpoint")):
+        for part in load(file).get("parts", {}).values():
+            if isinstance(part, dict) and "ledger" in part:
+                yield part["ledger"]
+
+
+def _united(states: Iterable[dict]) -> tuple[tuple[ReleasePlan, ...], bool, int]:
+    """The charges of saved ledgers, each once, whether their noise bounds what they released, and for how many records
+    of one person."""
+    charges: list[ReleasePlan] = []
+    bounded, per_person = True, 1
+    for state in states:
+        ledger = Ledger(state["epsilon"], state["delta"])
+        ledger.load_state_dict(state)
+        charges += ledger.entries
+        bounded &= not ledger.fixed_noise
+        per_person = max(per_person, ledger.records_per_person)
+    return tuple(once_each(charges)), bounded, per_person
