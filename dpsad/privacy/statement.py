@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY, epsilon_of
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
+from dpsad.privacy.provenance import UNNOTED, PublicImages
 
 NOT_COVERED = [
     "the choice of hyperparameters, where it was made by looking at results on these records",
@@ -14,11 +15,21 @@ NOT_COVERED = [
 ]
 FIXED_NOISE = "privacy.noise_seed was set, so whoever knows it can take the noise away"
 PUBLIC_SIZE = "the number of records, which was taken from the data and counts as public"
+PUBLIC_IMAGES = (
+    "the public images that it learned from: none is equal to a record, but that they are public is taken on the word "
+    "of whoever chose them"
+)
+UNNOTED_IMAGES = (
+    "the images behind a public model from an older file, which does not say which they are: that they are public, and "
+    "none of them a record, is taken on its word"
+)
 
 NO_NOISE = "no noise was added, so there is no bound"
 
 
-def formal_statement(ledger: Ledger, *, guarantee: str, size_is_public: bool) -> dict:
+def formal_statement(
+    ledger: Ledger, *, guarantee: str, size_is_public: bool, public_images: Sequence[PublicImages] = ()
+) -> dict:
     """What may be claimed of a student whose records came in through charged releases only.
 
     Args:
@@ -26,6 +37,7 @@ def formal_statement(ledger: Ledger, *, guarantee: str, size_is_public: bool) ->
             the claim.
         guarantee: records, or shards.
         size_is_public: whether the number of records was read from the data.
+        public_images: those that the student learned from, which no epsilon speaks of.
 
     Returns:
         JSON-serialisable dict with guarantee, formal, epsilon, delta, adjacency, unit, accountant, events, budget,
@@ -35,12 +47,15 @@ def formal_statement(ledger: Ledger, *, guarantee: str, size_is_public: bool) ->
     reasons = [FIXED_NOISE] if ledger.fixed_noise else []
     if spent["epsilon"] is None:
         reasons.append(NO_NOISE)
+    not_covered = [*NOT_COVERED, *([PUBLIC_SIZE] if size_is_public else [])]
+    not_covered += [UNNOTED_IMAGES] if UNNOTED in public_images else []
+    not_covered += [PUBLIC_IMAGES] if set(public_images) - {UNNOTED} else []
     return {
         "guarantee": guarantee,
         "formal": not reasons,
         **spent,
         "reasons": reasons,
-        "not_covered": [*NOT_COVERED, *([PUBLIC_SIZE] if size_is_public else [])],
+        "not_covered": not_covered,
     }
 
 
