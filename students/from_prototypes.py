@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from dpsad.data.augmentation import AugmentationConfig
-from dpsad.privacy.provenance import combined, provenance_of
+from dpsad.privacy.provenance import combined, provenance_of, public_images_of
 from students.base import Student
 from students.few_step import SamplerConfig, denoised
 from students.prototypes import Prototypes
@@ -20,6 +20,7 @@ class StartedDenoiser(HeldPrototypes):
         super().__init__(prototypes)
         self.denoiser = denoiser
         self.provenance = combined(provenance_of(denoiser), prototypes.provenance)
+        self.public_images = public_images_of(denoiser)
 
 
 def prototype_student(

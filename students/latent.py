@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsad.networks.autoencoder import Decoder
-from dpsad.privacy.provenance import combined, provenance_of
+from dpsad.privacy.provenance import combined, provenance_of, public_images_of, united
 from students.base import Student
 from students.few_step import SamplerConfig, denoised
 from students.seeds import Normal
@@ -19,6 +19,7 @@ class LatentModel(nn.Module):
         super().__init__()
         self.denoiser, self.decoder = denoiser, decoder
         self.provenance = combined(provenance_of(denoiser), provenance_of(decoder))
+        self.public_images = united(public_images_of(denoiser), public_images_of(decoder))
 
 
 def latent_student(

@@ -7,12 +7,13 @@ from dpsad.diffusion.denoiser import Denoiser
 
 
 class DenoiserTeacher:
-    """Wraps a trained denoiser; it is not trained further, and its provenance is the teacher's."""
+    """Wraps a trained denoiser; it is not trained further, and its provenance and public images are the teacher's."""
 
     num_shards = 1
 
     def __init__(self, denoiser: Denoiser):
-        self.denoiser, self.provenance = denoiser.eval().requires_grad_(False), denoiser.provenance
+        self.denoiser = denoiser.eval().requires_grad_(False)
+        self.provenance, self.public_images = denoiser.provenance, denoiser.public_images
 
     @torch.no_grad()
     def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor, shards: Tensor | None = None) -> Tensor:

@@ -40,6 +40,11 @@ def to_grey(images: Tensor) -> Tensor:
 
 def to_square(images: Tensor, side: int) -> Tensor:
     """Resizes with antialiasing, without keeping the aspect: [num, chan, H, W] -> [num, chan, side, side]."""
-    if images.shape[2:] == (side, side):
+    return resized(images, (side, side))
+
+
+def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resizes likewise to any (height, width); images of that size are returned unchanged."""
+    if images.shape[2:] == size:
         return images
-    return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True).clamp_(-1, 1)
+    return F.interpolate(images, size=size, mode="bilinear", antialias=True).clamp_(-1, 1)

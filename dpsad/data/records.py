@@ -24,6 +24,7 @@ class ImageSet:
     class_names: by label.
     provenance: private, unless whoever made the set knows better.
     clustered: whether labels are clusters that were found among all images: then one image's label tells of others.
+    origin: the images, where these are latents of some.
     """
 
     images: Tensor
@@ -32,6 +33,7 @@ class ImageSet:
     class_names: tuple[str, ...]
     provenance: Provenance = Provenance.PRIVATE
     clustered: bool = False
+    origin: ImageSet | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -58,6 +60,7 @@ class ImageSet:
             images=self.images[places],
             labels=self.labels[places],
             ids=tuple(self.ids[place] for place in places.tolist()),
+            origin=None if self.origin is None else self.origin.take(places),
         )
 
     def to(self, device: torch.device) -> ImageSet:

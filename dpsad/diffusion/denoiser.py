@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsad.diffusion.parameterisations import PARAMETERISATIONS
-from dpsad.privacy.provenance import provenance_of
+from dpsad.privacy.provenance import provenance_of, public_images_of
 
 
 class Denoiser(nn.Module):
@@ -19,6 +19,7 @@ class Denoiser(nn.Module):
 
     Attributes:
         provenance: what it has seen: nothing at first. Whatever trains it says so, and copies keep it.
+        public_images: those that it has learned from, likewise.
 
     Source: Karras et al. 2022, equation 7.
     """
@@ -27,7 +28,7 @@ class Denoiser(nn.Module):
         super().__init__()
         self.network, self.sigma_data = network, sigma_data
         self.parameterisation = PARAMETERISATIONS[parameterisation]
-        self.provenance = provenance_of(network)
+        self.provenance, self.public_images = provenance_of(network), public_images_of(network)
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor) -> Tensor:
         """Predicts the clean image.

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
-from dpsad.privacy.provenance import provenance_of, require_released
+from dpsad.privacy.provenance import provenance_of, public_images_of, require_released
 from dpsad.privacy.statement import formal_statement
 from dpsad.release.students import Releasable
 from dpsad.runtime.context import Context
@@ -58,12 +58,16 @@ def formally(made: Releasable, context: Context, guarantee: str, *, uses_size: b
         uses_size: whether the number of records went into it.
 
     Raises:
-        ValueError: the model has seen records without protection.
+        ValueError: the model has seen records without protection, as public images too.
     """
     require_released("the student", provenance_of(made.model), "a release that claims a guarantee")
-    size_is_public = uses_size and context.size_is_public
-    num_records = context.public_num_records if uses_size or not context.size_is_public else None
-    return Trained(
-        made,
-        formal_statement(context.ledger, guarantee=guarantee, size_is_public=size_is_public, num_records=num_records),
+    public_images = public_images_of(made.model)
+    context.require_apart("the student", public_images)
+    statement = formal_statement(
+        context.ledger,
+        guarantee=guarantee,
+        size_is_public=uses_size and context.size_is_public,
+        num_records=context.public_num_records if uses_size or not context.size_is_public else None,
+        public_images=public_images,
     )
+    return Trained(made, statement)

@@ -9,13 +9,14 @@ import torch
 from dpsad.data.records import ImageSet, Subject
 from dpsad.methods.public_denoiser import PretrainConfig, require_public
 from dpsad.networks.autoencoder import Autoencoder, AutoencoderConfig
-from dpsad.privacy.provenance import Provenance
+from dpsad.privacy.provenance import Provenance, combined
 from dpsad.runtime.checkpoint import load, save_atomic
 from dpsad.runtime.config_files import flatten
 from dpsad.runtime.context import Context
 from dpsad.runtime.finite import require_finite
 from dpsad.training.autoencoder import CompressConfig, train_autoencoder
 from dpsad.training.batches import batches_as_they_are
+from dpsad.training.denoiser_files import public_images_in_file
 from dpsad.training.models import new_autoencoder
 
 IMAGES_AT_ONCE = 500
@@ -35,14 +36,15 @@ class CompressionSettings(Protocol):
 def public_autoencoder(settings: CompressionSettings, context: Context) -> tuple[Autoencoder, tuple[int, int, int]]:
     """The autoencoder of public images that the run has, or the one beside `pretrain.path`, or a new one.
 
-    The two lie together, so that a pretrained denoiser never meets latents of another autoencoder. Reads no record.
+    The two lie together, so that a pretrained denoiser never meets latents of another autoencoder. Records
+    are read to compare them with public images, and for nothing else.
 
     Returns:
         The autoencoder, frozen, provenance public, and the shape of its images.
 
     Raises:
-        ValueError: there is none beside `pretrain.path`, it has another shape than `autoencoder` says, or it has seen
-            records.
+        ValueError: there is none beside `pretrain.path`, it has another shape than `autoencoder` says, it has seen
+            records, or some public images are records.
     """
     own, beside = context.run.public_autoencoder, settings.pretrain.path
     path = Path(beside).with_name(own.name) if beside else own
@@ -59,16 +61,19 @@ def public_autoencoder(settings: CompressionSettings, context: Context) -> tuple
             f"the autoencoder at {path} was built with {saved['autoencoder']}, this run has "
             f"{flatten(settings.autoencoder)}; give the run the same, or leave pretrain.path out to train another"
         )
-    require_public(f"the autoencoder at {path}", Provenance(saved["provenance"]))
     chan, height, width = saved["image_shape"]
     autoencoder = new_autoencoder(settings.autoencoder, (chan, height, width), context)
     autoencoder.load_state_dict(saved["model"])
     require_finite(f"the autoencoder at {path}", autoencoder, "train another with a lower compress.learning_rate")
+    decoder = autoencoder.decoder
+    decoder.provenance, decoder.public_images = Provenance(saved["provenance"]), public_images_in_file(saved)
+    require_public(f"the autoencoder at {path}", decoder.provenance)
+    context.require_apart(f"the autoencoder at {path}", decoder.public_images)
     return autoencoder.eval().requires_grad_(False), (chan, height, width)
 
 
 def _compress(settings: CompressionSettings, context: Context, path: Path) -> None:
-    images = context.load_public()
+    images = context.read_public()
     subject = Subject.of(images)
     with context.timed("compress") as seconds:
         autoencoder = train_autoencoder(
@@ -82,7 +87,8 @@ def _compress(settings: CompressionSettings, context: Context, path: Path) -> No
         )
     state = {
         "model": autoencoder.state_dict(),
-        "provenance": images.provenance.value,
+        "provenance": autoencoder.decoder.provenance.value,
+        "public_images": [noted.state_dict() for noted in autoencoder.decoder.public_images],
         "autoencoder": flatten(settings.autoencoder),
         "image_shape": list(subject.image_shape),
     }
@@ -97,6 +103,6 @@ def latents_of(autoencoder: Autoencoder, images: ImageSet) -> ImageSet:
     Formal guarantee: a record's latents are a function of that record and public weights; they are a record's own, up
     to float32 rounding of a batch, and so fit for a row.
     """
-    device = autoencoder.decoder.centre.device
+    device, seen = autoencoder.decoder.centre.device, combined(images.provenance, autoencoder.decoder.provenance)
     latents = [autoencoder.encode(part.to(device)).cpu() for part in images.images.split(IMAGES_AT_ONCE)]
-    return replace(images, images=torch.cat(latents))
+    return replace(images, images=torch.cat(latents), provenance=seen, origin=images)

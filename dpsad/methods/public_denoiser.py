@@ -63,7 +63,9 @@ def as_they_are(images: ImageSet) -> ImageSet:
 
 
 def public_denoiser(settings: PublicSettings, context: Context, see: See = as_they_are) -> tuple[Denoiser, Subject]:
-    """The denoiser of public images that the run has, or the one at `pretrain.path`, or a new one. Reads no record.
+    """The denoiser of public images that the run has, or the one at `pretrain.path`, or a new one.
+
+    Records are read to compare them with public images, and for nothing else: whatever they are, it is the same.
 
     Args:
         see: what the denoiser sees of images, such as their latents.
@@ -72,8 +74,8 @@ def public_denoiser(settings: PublicSettings, context: Context, see: See = as_th
         The denoiser, provenance public, and what it makes images of.
 
     Raises:
-        ValueError: public and private images are the same, there is none at `pretrain.path`, it is of another kind, or
-            it has seen records.
+        ValueError: some public images are records, there is none at `pretrain.path`, it is of another kind, or it has
+            seen records.
     """
     path = Path(settings.pretrain.path or context.run.public_denoiser)
     if not path.exists():
@@ -87,6 +89,7 @@ def public_denoiser(settings: PublicSettings, context: Context, see: See = as_th
         path, settings.network, context, parameterisation=settings.baseline.parameterisation
     )
     require_public(f"pretrain.path={path}", denoiser.provenance)
+    context.require_apart(f"pretrain.path={path}", denoiser.public_images)
     return denoiser, subject
 
 
@@ -104,7 +107,7 @@ def require_public(what: str, provenance: Provenance) -> None:
 
 
 def _pretrain(settings: PublicSettings, context: Context, path: Path, see: See) -> None:
-    images = see(context.load_public())
+    images = see(context.read_public())
     subject, parameterisation = Subject.of(images), settings.baseline.parameterisation
     with context.timed("pretrain") as seconds:
         denoiser = train_denoiser(
@@ -143,5 +146,5 @@ def with_new_classes(pretrained: Denoiser, new: Denoiser) -> Denoiser:
         columns = [*(label % no_label for label in range(num_classes)), no_label]
         weights[name] = weights[name][:, columns]
     new.load_state_dict(weights)
-    new.provenance = pretrained.provenance
+    new.provenance, new.public_images = pretrained.provenance, pretrained.public_images
     return new

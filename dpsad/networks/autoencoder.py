@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dpsad.networks.layers import ResidualBlock, folded, group_norm, halved, unfolded
+from dpsad.privacy.provenance import Provenance, PublicImages
 from dpsad.privacy.ranges import Count, require_ranges
 
 LATENT_SCALE = 0.5  # standard deviation of latents: what denoisers here take clean images to have
@@ -67,10 +68,13 @@ class Decoder(nn.Module):
         latent_shape: (chan, height, width) of the latents of such an image.
         centre, scale: [chan, 1, 1] of the encoder's own latents; those that a diffusion model sees are
             (own - centre) / scale.
+        provenance, public_images: as for a `Denoiser`; of the encoder, too.
     """
 
     centre: Tensor
     scale: Tensor
+    provenance = Provenance.PUBLIC
+    public_images: tuple[PublicImages, ...] = ()
 
     def __init__(self, config: AutoencoderConfig, image_shape: tuple[int, int, int]):
         super().__init__()

@@ -1,6 +1,8 @@
 """Provenance: where a model's knowledge comes from, and with what it may meet."""
 
+from dataclasses import dataclass
 from enum import Enum
+from itertools import chain
 from typing import Any
 
 
@@ -12,9 +14,43 @@ class Provenance(str, Enum):
     PRIVATE = "private"  # private records, without protection
 
 
+@dataclass(frozen=True)
+class PublicImages:
+    """A set of images that were taken to be public, by their content; a model carries those that it has learned from.
+
+    size: (height, width) at which they were hashed.
+    hashes: of each image, 8 bytes, in rising order; see `dpsad/data/public_images.py`. None where nobody
+        noted which images they were.
+    """
+
+    size: tuple[int, int]
+    hashes: bytes | None
+
+    def state_dict(self) -> dict:
+        return {"size": list(self.size), "hashes": self.hashes}
+
+    @staticmethod
+    def from_dict(state: dict) -> "PublicImages":
+        height, width = state["size"]
+        return PublicImages((height, width), state["hashes"])
+
+
+UNNOTED = PublicImages((0, 0), None)  # what public models of older files have learned from
+
+
 def provenance_of(model: Any) -> Provenance:
     """What a model says of itself in `model.provenance`; one that says nothing has seen nothing: it is public."""
     return getattr(model, "provenance", Provenance.PUBLIC)
+
+
+def public_images_of(model: Any) -> tuple[PublicImages, ...]:
+    """The public images that a model says it has learned from, in `model.public_images`; set by set."""
+    return getattr(model, "public_images", ())
+
+
+def united(*seen: tuple[PublicImages, ...]) -> tuple[PublicImages, ...]:
+    """The public images behind a model that was made of all of these, each set once."""
+    return tuple(dict.fromkeys(chain(*seen)))
 
 
 def combined(*seen: Provenance) -> Provenance:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dpsad.privacy.accounting import ACCOUNTANT, epsilon_of
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
+from dpsad.privacy.provenance import UNNOTED, PublicImages
 
 NOT_COVERED = [
     "the choice of hyperparameters, where it was made by looking at results on these records",
@@ -25,11 +26,26 @@ UNKNOWN_SIZE = (
     "{least:.3g} records or more, if there are as many: delta={delta:g} allows to publish one of so many whole now and "
     "then (the number of records is not public, so that nothing is said of it here)"
 )
+PUBLIC_IMAGES = (
+    "the public images that it learned from: none is equal to a record, but that they are public is taken on the word "
+    "of whoever chose them"
+)
+UNNOTED_IMAGES = (
+    "the images behind a public model from an older file, which does not say which they are: that they are public, and "
+    "none of them a record, is taken on its word"
+)
 
 NO_NOISE = "no noise was added, so there is no bound"
 
 
-def formal_statement(ledger: Ledger, *, guarantee: str, size_is_public: bool, num_records: int | None = None) -> dict:
+def formal_statement(
+    ledger: Ledger,
+    *,
+    guarantee: str,
+    size_is_public: bool,
+    num_records: int | None = None,
+    public_images: Sequence[PublicImages] = (),
+) -> dict:
     """What may be claimed of a student whose records came in through charged releases only.
 
     Args:
@@ -39,6 +55,7 @@ def formal_statement(ledger: Ledger, *, guarantee: str, size_is_public: bool, nu
         size_is_public: whether the number of records was read from the data.
         num_records: the number of records where that is public, stated or read from the data; None where it is not,
             and then nothing here depends on it.
+        public_images: those that the student learned from, which no epsilon speaks of.
 
     Returns:
         JSON-serialisable dict with guarantee, formal, epsilon, delta, adjacency, unit, accountant, events, budget,
@@ -48,19 +65,21 @@ def formal_statement(ledger: Ledger, *, guarantee: str, size_is_public: bool, nu
     reasons = [FIXED_NOISE] if ledger.fixed_noise else []
     if spent["epsilon"] is None:
         reasons.append(NO_NOISE)
-    size = [PUBLIC_SIZE] if size_is_public else []
+    not_covered = [*NOT_COVERED, *([PUBLIC_SIZE] if size_is_public else [])]
     if num_records is None and not size_is_public:
-        size.append(UNKNOWN_SIZE.format(least=1 / ledger.delta, delta=ledger.delta))
+        not_covered.append(UNKNOWN_SIZE.format(least=1 / ledger.delta, delta=ledger.delta))
     elif num_records is not None and ledger.delta * num_records >= 1:
-        size.append(LARGE_DELTA.format(num_records=num_records, delta=ledger.delta))
+        not_covered.append(LARGE_DELTA.format(num_records=num_records, delta=ledger.delta))
     if ledger.records_per_person > 1:
-        size.append(MORE_RECORDS.format(ledger.records_per_person))
+        not_covered.append(MORE_RECORDS.format(ledger.records_per_person))
+    not_covered += [UNNOTED_IMAGES] if UNNOTED in public_images else []
+    not_covered += [PUBLIC_IMAGES] if set(public_images) - {UNNOTED} else []
     return {
         "guarantee": guarantee,
         "formal": not reasons,
         **spent,
         "reasons": reasons,
-        "not_covered": [*NOT_COVERED, *size],
+        "not_covered": not_covered,
     }
 
 

@@ -1,13 +1,15 @@
 """Context, what every stage of a run works with: folder, device, streams, ledger, records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 
+from dpsad.data.public_images import hashed, require_apart
 from dpsad.data.records import ImageSet
 from dpsad.privacy.ledger import Ledger
+from dpsad.privacy.provenance import PublicImages
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.runtime.checkpoint import Checkpoint
 from dpsad.runtime.config_files import fingerprint
@@ -112,12 +114,39 @@ class Context:
         Raises:
             ValueError: the run was begun with other records.
         """
-        records = self.load_records()
-        self.require_same(records)
+        records = self._own_records()
         num_records = self.num_records(records)
         if self.ledger.delta >= 1 / num_records:
             self.say(
                 f"warning: privacy.delta={self.ledger.delta:g} is not below 1/{num_records}; such a guarantee lets a "
                 f"record be published whole now and then; use at most {0.1 / num_records:.0e}"
             )
+        return records
+
+    def read_public(self) -> ImageSet:
+        """The public images, none of which is a record, at their own size or at that of the records.
+
+        Raises:
+            ValueError: some are records; the run was begun with other records.
+        """
+        public, records = self.load_public(), self._own_records()
+        require_apart("the public images", (hashed(public), hashed(public, records.image_shape[1:])), records)
+        return public
+
+    def require_apart(self, what: str, seen: Sequence[PublicImages]) -> None:
+        """Refuses a model that has learned from the run's records as public images.
+
+        Args:
+            what: the model, for the error.
+            seen: the public images that it has learned from; where there are none, no record is read.
+
+        Raises:
+            ValueError: a record is among them; the run was begun with other records.
+        """
+        if seen:
+            require_apart(what, seen, self._own_records())
+
+    def _own_records(self) -> ImageSet:
+        records = self.load_records()
+        self.require_same(records)
         return records

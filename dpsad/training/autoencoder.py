@@ -55,7 +55,7 @@ def train_autoencoder(
 
     Args:
         autoencoder: the model to train, on its device.
-        batches: public images in [-1, 1], and labels, which are left aside.
+        batches: images in [-1, 1], and labels, which are left aside; decide what its decoder says it has seen.
         rng: model randomness, on the device of the model.
         checkpoint: resumes an interrupted stage.
         log: receives the mean squared error a pixel, and the divergence an image.
@@ -91,4 +91,5 @@ def train_autoencoder(
             log.public(step=step + 1, squared_error=error.mean().item(), divergence=divergence.mean().item())
     ema.model.standardise(batches.draw(SCALE_IMAGES, rng)[0])
     require_finite("the autoencoder, with the scale of its latents,", ema.model, "lower compress.learning_rate")
+    ema.model.decoder.provenance, ema.model.decoder.public_images = batches.provenance, batches.public_images
     return ema.model

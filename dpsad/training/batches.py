@@ -1,4 +1,4 @@
-"""Batches of images to learn from, with the provenance that they give to whoever learns from them."""
+"""Batches of images to learn from, with what they give to whoever learns from them: provenance and public images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from dpsad.data.augmentation import AugmentationConfig, augment
+from dpsad.data.public_images import public_images_in
 from dpsad.data.records import ImageSet
 from dpsad.data.shards import Shards
-from dpsad.privacy.provenance import Provenance
+from dpsad.privacy.provenance import Provenance, PublicImages
 from students.prototypes import Prototypes
 
 Draw = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
@@ -21,10 +22,12 @@ class Batches:
 
     provenance: what it shows of records.
     draw: how many images, a public stream -> images [num, chan, height, width] and their labels [num].
+    public_images: which images these are, where they are public.
     """
 
     provenance: Provenance
     draw: Draw
+    public_images: tuple[PublicImages, ...] = ()
 
 
 def batches_of_prototypes(prototypes: Prototypes, augmentation: AugmentationConfig, num_classes: int) -> Batches:
@@ -46,7 +49,7 @@ def batches_as_they_are(images: ImageSet, device: torch.device) -> Batches:
         index = torch.randint(len(pixels), (num,), generator=rng, device=device)
         return pixels[index], labels[index]
 
-    return Batches(images.provenance, draw)
+    return Batches(images.provenance, draw, public_images_in(images))
 
 
 def batches_of_images(images: ImageSet, augmentation: AugmentationConfig, device: torch.device) -> Batches:
@@ -57,7 +60,7 @@ def batches_of_images(images: ImageSet, augmentation: AugmentationConfig, device
         pixels, labels = as_they_are.draw(num, rng)
         return augment(pixels, augmentation, rng=rng).clamp(-1, 1), labels
 
-    return Batches(images.provenance, draw)
+    return replace(as_they_are, draw=draw)
 
 
 def batches_of_shards(records: ImageSet, shards: Shards, batch_size: int) -> Batches:

@@ -6,7 +6,7 @@ import torch
 
 from dpsad.diffusion.denoiser import Denoiser, denoising_loss, drop_labels
 from dpsad.diffusion.noise_levels import Levels
-from dpsad.privacy.provenance import combined
+from dpsad.privacy.provenance import combined, united
 from dpsad.runtime.checkpoint import Checkpoint, progress
 from dpsad.runtime.log import Log
 from dpsad.training.batches import Batches
@@ -50,7 +50,7 @@ def train_denoiser(
         stage: names the progress bar.
         denoiser: the model to train, on its device.
         num_classes: labels below it; it stands for "no label" itself.
-        batches: clean images and labels; decide the provenance.
+        batches: clean images and labels; decide the provenance, and which public images it has seen.
         levels: which noise levels are drawn.
         rng: model randomness, on the device of the model.
         checkpoint: resumes an interrupted stage.
@@ -88,4 +88,5 @@ def train_denoiser(
         if (step + 1) % 50 == 0:
             log.private(step=step + 1, teacher_loss=loss.item())
     ema.model.provenance = combined(denoiser.provenance, batches.provenance)
+    ema.model.public_images = united(denoiser.public_images, batches.public_images)
     return ema.model

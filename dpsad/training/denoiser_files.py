@@ -5,7 +5,7 @@ from pathlib import Path
 from dpsad.data.records import Subject
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.networks.config import NetworkConfig
-from dpsad.privacy.provenance import Provenance
+from dpsad.privacy.provenance import UNNOTED, Provenance, PublicImages
 from dpsad.runtime.checkpoint import load
 from dpsad.runtime.config_files import flatten
 from dpsad.runtime.context import Context
@@ -16,10 +16,11 @@ from dpsad.training.models import new_denoiser
 def denoiser_state(
     denoiser: Denoiser, network: NetworkConfig, subject: Subject, *, parameterisation: str = "edm"
 ) -> dict:
-    """A denoiser and its provenance as plain data, to be saved under private/."""
+    """A denoiser, its provenance and its public images as plain data, to be saved under private/."""
     return {
         "model": denoiser.state_dict(),
         "provenance": denoiser.provenance.value,
+        "public_images": [images.state_dict() for images in denoiser.public_images],
         "network": flatten(network),
         "parameterisation": parameterisation,
         "subject": subject.state_dict(),
@@ -32,7 +33,7 @@ def read_denoiser(
     """Loads a denoiser on the run's device.
 
     Returns:
-        The denoiser, with its provenance, what its images are of, and all that the file holds.
+        The denoiser, with its provenance and its public images, what its images are of, and all that the file holds.
 
     Raises:
         ValueError: it has another shape than `network` says, predicts something else, or has weights that are not
@@ -51,5 +52,12 @@ def read_denoiser(
     denoiser = new_denoiser(network, subject, context, "teach", parameterisation=parameterisation)
     denoiser.load_state_dict(saved["model"])
     require_finite(f"the denoiser at {path}", denoiser, "train another with a lower learning rate")
-    denoiser.provenance = Provenance(saved["provenance"])
+    denoiser.provenance, denoiser.public_images = Provenance(saved["provenance"]), public_images_in_file(saved)
     return denoiser, subject, saved
+
+
+def public_images_in_file(saved: dict) -> tuple[PublicImages, ...]:
+    """The public images that the model of a file has learned from; older files of public models do not say which."""
+    if "public_images" not in saved:
+        return (UNNOTED,) if Provenance(saved["provenance"]) is Provenance.PUBLIC else ()
+    return tuple(map(PublicImages.from_dict, saved["public_images"]))

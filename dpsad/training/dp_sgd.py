@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from dpsad.data.public_images import require_apart
 from dpsad.data.records import ImageSet, require_own_labels
 from dpsad.diffusion.denoiser import Denoiser, denoising_loss
 from dpsad.diffusion.noise_levels import Levels
 from dpsad.privacy.clipping import PartedRows
 from dpsad.privacy.no_mixing import require_no_mixing
 from dpsad.privacy.per_example_gradients import per_example_gradients, set_gradients, trainable_parameters
-from dpsad.privacy.provenance import Provenance, provenance_of, require_released
+from dpsad.privacy.provenance import Provenance, provenance_of, public_images_of, require_released
 from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runtime.checkpoint import Checkpoint, progress
@@ -63,8 +64,8 @@ def dp_sgd(
         The averaged model; its provenance is released.
 
     Raises:
-        ValueError: the model has seen records without protection, labels are clusters of all records, or weights
-            became NaN or infinite.
+        ValueError: the model has seen records without protection, as public images too, labels are clusters of all
+            records, or weights became NaN or infinite.
 
     Formal guarantee: all of it is post-processing of `sanitizer`'s releases; that it stops at weights that are not
     finite is, too.
@@ -75,6 +76,7 @@ def dp_sgd(
     require_no_mixing(model)
     device = randomness.device
     require_released("the model", provenance_of(model), "a loop that clips gradients")
+    require_apart("the model", public_images_of(model), records)
     require_own_labels(records)
     ema = ExponentialMovingAverage(model, half_life=ema_half_life_steps, warmup=1.0)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)

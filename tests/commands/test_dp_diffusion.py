@@ -80,7 +80,7 @@ def test_it_releases_a_student_under_the_budget_that_account_prints(command, wor
     assert "there already" in command("baseline", f"run={run}")[1]
 
 
-def test_pretraining_is_over_before_a_record_is_read(command, words, tmp_path, monkeypatch):
+def test_pretraining_is_over_before_records_are_learned_from(command, words, tmp_path, monkeypatch):
     monkeypatch.setattr(Context, "read_records", refuse)
     code, printed = command("baseline", *words)
     assert (code, "the records are read" in printed) == (2, True)
@@ -90,8 +90,11 @@ def test_pretraining_is_over_before_a_record_is_read(command, words, tmp_path, m
 
 
 def test_the_pretrained_model_is_the_same_whatever_the_records_are(command, words, tmp_path, monkeypatch):
+    """They are compared with the public images, and no more."""
     monkeypatch.setattr(Context, "read_records", refuse)
-    other = ("data.source=npz", "data.path=nowhere.npz", "privacy.num_records=100", "privacy.epsilon=1")
+    images = np.random.default_rng(1).integers(0, 256, (100, 9, 9)).astype(np.uint8)
+    np.savez(tmp_path / "other.npz", images=images, labels=np.arange(100) % 3)
+    other = ("data.source=npz", f"data.path={tmp_path}/other.npz", "privacy.num_records=100", "privacy.epsilon=1")
     command("baseline", *words)
     command("baseline", *words, *other, f"run={tmp_path / 'other'}")
     one, two = (load(tmp_path / run / "private" / "pretrained.pt") for run in ("run", "other"))
@@ -154,7 +157,10 @@ def test_only_a_model_that_saw_nothing_private_is_started_from(command, words, p
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ("public_data.source=digits public_data.path=null", "public_data.source=digits names the records themselves"),
+        (
+            "public_data.source=digits public_data.path=null",
+            "taken to be public are records themselves",
+        ),
         ("pretrain.path=nowhere.pt", "no pretrained model at pretrain.path=nowhere.pt"),
         ("augmentation.noise=0.1", "records are viewed through geometry alone"),
         ("guarantee=nominal", "method=dp-diffusion needs guarantee=records"),

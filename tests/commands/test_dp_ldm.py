@@ -151,7 +151,7 @@ def test_a_run_starts_from_another_s_public_models(command, words, tmp_path):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ("public_data.source=digits public_data.path=null", "names the records themselves"),
+        ("public_data.source=digits public_data.path=null", "are records themselves"),
         ("data.image_size=10", "the autoencoder makes images of shape [1, 8, 8], the records are of shape [1, 10, 10]"),
         ("fine_tune.parameters=attn", "fine_tune.parameters='attn' must be one of attention, lora, all"),
     ],

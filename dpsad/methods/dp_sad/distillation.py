@@ -24,7 +24,7 @@ from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.parameterisations import edm_loss_weight
 from dpsad.errors import require_choice
 from dpsad.methods.dp_sad.queries import Answers, Proposal, propose
-from dpsad.privacy.provenance import combined, require_released
+from dpsad.privacy.provenance import combined, public_images_of, require_released, united
 from dpsad.privacy.ranges import Count, CountOrZero, HalfLife, LearningRate, Weight, require_ranges
 from dpsad.runtime.checkpoint import Checkpoint, progress
 from dpsad.runtime.log import Log
@@ -177,6 +177,7 @@ def distill(
             values |= {} if discriminator is None else {"discriminator_loss": loss.item()}
             log.private(step=step + 1, **values)
     ema.model.provenance = combined(*seen.values())
+    ema.model.public_images = united(public_images_of(teacher), student.public_images, batches.public_images)
     return ema.model
 
 

@@ -25,7 +25,7 @@ def teach(settings: DpSadSettings, context: Context) -> None:
         batches = batches_of_prototypes(released.prototypes, settings.augmentation, subject.num_classes)
     else:
         private = settings.teacher.data == "private"
-        images = read_records(settings, context) if private else context.load_public()
+        images = read_records(settings, context) if private else context.read_public()
         subject, state, source = Subject.of(images), None, images.fingerprint()
         batches = batches_of_images(images, settings.augmentation, context.device)
     train_teacher(

@@ -34,10 +34,11 @@ def distill_formally(settings: DpSadSettings, context: Context) -> Trained:
     """Distils the student from released models alone, then refines it by records' rows where planned."""
     teacher, subject, saved = read_teacher(settings.teacher, settings.network, context)
     require_released("the teacher", teacher.provenance, f"a run with guarantee={settings.guarantee}")
+    context.require_apart("the teacher", teacher.public_images)
     released = Released.of(saved, context.device, context.ledger) if saved is not None else None
     records = _records_of(subject, settings, context) if settings.refine.steps else None
     if released is None:
-        public = context.load_public()
+        public = context.read_public()
         batches, source = batches_of_images(public, settings.augmentation, context.device), public.fingerprint()
     else:
         batches = batches_of_prototypes(released.prototypes, settings.augmentation, subject.num_classes)
@@ -114,7 +115,7 @@ def _distilled(
     student = new_denoiser(settings.network, subject, context, "student", use_labels=config.use_labels)
     if config.start == "teacher":
         student.load_state_dict(teacher.denoiser.state_dict())
-        student.provenance = teacher.provenance
+        student.provenance, student.public_images = teacher.provenance, teacher.public_images
     with context.timed("distill") as seconds:
         student = distill(
             config,

@@ -136,6 +136,17 @@ def test_baselines_and_public_images(digits, tmp_path):
     assert 9 < student.privacy.epsilon <= 10
 
 
+@pytest.mark.parametrize("settings", [{"teacher.data": "public", "refine.steps": 0}, {"method": "dp-diffusion"}])
+def test_records_are_not_public_because_they_are_passed_so(digits, settings):
+    images, labels = digits
+    settings = dict(settings)
+    told = {"method": settings.pop("method", "dp-sad"), "settings": {**TINY, **settings}, "say": quiet}
+    reordered = torch.from_numpy(images / 127.5 - 1).flip(0)[:, None]
+    for public in (images, images[50:60], reordered):
+        with pytest.raises(ValueError, match="the public images: some of the images that were taken to be public are"):
+            dpsad.train(images, labels, public=public, public_labels=np.arange(len(public)) % 10, **told)
+
+
 def test_an_image_set_is_taken_as_it_is(digits):
     records = load_images(DataConfig(), "train")
     assert records.provenance is Provenance.PRIVATE
