@@ -28,7 +28,7 @@ class ReleasePlan:
     Attributes:
         purpose: what is released, in a few words; names the plan in the ledger and the statement.
         unit: whose contribution one row is.
-        clip_norm: L2 bound that every row is clipped to, > 0.
+        clip_norm: L2 bound that every row is clipped to, in 1e-9..1e9.
         noise_multiplier: noise standard deviation divided by `clip_norm`; 0 bounds nothing: its epsilon is infinite.
             Until a ledger has calibrated the plan, it is relative to that of other plans.
         sampling_prob: probability that a unit takes part in a release, independently of all others; 1 is always.
@@ -49,6 +49,8 @@ class ReleasePlan:
     def __post_init__(self) -> None:
         if not self.clip_norm > 0:
             raise ValueError(f"clip_norm={self.clip_norm} must be positive")
+        if not 1e-9 <= self.clip_norm <= 1e9:  # where norms in float32 are known well enough
+            raise ValueError(f"clip_norm={self.clip_norm} must be between 1e-9 and 1e9; rescale the rows")
         if not 0 <= self.noise_multiplier < math.inf:
             raise ValueError(f"noise_multiplier={self.noise_multiplier} must be finite and not negative")
         if not 0 < self.sampling_prob <= 1:

@@ -90,6 +90,7 @@ class Checkpoint:
         self._parts: dict[str, Part | torch.Generator] = {}
         self._unclaimed: dict[str, Any] = {}
         self._saved_step: int | None = None
+        self._once_saved: list[Callable[[], object]] = []
         if path.exists():
             state = load(path)
             if not isinstance(state, dict) or state.keys() - {"fingerprint"} != {"step", "parts"}:
@@ -152,6 +153,14 @@ class Checkpoint:
                 self.step += 1
             self._save()
 
+    def once_saved(self, tell: Callable[[], object]) -> None:
+        """Calls `tell` when the step that is being made is on disk, and not if that never happens.
+
+        For whatever is told of a release, such as a line of a log: after a crash the step is made anew, with other
+        noise, and what was told of the first would stand beside it, paid for once.
+        """
+        self._once_saved.append(tell)
+
     def _save(self) -> None:
         states = {
             name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
@@ -164,6 +173,9 @@ class Checkpoint:
                 raise
             raise CheckpointError(f"{error}; the checkpoint of step {self._saved_step} is intact") from error.__cause__
         self._saved_step = self.step
+        told, self._once_saved = self._once_saved, []
+        for tell in told:
+            tell()
 
 
 def progress(checkpoint: Checkpoint, total: int, stage: str) -> Iterator[int]:

@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from functools import partial
+
 import torch
 
 from dpsad.diffusion.denoiser import Denoiser, denoising_loss, drop_labels
@@ -78,6 +80,6 @@ def train_denoiser(
         schedule.step()
         ema.update(denoiser, len(images))
         if (step + 1) % 50 == 0:
-            log.private(step=step + 1, teacher_loss=loss.item())
+            checkpoint.once_saved(partial(log.private, step=step + 1, teacher_loss=loss.item()))
     ema.model.provenance = combined(denoiser.provenance, batches.provenance)
     return ema.model

@@ -7,6 +7,7 @@ weights.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -171,7 +172,7 @@ def distill(
         if (step + 1) % 50 == 0:
             values = {"teacher_error": (proposal.outputs.detach() - answer).square().mean().item()}
             values |= {} if discriminator is None else {"discriminator_loss": loss.item()}
-            log.private(step=step + 1, **values)
+            checkpoint.once_saved(partial(log.private, step=step + 1, **values))
     ema.model.provenance = combined(*seen.values())
     return ema.model
 
