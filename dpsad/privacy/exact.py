@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from torch import Tensor
 
 DIGITS = 53  # bits of a whole number that float64 holds exactly

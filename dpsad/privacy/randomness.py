@@ -71,7 +71,7 @@ class PrivateRandomness:
         num = math.prod(shape)
         half = -(-num // 2)
         words = self._bits(2 * half, 63)
-        first, second = ((words.double() + 0.5) * 2.0**-63).split(half)
+        first, second = ((words.double() + 0.5) * 2.0**-63).unflatten(0, (2, half))
         radius, angle = (-2 * first.log()).sqrt(), 2 * torch.pi * second
         exact = scale * torch.cat([radius * angle.cos(), radius * angle.sin()])
         rounded = exact.round()
@@ -79,8 +79,8 @@ class PrivateRandomness:
         steep = (first < 2.0**-16) | (radius < 2.0**-8)
         near = (exact - rounded).abs_() >= 0.5 - scale * ERROR
         for pair in (steep | near[:half] | near[half:]).nonzero().flatten().tolist() if scale else ():
-            bits = [int(words[pair + start]) << 63 | int(self._bits(1, 63)) for start in (0, half)]
-            rounded[pair], rounded[half + pair] = _rounded_pair(*bits, scale)
+            u, v = (int(words[pair + start]) << 63 | int(self._bits(1, 63)) for start in (0, half))
+            rounded[pair], rounded[half + pair] = _rounded_pair(u, v, scale)
         return rounded[:num].reshape(shape)
 
     def _bits(self, num: int, size: int) -> Tensor:

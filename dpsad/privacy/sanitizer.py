@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from dpsad.privacy.clipping import BlockRows, PartedRows, sum_clipped, steps_for
+from dpsad.privacy.clipping import BlockRows, PartedRows, steps_for, sum_clipped
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.randomness import PrivateRandomness

@@ -1,8 +1,7 @@
 """Trains a denoiser on images that it may see: the teacher, a shard's teachers, what baselines learn in public."""
 
-from typing import Protocol
-
 from functools import partial
+from typing import Protocol
 
 import torch
 
