@@ -6,6 +6,7 @@ Source: Harder et al. 2021.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -88,13 +89,14 @@ def embedding_rows(features: RandomFourierFeatures, records: ImageSet, count_sha
     """Each record's row: [sqrt(1 - a) * features; sqrt(a)] in the block of its class, a the share of the count.
 
     Returns:
-        Chunks of block rows, [records, num_features + 1]; each row has norm 1 and is a function of one record.
+        Chunks of block rows, [records, num_features + 1]; each row has norm 1 and is a function of one record, to the
+        bit.
 
     Source: Harder et al. 2021, equation 6: features times the one-hot label; the count beside them is ours.
     """
     for images, labels in zip(records.images.split(CHUNK), records.labels.split(CHUNK), strict=True):
         device = features.frequencies.device
-        embedded = features(images.to(device)) * math.sqrt(1 - count_share)
+        embedded = features.of_each(images.to(device), bound=1.0) * math.sqrt(1 - count_share)
         counts = torch.full((len(images), 1), math.sqrt(count_share), device=device)
         yield BlockRows(torch.cat([embedded, counts], dim=1), labels.to(device))
 
@@ -203,7 +205,7 @@ def dp_merf(
         schedule.step()
         ema.update(generator, 1)
         if (step + 1) % 50 == 0:
-            log.public(step=step + 1, squared_distance=loss.item())
+            checkpoint.once_saved(partial(log.public, step=step + 1, squared_distance=loss.item()))
     ema.model.provenance = Provenance.RELEASED
     return ema.model
 

@@ -5,6 +5,7 @@ Source: Chen et al. 2020.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -212,7 +213,8 @@ def gs_wgan(
         outputs.backward(released / config.shards_per_step)
         optimizer.step()
         ema.update(generator, 1)
-        log.public(step=step + 1, released_norm=released.norm().item() / config.shards_per_step)
+        released_norm = released.norm().item() / config.shards_per_step
+        checkpoint.once_saved(partial(log.public, step=step + 1, released_norm=released_norm))
     ema.model.provenance = Provenance.RELEASED
     return ema.model
 

@@ -15,7 +15,7 @@ from dpsad.runtime.config_files import flatten
 from dpsad.runtime.context import Context
 from dpsad.runtime.finite import require_finite
 from dpsad.training.autoencoder import CompressConfig, train_autoencoder
-from dpsad.training.batches import batches_as_they_are
+from dpsad.training.batches import batches_as_they_are, in_full_batches
 from dpsad.training.denoiser_files import public_images_in_file
 from dpsad.training.models import new_autoencoder
 
@@ -100,9 +100,10 @@ def _compress(settings: CompressionSettings, context: Context, path: Path) -> No
 def latents_of(autoencoder: Autoencoder, images: ImageSet) -> ImageSet:
     """A set with the latents of its images in their place, [num, *latent_shape]; not bounded by [-1, 1].
 
-    Formal guarantee: a record's latents are a function of that record and public weights; they are a record's own, up
-    to float32 rounding of a batch, and so fit for a row.
+    Formal guarantee: a record's latents are a function of that record and public weights; they are a record's own, and
+    so fit for a row. All batches are of one size, since rounding depends on it.
     """
     device, seen = autoencoder.decoder.centre.device, combined(images.provenance, autoencoder.decoder.provenance)
-    latents = [autoencoder.encode(part.to(device)).cpu() for part in images.images.split(IMAGES_AT_ONCE)]
+    batches = in_full_batches(IMAGES_AT_ONCE, images.images)
+    latents = [autoencoder.encode(batch.to(device))[:num].cpu() for num, (batch,) in batches]
     return replace(images, images=torch.cat(latents), provenance=seen, origin=images)

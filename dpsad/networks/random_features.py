@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from dpsad.privacy.exact import exact_products
+
 
 class RandomFourierFeatures:
     """Maps vectors to features whose inner products are, on average over the frequencies, a Gaussian kernel.
@@ -34,5 +36,15 @@ class RandomFourierFeatures:
 
     def __call__(self, x: Tensor, chosen: Tensor | slice = slice(None)) -> Tensor:
         """[num, ...] vectors, their axes flattened -> [num, 2 * frequencies] features: cosines, then sines."""
-        phases = x.flatten(1) @ self.frequencies[:, chosen]
-        return torch.cat([phases.cos(), phases.sin()], dim=1) / math.sqrt(phases.shape[1])
+        return _waves(x.flatten(1) @ self.frequencies[:, chosen])
+
+    def of_each(self, x: Tensor, bound: float) -> Tensor:
+        """As a call, of vectors whose elements are brought within `bound`; each result is a function of its vector
+        alone, to the bit, whatever stands beside it. Slower, and without gradients."""
+        frequencies = self.frequencies.T
+        return _waves(exact_products(x.flatten(1), frequencies, bound, float(frequencies.abs().max())).float())
+
+
+def _waves(phases: Tensor) -> Tensor:
+    """[num, frequencies] -> [num, 2 * frequencies] of norm 1: cosines, then sines."""
+    return torch.cat([phases.cos(), phases.sin()], dim=1) / math.sqrt(phases.shape[1])

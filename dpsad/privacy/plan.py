@@ -33,7 +33,7 @@ class ReleasePlan:
     Attributes:
         purpose: what is released, in a few words; names the plan in the ledger and the statement.
         unit: whose contribution one row is.
-        clip_norm: L2 bound that every row is clipped to, > 0 and finite.
+        clip_norm: L2 bound that every row is clipped to, in 1e-9..1e9.
         noise_multiplier: noise standard deviation divided by `clip_norm`; 0 bounds nothing: its epsilon is infinite.
             Until a ledger has calibrated the plan, it is relative to that of other plans.
         sampling_prob: probability that a unit takes part in a release, independently of all others; 1 is always.
@@ -49,7 +49,7 @@ class ReleasePlan:
 
     purpose: str
     unit: Unit
-    clip_norm: Annotated[float, Range("(0, inf)")]
+    clip_norm: Annotated[float, Range("[1e-9, 1e9]")]  # where norms in float32 are known well enough
     noise_multiplier: Annotated[float, Range("[0, inf)")] = 1.0
     sampling_prob: ShareOrAll = 1.0
     num_releases: Count = 1

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from dpsad.privacy.clipping import BlockRows, PartedRows, sum_clipped
+from dpsad.privacy.clipping import BlockRows, PartedRows, steps_for, sum_clipped
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.randomness import PrivateRandomness
@@ -44,7 +44,8 @@ class Sanitizer:
             shape: shape of one row, public.
 
         Returns:
-            [*shape] sum over units of clip(row, clip_norm) plus normal noise of noise_multiplier * clip_norm, float32.
+            [*shape] sum over units of clip(row, clip_norm) plus normal noise of noise_multiplier * clip_norm, rounded
+            to whole steps, `steps_for` of them in `clip_norm`; float32.
 
         Raises:
             BudgetExceeded: the plan does not fit the ledger; no row was looked at.
@@ -53,17 +54,21 @@ class Sanitizer:
         Formal guarantee: all releases together satisfy `plan.event(k)` for persons with k records, provided that
         each unit gives at most one row a release, made of its own records, public numbers and released state, and that
         units were drawn with `plan.sampling_prob`.
-        Edge cases: rows that are not finite count as zero. Noise is drawn in float32, whose rounding is not accounted.
+        That holds of the numbers that are computed: the sum is exact, and with its noise it is the rounding of the
+        sum with exactly normal noise, which is post-processing; see docs/privacy.md.
+        Edge cases: rows that are not finite count as zero.
         """
         self.charge()
         if self.num_made >= self.plan.num_releases:
             raise ValueError(f"{self.plan.purpose}: all {self.plan.num_releases} planned releases are made")
         self.num_made += 1
-        total = torch.zeros(shape, device=self.randomness.device)
+        steps, device = steps_for(self.plan.noise_multiplier), self.randomness.device
+        total = torch.zeros(shape, dtype=torch.float64, device=device)
         for rows in chunks:
-            sum_clipped(rows, self.plan.clip_norm, total)
+            sum_clipped(rows, self.plan.clip_norm, total, steps)
             del rows  # before the next chunk is made
-        return total.add_(self.randomness.normal(shape), alpha=self.plan.noise_scale)
+        total += self.randomness.rounded_normal(shape, self.plan.noise_multiplier * steps).to(device)
+        return total.mul_(self.plan.clip_norm / steps).float()
 
     def state_dict(self) -> dict:
         """What a checkpoint must hold beside the weights: the ledger, and how far this plan is made."""

@@ -95,6 +95,7 @@ class Checkpoint:
         self._saved_step: int | None = None
         self._guarded: dict[str, Part] = {}
         self._learning_rate = ""
+        self._once_saved: list[Callable[[], object]] = []
         if path.exists():
             state = load(path)
             if not isinstance(state, dict) or state.keys() - {"fingerprint"} != {"step", "parts"}:
@@ -174,6 +175,14 @@ class Checkpoint:
                 self.step += 1
             self._save()
 
+    def once_saved(self, tell: Callable[[], object]) -> None:
+        """Calls `tell` when the step that is being made is on disk, and not if that never happens.
+
+        For whatever is told of a release, such as a line of a log: after a crash the step is made anew, with other
+        noise, and what was told of the first would stand beside it, paid for once.
+        """
+        self._once_saved.append(tell)
+
     def _require_finite(self) -> None:
         wrong = [name for name, part in self._guarded.items() if not all_finite(part.state_dict())]
         if not wrong:
@@ -200,6 +209,9 @@ class Checkpoint:
                 raise
             raise CheckpointError(f"{error}; the checkpoint of step {self._saved_step} is intact") from error.__cause__
         self._saved_step = self.step
+        told, self._once_saved = self._once_saved, []
+        for tell in told:
+            tell()
 
 
 def progress(checkpoint: Checkpoint, total: int, stage: str) -> Iterator[int]:

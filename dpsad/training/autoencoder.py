@@ -1,6 +1,7 @@
 """Trains an autoencoder on public images, for a diffusion model that works in its latents."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -88,7 +89,8 @@ def train_autoencoder(
         schedule.step()
         ema.update(autoencoder, len(images))
         if (step + 1) % 50 == 0:
-            log.public(step=step + 1, squared_error=error.mean().item(), divergence=divergence.mean().item())
+            values = {"squared_error": error.mean().item(), "divergence": divergence.mean().item()}
+            checkpoint.once_saved(partial(log.public, step=step + 1, **values))
     ema.model.standardise(batches.draw(SCALE_IMAGES, rng)[0])
     require_finite("the autoencoder, with the scale of its latents,", ema.model, "lower compress.learning_rate")
     ema.model.decoder.provenance, ema.model.decoder.public_images = batches.provenance, batches.public_images

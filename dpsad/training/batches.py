@@ -1,6 +1,6 @@
 """Batches of images to learn from, with what they give to whoever learns from them: provenance and public images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -28,6 +28,18 @@ class Batches:
     provenance: Provenance
     draw: Draw
     public_images: tuple[PublicImages, ...] = ()
+
+
+def in_full_batches(size: int, *tensors: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
+    """Splits tensors of one length into batches of `size`, the last filled up with zeros; yields how many count.
+
+    Networks round what they make of a record by the shape of the batch that it is in. Where the number of records is
+    private, the shape must not tell it.
+    """
+    for parts in zip(*(tensor.split(size) for tensor in tensors), strict=True):
+        num = len(parts[0])
+        if num:
+            yield num, [torch.cat([part, part.new_zeros(size - num, *part.shape[1:])]) for part in parts]
 
 
 def batches_of_prototypes(prototypes: Prototypes, augmentation: AugmentationConfig, num_classes: int) -> Batches:

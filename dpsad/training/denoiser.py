@@ -1,5 +1,6 @@
 """Trains a denoiser on images that it may see: the teacher, a shard's teachers, what baselines learn in public."""
 
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -86,7 +87,7 @@ def train_denoiser(
         schedule.step()
         ema.update(denoiser, len(images))
         if (step + 1) % 50 == 0:
-            log.private(step=step + 1, teacher_loss=loss.item())
+            checkpoint.once_saved(partial(log.private, step=step + 1, teacher_loss=loss.item()))
     ema.model.provenance = combined(denoiser.provenance, batches.provenance)
     ema.model.public_images = united(denoiser.public_images, batches.public_images)
     return ema.model

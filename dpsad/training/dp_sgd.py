@@ -1,6 +1,8 @@
 """DP-SGD: the loop behind every stage that trains on records through per-example gradient rows."""
 
+import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,6 +19,7 @@ from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runtime.checkpoint import Checkpoint, progress
 from dpsad.runtime.log import Log
+from dpsad.training.batches import in_full_batches
 from dpsad.training.ema import ExponentialMovingAverage, Model
 from dpsad.training.precision import autocast
 
@@ -55,7 +58,7 @@ def dp_sgd(
         expected_batch_size: public number that the noisy sum is divided by.
         learning_rate: of Adam, constant.
         ema_half_life_steps: of the weight average.
-        chunk_size: records whose rows are held at once.
+        chunk_size: records whose rows are held at once; no more than are expected in a step.
         randomness: secret; draws who joins.
         checkpoint: tracks ledger, model and optimizer in one file.
         log: the norm of the released gradient is public.
@@ -85,9 +88,11 @@ def dp_sgd(
     sanitizer.charge()
     size = sum(parameter.numel() for parameter in trainable_parameters(model))
 
+    at_once = min(chunk_size, math.ceil(expected_batch_size))
+
     def chunks(images: Tensor, labels: Tensor) -> Iterator[PartedRows]:
-        for chunk, chunk_labels in zip(images.split(chunk_size), labels.split(chunk_size), strict=True):
-            yield rows(chunk.to(device), chunk_labels.to(device))
+        for num, (chunk, chunk_labels) in in_full_batches(at_once, images, labels):
+            yield PartedRows([part[:num] for part in rows(chunk.to(device), chunk_labels.to(device)).parts])
 
     for step in progress(checkpoint, sanitizer.plan.num_releases, stage):
         joined = poisson_sample(len(records), sanitizer.plan.sampling_prob, randomness)
@@ -95,7 +100,8 @@ def dp_sgd(
         set_gradients(model, released / expected_batch_size)
         optimizer.step()
         ema.update(model, 1)
-        log.public(step=step + 1, released_norm=released.norm().item() / expected_batch_size)
+        released_norm = released.norm().item() / expected_batch_size
+        checkpoint.once_saved(partial(log.public, step=step + 1, released_norm=released_norm))
     ema.model.provenance = Provenance.RELEASED  # type: ignore[assignment]
     return ema.model
 

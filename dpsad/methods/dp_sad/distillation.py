@@ -7,6 +7,7 @@ weights.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -175,7 +176,7 @@ def distill(
         if (step + 1) % 50 == 0:
             values = {"teacher_error": (proposal.outputs.detach() - answer).square().mean().item()}
             values |= {} if discriminator is None else {"discriminator_loss": loss.item()}
-            log.private(step=step + 1, **values)
+            checkpoint.once_saved(partial(log.private, step=step + 1, **values))
     ema.model.provenance = combined(*seen.values())
     ema.model.public_images = united(public_images_of(teacher), student.public_images, batches.public_images)
     return ema.model

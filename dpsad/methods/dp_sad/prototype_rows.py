@@ -14,9 +14,11 @@ from discriminators.shard_discriminators import ShardDiscriminators
 from dpsad.data.shards import Shards, in_chunks
 from dpsad.methods.dp_sad.queries import Proposal
 from dpsad.privacy.clipping import BlockRows, clip_rows, clip_scale
+from dpsad.privacy.exact import exact_products
 from teachers.base import Teacher
 
 CHUNK = 4096  # records, or blocks of shards' rows, that are held at once
+RANGE = 2.0  # of pixels where distances are taken: they are in [-1, 1]
 
 
 def record_rows(
@@ -112,9 +114,15 @@ def teacher_rows(
 def _differences_from_nearest(
     images: Tensor, outputs: Tensor, bound: float, count_share: float
 ) -> tuple[Tensor, Tensor]:
-    """Rows of records of one class, [num, pixels + 1] of norm at most 1, and which output is nearest to each."""
+    """Rows of records of one class, [num, pixels + 1] of norm at most 1, and which output is nearest to each.
+
+    Formal guarantee: both are functions of one record, to the bit. A distance that other records round otherwise would
+    send a record to another output, and move the sum by twice its row.
+    """
     flat, own = images.flatten(1), outputs.flatten(1)
-    nearest = torch.cdist(flat, own).argmin(1)
+    # ||record - output||^2 up to what is the same for all outputs
+    distances = own.double().square().sum(1) - 2 * exact_products(flat, own, RANGE, RANGE)
+    nearest = distances.argmin(1)
     differences = clip_rows(flat - own[nearest], bound) * (math.sqrt(1 - count_share) / bound)
     ones = torch.full((len(flat), 1), math.sqrt(count_share), device=flat.device)
     return torch.cat([differences, ones], dim=1), nearest

@@ -1,7 +1,9 @@
+import mpmath
 import pytest
 import torch
-from scipy.stats import binom, kstest
+from scipy.stats import binom, chisquare, kstest, norm
 
+from dpsad.privacy import randomness as randomness_module
 from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
 
 NUM, DRAWS = 50, 4000
@@ -82,3 +84,80 @@ def test_normals_have_the_shape_asked_for(shape):
     normals = PrivateRandomness().normal(shape)
     assert normals.shape == shape
     assert normals.isfinite().all()
+
+
+def exact_normals(words, scale):
+    """Box and Muller's formula for 63-bit words, [2 * half], in 200 bits."""
+    half = len(words) // 2
+    with mpmath.workprec(200):
+        u, v = ([(mpmath.mpf(word) + 0.5) / 2**63 for word in part] for part in (words[:half], words[half:]))
+        radius = [scale * mpmath.sqrt(-2 * mpmath.log(number)) for number in u]
+        waves = [[wave(2 * mpmath.pi * number) for number in v] for wave in (mpmath.cos, mpmath.sin)]
+        return [r * w for wave in waves for r, w in zip(radius, wave, strict=True)]
+
+
+@pytest.mark.parametrize("scale", [0.3, 37.5 * 2**22, 2.0**28])
+def test_noise_is_the_rounding_of_exactly_normal_numbers(scale):
+    """The words' remaining bits move a number by less than 2^-40 of the scale, away from where the formula is steep."""
+    words = PrivateRandomness(seed=5)._bits(600, 63).tolist()
+    rounded = PrivateRandomness(seed=5).rounded_normal((20, 30), scale)
+    assert rounded.dtype == torch.float64
+    for number, expected in zip(rounded.flatten().tolist(), exact_normals(words, scale), strict=True):
+        assert abs(number - expected) <= 0.5 + scale * 2.0**-40
+
+
+def test_float64_errs_by_less_than_is_allowed_for():
+    """By a fourth of the bound at most, on 4,000 numbers and on the hardest: steep logarithms and flat roots."""
+    words = PrivateRandomness(seed=1)._bits(4000, 63)
+    words[0::50], words[1::50] = 2**47 + 1, 2**63 - 2**47  # u = 2^-16, and a radius of 2^-8
+    first, second = ((words.double() + 0.5) * 2.0**-63).split(2000)
+    radius, angle = (-2 * first.log()).sqrt(), 2 * torch.pi * second
+    computed = torch.cat([radius * angle.cos(), radius * angle.sin()]).tolist()
+    worst = max(abs(a - b) for a, b in zip(computed, exact_normals(words.tolist(), 1.0), strict=True))
+    assert worst < randomness_module.ERROR / 4
+
+
+def test_numbers_that_float64_leaves_open_are_worked_out_with_more_bits(monkeypatch):
+    """All of them, where float64 is trusted with nothing; and on the side that the bits drawn later say."""
+    scale = 2.0**26
+    usual = PrivateRandomness(seed=2).rounded_normal((301,), scale)
+    monkeypatch.setattr(randomness_module, "ERROR", 1.0)
+    calls = []
+    exact = randomness_module._rounded_pair
+    monkeypatch.setattr(randomness_module, "_rounded_pair", lambda *bits: calls.append(bits) or exact(*bits))
+    assert torch.equal(PrivateRandomness(seed=2).rounded_normal((301,), scale), usual)
+    assert len(calls) == 151
+    u = int(0.3 * 2**126)
+    with mpmath.workprec(200):  # of the normal number that is a whole number and a half
+        half_way = 12345.5 / mpmath.sqrt(-2 * mpmath.log((u + mpmath.mpf(0.5)) / 2**126))
+    assert [exact(u + later, 0, half_way)[0] for later in (-(2**20), 2**20)] == [12346, 12345]
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+def test_rounded_noise_has_its_distribution(seed):
+    """Kolmogorov-Smirnov on a fine grid, chi-square on a coarse one and last bits, two-sided; false alarm 1e-6 each."""
+    randomness = PrivateRandomness(seed=seed)
+    fine = randomness.rounded_normal((100_001,), 2.0**24)
+    assert kstest((fine / 2**24).numpy(), "norm").pvalue > 1e-6
+    assert abs((fine % 2).mean().item() - 0.5) < 5 * 0.5 / 100_001**0.5
+    coarse = randomness.rounded_normal((100_000,), 0.7).clamp(-3, 3).long() + 3
+    edges = norm.cdf(torch.arange(-2.5, 3) / 0.7)
+    shares = [edges[0], *(edges[1:] - edges[:-1]), 1 - edges[-1]]
+    assert chisquare(coarse.bincount(minlength=7).numpy(), [100_000 * share for share in shares]).pvalue > 1e-6
+
+
+def test_noise_of_no_scale_is_zero_and_shapes_are_kept():
+    for shape in ((), (0,), (1,), (3, 5)):
+        assert torch.equal(PrivateRandomness().rounded_normal(shape, 0.0), torch.zeros(shape, dtype=torch.float64))
+        assert PrivateRandomness().rounded_normal(shape, 9.0).shape == shape
+
+
+def test_no_record_joins_more_often_than_was_accounted(monkeypatch):
+    """The largest words that join, and the smallest that do not, at a probability that is no multiple of 2^-53."""
+    prob = 0.3
+    limit = int(prob * 2**53)
+    for word, joins in ((0, True), (limit - 1, True), (limit, False), (2**53 - 1, False)):
+        monkeypatch.setattr("os.urandom", lambda num, word=word: word.to_bytes(8, "little") * (num // 8))
+        assert PrivateRandomness().happens(1, prob).item() is joins
+        assert PrivateRandomness().happens(1, 1.0).item()
+    assert limit / 2**53 <= prob

@@ -14,6 +14,7 @@ from torch import nn
 
 from dpsad.errors import CheckpointError
 from dpsad.networks.config import NetworkConfig
+from dpsad.runtime import checkpoint as checkpoint_module
 from dpsad.runtime.checkpoint import Checkpoint, load, save_atomic
 
 
@@ -133,6 +134,23 @@ def test_the_parts_are_on_disk_before_the_first_step(tmp_path):
     restored = Charges()
     Checkpoint(tmp_path / "a.pt").track(charges=restored)
     assert restored.spent == 2.5
+
+
+def test_what_a_step_tells_is_told_once_it_is_on_disk(tmp_path, monkeypatch):
+    """Not before, not twice, and not at all where the step was never saved."""
+    path, told = tmp_path / "a.pt", []
+    training = Training(path, every_seconds=0)
+    steps = training.checkpoint.remaining(3)
+    for step in (0, 1):
+        assert next(steps) == step
+        training.checkpoint.once_saved(lambda step=step: told.append((step, load(path)["step"])))
+        assert [number for number, _ in told] == list(range(step))
+    monkeypatch.setattr(checkpoint_module, "save_atomic", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        next(steps)
+    monkeypatch.undo()
+    assert told == [(0, 1)]
+    assert Training(path).checkpoint.step == 1
 
 
 def test_saves_are_as_far_apart_as_asked(tmp_path):
