@@ -2,8 +2,8 @@
 
 Every method is trained twice, on records that differ in number, pixels and labels, with a sanitizer that looks at the
 rows, charges, and releases the same noise whatever they are. What can be shared afterwards must be the same: the whole
-release folder, the public metrics, and what was said but for seconds. A private count in a divisor, a class count beside
-the released one, a step that is left out because nobody joined it, a batch's size in a log: each is a difference here.
+release folder, the public metrics, and what was said but for seconds. A private count in a divisor, a class count
+beside the released one, a step left out because nobody joined it, a batch's size in a log: each is a difference here.
 """
 
 import math
