@@ -4,7 +4,8 @@
     python tests/mutations/mutation_runner.py "noise" "shards.py"  # those whose name or file has one of these texts
 
 A mutation is applied to a module as it is imported, in a process of its own: no file is written, so that any number can
-run at once and nothing is left behind. What a test starts as another process does not see it.
+run at once (DPSAD_MUTATION_PROCESSES=4 takes four) and nothing is left behind. What a test starts as another process
+does not see it.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ import pytest
 from mutation_table import MUTATIONS, Mutation
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 300  # after which a mutation counts as one that hangs
+SECONDS = 300  # after which a mutation that hangs is given up
 # imported once, and had by every process
 HEAVY = (
     "dp_accounting.pld", "dp_accounting.rdp", "omegaconf", "opacus.grad_sample", "opacus.validators", "pytest",

@@ -147,6 +147,28 @@ MIXING = [
         _tests("unit/privacy/test_no_mixing", "test_a_layer_that_mixes_examples_is_refused_by_name"),
     ),
     Mutation(
+        "records centred on the mean of all", "dpsad/methods/dp_sad/prototype_rows.py",
+        "_differences_from_nearest(images[index], own[label]",
+        "_differences_from_nearest(images[index] - images[index].mean(0), own[label]",
+        _tests("statistical/test_sanitizer", "test_a_sketch_row_is_a_function_of_its_record_alone"),
+    ),
+    Mutation(
+        "latents scaled by those of all records", "dpsad/methods/public_autoencoder.py",
+        "images=torch.cat(latents)", "images=torch.cat(latents) / torch.cat(latents).std()",
+        _tests("unit/methods/test_public_autoencoder", "test_a_record_s_latents_do_not_depend_on_the_other_records"),
+    ),
+    Mutation(
+        "a shard that answers by another's teacher", "dpsad/methods/dp_sad/prototype_rows.py",
+        "proposal.labels, part)\n        rows", "proposal.labels)[: len(part)]\n        rows",
+        _tests("unit/methods/dp_sad/test_prototype_rows", "test_teachers_pull_towards_their_answers_and_say_whether_"
+               "they_have_any"),
+    ),
+    Mutation(
+        "a critic that meets another shard's records", GS_WGAN,
+        "index = shards.members[part].expand(", "index = shards.members[part.roll(1)].expand(",
+        _tests("unit/methods/test_gs_wgan", "test_each_critic_meets_its_own_records_beside_images_of_their_class"),
+    ),
+    Mutation(
         "clusters of all records taken for labels", DP_SGD,
         "    require_own_labels(records)", "    pass",
         _tests("unit/training/test_provenance_is_carried", "test_clusters_of_all_records_are_no_labels_of_their_own"),
@@ -448,11 +470,25 @@ SHARED = [
         _shared("dp-merf"),
     ),
     Mutation(
-        "a student that is told which classes records have", "dpsad/methods/dp_sad/prototype_release.py",
+        "prototypes with counts that are not the released ones", "dpsad/methods/dp_sad/prototype_release.py",
         "released = Released(prototypes, answers, subject, ledger.state_dict())",
         "prototypes = replace(prototypes, counts=records.labels.bincount().float()[prototypes.labels])\n"
         "    released = Released(prototypes, answers, subject, ledger.state_dict())",
         _shared("dp-sad"),
+    ),
+    Mutation(
+        "a kernel's length scale from the records", "dpsad/methods/dp_merf.py",
+        "features=features_of(config, ",
+        "features=features_of("
+        "DpMerfConfig(num_features=config.num_features, length_scale=records.images.std().item()), ",
+        _shared("dp-merf"),
+    ),
+    Mutation(
+        "an optimizer that steps on rows without noise", DP_SGD,
+        "set_gradients(model, released / expected_batch_size)",
+        "set_gradients(model, sum(torch.cat([part.sum(0) for part in chunk.parts]) for chunk in "
+        "chunks(records.images[joined], records.labels[joined])))",
+        _shared("dpdm"),
     ),
     Mutation(
         "the size of a batch in the public log", DP_SGD,

@@ -31,7 +31,7 @@ SHARDS = {
     "shards.sampling_prob": 0.5, "shards.steps": 2, "shards.batch_size": 2, "shards.adversarial_weight": 0.5,
 }  # fmt: skip
 RUNS = {
-    "dp-sad": DP_SAD,
+    "dp-sad": {**DP_SAD, "sampler.start": "prototypes", "sampler.sigma_max": 1.0},  # and so releases those, too
     "dp-sad, shards": SHARDS,
     "dp-sad, shards' denoisers": {**SHARDS, "shards.teacher": "denoisers"},
     "dpdm": BASELINE,
