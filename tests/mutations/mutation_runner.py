@@ -131,13 +131,14 @@ def main(words: list[str]) -> int:
     """Prints a line for each mutation, and why where it was not caught."""
     chosen = [m for m in MUTATIONS if not words or any(word in f"{m.name} {m.file}" for word in words)]
     num_caught = 0
+    print("| mistake | file | | seconds |\n|---|---|---|---|")
     with fresh_processes(int(os.environ.get("DPSAD_MUTATION_PROCESSES", "1"))) as pool:
         for mutation, result in [(mutation, pool.apply_async(outcome_of, (mutation,))) for mutation in chosen]:
             outcome = result.get(SECONDS)
             num_caught += outcome.caught
             verdict = "caught by" if outcome.caught else "NOT CAUGHT by"
             tests = ", ".join(name.split("::")[-1] for name in mutation.caught_by)
-            print(f"| {mutation.name} | {mutation.file} | {verdict} {tests} | {outcome.seconds:.1f} s |", flush=True)
+            print(f"| {mutation.name} | {mutation.file} | {verdict} {tests} | {outcome.seconds:.1f} |", flush=True)
             if not outcome.caught:
                 print(outcome.why, flush=True)
     print(f"{num_caught} of {len(chosen)} caught")
