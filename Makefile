@@ -3,13 +3,16 @@ VENV := .venv
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test mutations lint clean
 
 demo: $(STAMP)
 	$(VENV)/bin/dpsad quickstart
 
 test: $(STAMP)
 	$(VENV)/bin/python -m pytest
+
+mutations: $(STAMP)
+	$(VENV)/bin/python tests/mutations/mutation_runner.py
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

@@ -68,3 +68,10 @@ def test_files_that_the_page_names_are_there():
     named = re.findall(r"`([\w/]+/[\w-]+\.(?:py|yaml))`", PAGE.read_text(encoding="utf-8"))
     missing = {path for path in named if not (ROOT / path).exists()}
     assert missing == {"dpsad/data/stripes.py"}, "the one that a reader would write"
+
+
+def test_files_that_the_threat_model_names_are_there():
+    page = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w/]+/[\w-]+\.(?:py|yaml))`", page)
+    assert len(named) > 8
+    assert [path for path in named if not (ROOT / path).exists()] == []

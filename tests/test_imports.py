@@ -87,7 +87,7 @@ def imported(folders):
         "teachers",
         "students",
         "discriminators",
-        *(path.stem for path in (root / "benchmarks").glob("*.py")),
+        *(path.stem for folder in ("benchmarks", "tests/mutations") for path in (root / folder).glob("*.py")),
     }
     return {DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in found - own - set(sys.stdlib_module_names)}
 

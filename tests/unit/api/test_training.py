@@ -121,6 +121,14 @@ def test_a_private_teacher_is_refused_as_a_command_would(digits):
         dpsad.train(*digits, settings={**TINY, "teacher.data": "private"}, say=quiet)
 
 
+def test_the_seed_does_not_decide_the_noise(digits):
+    """It is in the release's neighbour config.yaml, and whoever knew the noise could take it away."""
+    first, second = (dpsad.train(*digits, method="class-means", seed=0, say=quiet) for _ in range(2))
+    assert first.privacy == second.privacy
+    assert first.privacy.formal
+    assert not torch.equal(first.maker.model.images, second.maker.model.images)
+
+
 def test_baselines_and_public_images(digits, tmp_path):
     images, labels = digits
     settings = {"dp_merf.steps": 2, "dp_merf.num_features": 40, "dp_merf.step_features": 0}

@@ -175,30 +175,59 @@ def test_all_shards_every_time_cost_twice_the_bound():
     assert plan.event(1).event == dp_accounting.GaussianDpEvent(plan.noise_multiplier / 2)
 
 
+def trained(records, tmp_path, *, sampling_prob, num_releases=3, seed=2):
+    """The public stream after so many steps."""
+    config = GsWganConfig(num_shards=K, shards_per_step=6, steps=num_releases, batch_size=4, warm_steps=1,
+                          critic_steps=1, critic_batch_size=2, generator=GeneratorConfig(channels=4, hidden=16),
+                          )  # fmt: skip
+    plan = ReleasePlan(
+        purpose="test", unit=Unit.SHARD, clip_norm=1.0, noise_multiplier=0.0, sampling_prob=sampling_prob,
+        num_releases=num_releases,
+    )  # fmt: skip
+    stream = torch.Generator().manual_seed(0)
+    gs_wgan(
+        config,
+        generator=Generator(config.generator, image_shape=(1, 8, 8), num_classes=10),
+        critics=make_critics(),
+        records=records,
+        shards=split_into_shards(records.ids, K, key=b"test"),
+        sanitizer=Sanitizer(plan, Ledger(math.inf, 1e-5), PrivateRandomness(seed=0)),
+        randomness=PrivateRandomness(seed=seed),
+        rng=stream,
+        checkpoint=Checkpoint(tmp_path / f"{sampling_prob}.checkpoint"),
+        log=SimpleNamespace(public=lambda **values: None),
+    )
+    return stream
+
+
 def test_the_public_stream_does_not_know_who_took_part(records, tmp_path):
     """As many public numbers are drawn whoever joins; else a later image would tell how many shards did."""
-    states = []
-    for sampling in (0.05, 0.9):
-        config = GsWganConfig(num_shards=K, shards_per_step=6, steps=3, batch_size=4, warm_steps=1, critic_steps=1,
-                              critic_batch_size=2, generator=GeneratorConfig(channels=4, hidden=16))  # fmt: skip
-        plan = ReleasePlan(
-            purpose="test", unit=Unit.SHARD, clip_norm=1.0, noise_multiplier=1.0, sampling_prob=sampling, num_releases=3
-        )
-        stream = torch.Generator().manual_seed(0)
-        gs_wgan(
-            config,
-            generator=Generator(config.generator, image_shape=(1, 8, 8), num_classes=10),
-            critics=make_critics(),
-            records=records,
-            shards=split_into_shards(records.ids, K, key=b"test"),
-            sanitizer=Sanitizer(plan, Ledger(1e3, 1e-5), PrivateRandomness(seed=0)),
-            randomness=PrivateRandomness(seed=2),
-            rng=stream,
-            checkpoint=Checkpoint(tmp_path / f"{sampling}.checkpoint"),
-            log=SimpleNamespace(public=lambda **values: None),
-        )
-        states.append(stream.get_state())
-    assert torch.equal(*states)
+    states = [trained(records, tmp_path, sampling_prob=prob).get_state() for prob in (1e-9, 0.05, 0.9)]
+    assert torch.equal(states[0], states[1])
+    assert torch.equal(states[0], states[2])
+
+
+def test_every_shard_joins_a_step_by_a_secret_draw_of_its_own_with_the_planned_probability(
+    records, tmp_path, monkeypatch
+):
+    """The draws are those of `poisson_sample`, whose distribution has tests of its own."""
+    drawn, joined = [], []
+    sample, rows = stage.poisson_sample, stage.shard_rows
+
+    def noted(num, sampling_prob, randomness):
+        assert randomness.repeatable
+        drawn.append((num, sampling_prob, sample(num, sampling_prob, randomness)))
+        return drawn[-1][2]
+
+    monkeypatch.setattr(stage, "poisson_sample", noted)
+    monkeypatch.setattr(
+        stage, "shard_rows", lambda critics, own, *args: (joined.append(own), rows(critics, own, *args))[1]
+    )
+    trained(records, tmp_path, sampling_prob=0.3, num_releases=4)
+    assert [(num, prob) for num, prob, _ in drawn] == [(K, 0.3)] * 4
+    assert len({len(own) for own in joined}) > 1, "of no fixed size"
+    for (*_, expected), own in zip(drawn, joined, strict=True):
+        assert torch.equal(expected, own)
 
 
 @pytest.mark.parametrize(

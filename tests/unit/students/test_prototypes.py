@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from dpsad.data.augmentation import AugmentationConfig
+from dpsad.privacy.provenance import Provenance
 from students.prototypes import Prototypes
 
 STILL = AugmentationConfig()
@@ -52,3 +55,11 @@ def test_state_makes_the_same_prototypes(prototypes):
     assert torch.equal(again.images, prototypes.images)
     assert torch.equal(again.counts, prototypes.counts)
     assert again.min_count == prototypes.min_count
+
+
+@pytest.mark.parametrize("provenance", Provenance)
+def test_what_they_have_seen_goes_wherever_they_go(prototypes, provenance):
+    """To another device, into a file and back."""
+    prototypes = replace(prototypes, provenance=provenance)
+    assert prototypes.to(torch.device("cpu")).provenance is provenance
+    assert Prototypes.from_dict(prototypes.state_dict()).provenance is provenance

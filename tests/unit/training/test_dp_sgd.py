@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -12,9 +13,9 @@ from dpsad.privacy.clipping import PartedRows
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.per_example_gradients import trainable_parameters
 from dpsad.privacy.plan import ReleasePlan, Unit
-from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
 from dpsad.privacy.sanitizer import Sanitizer
-from dpsad.runtime.checkpoint import Checkpoint
+from dpsad.runtime.checkpoint import Checkpoint, load
 from dpsad.runtime.log import Log
 from dpsad.runtime.run_folder import open_run
 from dpsad.training.dp_sgd import denoising_rows, dp_sgd
@@ -140,6 +141,103 @@ def test_a_step_is_adam_on_the_released_sum_over_the_expected_batch(tmp_path, rn
     # batches of one size, which tells nobody how many records joined
     assert set(seen) == {min(chunk_size, 20)}
     assert sum(seen) - 20 < chunk_size
+
+
+class Loop:
+    """`dp_sgd` in small: 40 records, the row of each a one in its own place, so that a release shows who joined it.
+
+    Attributes:
+        released: [40] for each release that was made.
+        before_row: is called when rows are made.
+    """
+
+    def __init__(self, tmp_path, **plan):
+        ids = tuple(map(str, range(40)))
+        images = torch.eye(40).reshape(40, 1, 1, 40)
+        self.records = ImageSet(images=images, labels=torch.zeros(40).long(), ids=ids, class_names=("a",))
+        plan = {"purpose": "test", "unit": Unit.RECORD, "clip_norm": 1.0, "noise_multiplier": 0.0, **plan}
+        self.plan, self.path = ReleasePlan(**plan), tmp_path / "checkpoint"
+        self.run = open_run(tmp_path / "run", BaselineConfig(), ())
+        self.ledger, self.released, self.before_row = Ledger(math.inf, 1e-5), [], lambda: None
+
+    def rows(self, chunk, labels):
+        self.before_row()
+        return PartedRows([chunk.flatten(1)])
+
+    def train(self, *, seed=0):
+        """The gradient of the last step."""
+        model = torch.nn.Linear(40, 1, bias=False)
+        sanitizer = Sanitizer(self.plan, self.ledger, PrivateRandomness(seed=1))
+        release = sanitizer.release
+        sanitizer.release = lambda *args: self.released.append(release(*args)) or self.released[-1]
+        dp_sgd(
+            "test",
+            model=model,
+            rows=self.rows,
+            records=self.records,
+            sanitizer=sanitizer,
+            expected_batch_size=self.plan.sampling_prob * 40,
+            learning_rate=0.1,
+            ema_half_life_steps=1.0,
+            chunk_size=100,
+            randomness=PrivateRandomness(seed=seed),
+            checkpoint=Checkpoint(self.path, every_seconds=0),
+            log=Log(self.run, "test"),
+        )
+        return model.weight.grad[0]
+
+
+def test_a_step_divides_by_the_expected_size_and_not_by_how_many_joined(tmp_path):
+    loop = Loop(tmp_path, sampling_prob=0.5)
+    gradient = loop.train(seed=1)
+    joined = loop.released[0] > 0.5
+    assert joined.sum() not in (0, 20)
+    torch.testing.assert_close(gradient, joined / 20, rtol=0, atol=1e-5)
+
+
+def test_every_record_joins_a_step_by_a_secret_draw_of_its_own_with_the_planned_probability(tmp_path):
+    """The very draws of the secret generator; their distribution has tests of its own."""
+    loop = Loop(tmp_path, sampling_prob=0.02, num_releases=30)
+    loop.train(seed=5)
+    secret = PrivateRandomness(seed=5)
+    expected = [poisson_sample(40, 0.02, secret).tolist() for _ in range(30)]
+    assert {0, 1, 2} <= {len(joined) for joined in expected}, "of no fixed size"
+    assert [(released > 0.5).nonzero().flatten().tolist() for released in loop.released] == expected
+
+
+def test_a_step_that_nobody_joins_is_released_as_noise(tmp_path):
+    """Left out, the number of steps in the log would tell that a batch was empty."""
+    loop = Loop(tmp_path, sampling_prob=1e-9, num_releases=4, noise_multiplier=1.0)
+    assert loop.train().norm() > 0
+    assert len(loop.released) == 4
+    lines = [json.loads(line) for line in (loop.run.path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert all(line["released_norm"] > 0 for line in lines)
+
+
+def test_the_charge_is_on_disk_before_a_row_is_made(tmp_path):
+    """A crash in the first step must not forget it."""
+    loop, charges = Loop(tmp_path, num_releases=2), []
+    loop.before_row = lambda: charges.append(load(loop.path)["parts"]["sanitizer"]["ledger"]["entries"])
+    loop.train()
+    assert [len(entries) for entries in charges] == [1, 1]
+    assert all(entries[0].items() >= loop.plan.to_dict().items() for entries in charges)
+
+
+def test_a_stopped_loop_goes_on_with_the_releases_that_are_left_and_the_ledger_that_it_had(tmp_path):
+    def stop():
+        if len(loop.released) == 1:
+            raise KeyboardInterrupt
+
+    loop = Loop(tmp_path, num_releases=3)
+    loop.before_row = stop
+    with pytest.raises(KeyboardInterrupt):
+        loop.train()
+    loop.before_row, loop.released, loop.ledger = lambda: None, [], Ledger(1e-3, 1e-3)
+    loop.train()
+    assert len(loop.released) == 2
+    assert loop.ledger.entries == [loop.plan]
+    assert loop.ledger.epsilon == math.inf, "the budget it was charged to"
 
 
 def test_a_model_that_mixes_records_is_refused_before_anything_else():

@@ -1,0 +1,545 @@
+"""Mistakes that code under a privacy guarantee is prone to, and the tests that each must fail.
+
+A new line: the mistake in a few words, the file, a short text that stands there exactly once, what a careless hand
+would write in its place, and the fastest tests that fail for it. A mistake that no test notices wants a test first.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One mistake.
+
+    name: the mistake in a few words.
+    file: where, from the project's root.
+    old: text that stands there exactly once.
+    new: what it becomes.
+    caught_by: tests, each of which must fail; of one with cases, some case.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    caught_by: tuple[str, ...]
+
+
+def _tests(path: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"tests/{path}.py::{name}" for name in names)
+
+
+def _shared(method: str) -> tuple[str, ...]:
+    """The test that what a method shares is a function of its releases alone."""
+    test = "test_with_the_same_releases_other_records_change_nothing_that_is_shared"
+    return _tests("unit/api/test_post_processing", f"{test}[{method}]")
+
+
+SANITIZER, CLIPPING = "dpsad/privacy/sanitizer.py", "dpsad/privacy/clipping.py"
+PLAN, LEDGER, STATEMENT = "dpsad/privacy/plan.py", "dpsad/privacy/ledger.py", "dpsad/privacy/statement.py"
+ACCOUNTING, RANDOMNESS = "dpsad/privacy/accounting.py", "dpsad/privacy/randomness.py"
+DP_SGD, GS_WGAN = "dpsad/training/dp_sgd.py", "dpsad/methods/gs_wgan.py"
+PROTOTYPE_RELEASE = "dpsad/methods/dp_sad/prototype_release.py"
+CONTEXT, CHECKPOINT = "dpsad/runtime/context.py", "dpsad/runtime/checkpoint.py"
+JOINS = "poisson_sample(len(records), sanitizer.plan.sampling_prob, randomness)"
+
+NOISE = [
+    Mutation(
+        "noise of two thirds of the planned scale", PLAN,
+        "return self.noise_multiplier * self.clip_norm", "return 2 / 3 * self.noise_multiplier * self.clip_norm",
+        _tests("statistical/test_sanitizer", "test_noise_has_the_planned_scale"),
+    ),
+    Mutation(
+        "the variance of the noise for its standard deviation", SANITIZER,
+        "alpha=self.plan.noise_scale", "alpha=self.plan.noise_scale**2",
+        _tests("statistical/test_sanitizer", "test_noise_has_the_planned_scale"),
+    ),
+    Mutation(
+        "noise without the bound in its scale", SANITIZER,
+        "alpha=self.plan.noise_scale", "alpha=self.plan.noise_multiplier",
+        _tests("statistical/test_sanitizer", "test_noise_has_the_planned_scale"),
+    ),
+    Mutation(
+        "noise drawn once for several releases", SANITIZER,
+        "self.randomness.normal(shape)", 'self.__dict__.setdefault("noise", self.randomness.normal(shape))',
+        _tests("statistical/test_sanitizer", "test_noise_of_releases_and_coordinates_is_independent"),
+    ),
+    Mutation(
+        "noise from torch's global generator", SANITIZER,
+        "self.randomness.normal(shape)", "torch.randn(shape)",
+        _tests("statistical/test_sanitizer", "test_an_empty_batch_is_pure_noise"),
+    ),
+    Mutation(
+        "secret numbers that begin anew whenever a run goes on", RANDOMNESS,
+        "os.urandom(8 * max(num, 1))", '__import__("random").Random(0).randbytes(8 * max(num, 1))',
+        _tests("unit/privacy/test_randomness", "test_secret_numbers_differ_and_fixed_ones_repeat"),
+    ),
+    Mutation(
+        "secret numbers from a generator with few bits of seed", RANDOMNESS,
+        "os.urandom(8 * max(num, 1))", "torch.randint(256, (8 * max(num, 1),), dtype=torch.uint8).numpy().tobytes()",
+        _tests("unit/privacy/test_randomness", "test_every_bit_comes_from_the_operating_system"),
+    ),
+    Mutation(
+        "privacy noise from the run's public seed", "dpsad/api/launch.py",
+        "seed=config.privacy.noise_seed", "seed=config.seed",
+        _tests("unit/api/test_training", "test_the_seed_does_not_decide_the_noise"),
+    ),
+    Mutation(
+        "draws inside rows from torch's global generator", DP_SGD,
+        "noise = randomness.normal(tuple(images.shape))", "noise = torch.randn(images.shape)",
+        _tests("unit/training/test_dp_sgd", "test_a_row_is_the_gradient_of_the_mean_loss_over_its_draws"),
+    ),
+]  # fmt: skip
+
+CLIPS = [
+    Mutation(
+        "rows clipped to twice the bound", SANITIZER,
+        "sum_clipped(rows, self.plan.clip_norm, total)", "sum_clipped(rows, 2 * self.plan.clip_norm, total)",
+        _tests(
+            "statistical/test_sanitizer", "test_one_record_moves_the_release_by_its_clipped_norm_and_no_further"
+        ),
+    ),
+    Mutation(
+        "the sum clipped, not the rows", SANITIZER,
+        "sum_clipped(rows, self.plan.clip_norm, total)",
+        'sum_clipped(rows, float("inf"), total); total *= (self.plan.clip_norm / total.norm()).clamp(max=1)',
+        _tests(
+            "statistical/test_sanitizer", "test_one_record_moves_the_release_by_its_clipped_norm_and_no_further"
+        ),
+    ),
+    Mutation(
+        "each layer's part of a row clipped by itself", CLIPPING,
+        "torch.stack(norms).norm(dim=0)", "torch.stack(norms).amax(dim=0)",
+        _tests("unit/privacy/test_clipping", "test_sum_agrees_with_a_loop_over_numbers"),
+    ),
+    Mutation(
+        "each image of a shard's row clipped by itself", CLIPPING,
+        "    if rows.unit is None:", "    if True:",
+        _tests("unit/methods/dp_sad/test_prototype_rows", "test_block_rows_of_one_unit_are_clipped_together"),
+    ),
+    Mutation(
+        "each noise draw of a record clipped by itself", DP_SGD,
+        "per_example_gradients(denoiser, losses, num)",
+        "per_example_gradients(denoiser, losses, num * noise_multiplicity)",
+        _tests("unit/training/test_dp_sgd", "test_a_row_is_the_gradient_of_the_mean_loss_over_its_draws"),
+    ),
+    Mutation(
+        "rows that are not finite let through", CLIPPING,
+        "torch.where(norm.isfinite(), (clip_norm / norm).clamp(max=1), 0)", "(clip_norm / norm).clamp(max=1)",
+        _tests("unit/privacy/test_clipping", "test_scale_of_known_norms"),
+    ),
+]  # fmt: skip
+
+MIXING = [
+    Mutation(
+        "batch normalisation let into DP-SGD", DP_SGD,
+        "    require_no_mixing(model)", "    pass",
+        _tests("unit/training/test_dp_sgd", "test_a_model_that_mixes_records_is_refused_before_anything_else"),
+    ),
+    Mutation(
+        "rows of a model that mixes examples", "dpsad/privacy/rows_of_any_model.py",
+        "    require_no_mixing(model)", "    pass",
+        _tests("unit/privacy/test_rows_of_any_model", "test_a_model_that_mixes_examples_is_refused"),
+    ),
+    Mutation(
+        "batch normalisation without weights taken for harmless", "dpsad/privacy/no_mixing.py",
+        "isinstance(layer, _NormBase) and (", "isinstance(layer, _NormBase) and layer.affine and (",
+        _tests("unit/privacy/test_no_mixing", "test_a_layer_that_mixes_examples_is_refused_by_name"),
+    ),
+    Mutation(
+        "records centred on the mean of all", "dpsad/methods/dp_sad/prototype_rows.py",
+        "_differences_from_nearest(images[index], own[label]",
+        "_differences_from_nearest(images[index] - images[index].mean(0), own[label]",
+        _tests("statistical/test_sanitizer", "test_a_sketch_row_is_a_function_of_its_record_alone"),
+    ),
+    Mutation(
+        "latents scaled by those of all records", "dpsad/methods/public_autoencoder.py",
+        "images=torch.cat(latents)", "images=torch.cat(latents) / torch.cat(latents).std()",
+        _tests("unit/methods/test_public_autoencoder", "test_a_record_s_latents_do_not_depend_on_the_other_records"),
+    ),
+    Mutation(
+        "a shard that answers by another's teacher", "dpsad/methods/dp_sad/prototype_rows.py",
+        "proposal.labels, part)\n        rows", "proposal.labels)[: len(part)]\n        rows",
+        _tests("unit/methods/dp_sad/test_prototype_rows", "test_teachers_pull_towards_their_answers_and_say_whether_"
+               "they_have_any"),
+    ),
+    Mutation(
+        "a critic that meets another shard's records", GS_WGAN,
+        "index = shards.members[part].expand(", "index = shards.members[part.roll(1)].expand(",
+        _tests("unit/methods/test_gs_wgan", "test_each_critic_meets_its_own_records_beside_images_of_their_class"),
+    ),
+    Mutation(
+        "clusters of all records taken for labels", DP_SGD,
+        "    require_own_labels(records)", "    pass",
+        _tests("unit/training/test_provenance_is_carried", "test_clusters_of_all_records_are_no_labels_of_their_own"),
+    ),
+]  # fmt: skip
+
+SAMPLING = [
+    Mutation(
+        "batches of a fixed size accounted as Poisson samples", RANDOMNESS,
+        "return (randomness.uniform(num_records) < sampling_prob).nonzero().flatten()",
+        "return randomness.uniform(num_records).argsort()[: round(num_records * sampling_prob)].sort().values",
+        _tests("unit/privacy/test_randomness", "test_records_join_independently"),
+    ),
+    Mutation(
+        "shuffled batches of a fixed size in DP-SGD", DP_SGD,
+        JOINS, "torch.randperm(len(records))[: round(expected_batch_size)].sort().values",
+        _tests("unit/training/test_dp_sgd", "test_every_record_joins_a_step_by_a_secret_draw_of_its_own_with_the_"
+               "planned_probability"),
+    ),
+    Mutation(
+        "records that join more often than is accounted", DP_SGD,
+        JOINS, JOINS.replace("sanitizer.plan.sampling_prob", "min(1.0, 1.2 * sanitizer.plan.sampling_prob)"),
+        _tests("unit/training/test_dp_sgd", "test_every_record_joins_a_step_by_a_secret_draw_of_its_own_with_the_"
+               "planned_probability"),
+    ),
+    Mutation(
+        "all shards asked where a sample of them is accounted", PROTOTYPE_RELEASE,
+        "poisson_sample(shards.num_shards, shards.sampling_prob, randomness)", "torch.arange(shards.num_shards)",
+        _tests("unit/methods/dp_sad/test_prototype_release", "test_shards_answer_a_question_by_secret_draws_with_the_"
+               "planned_probability"),
+    ),
+    Mutation(
+        "critics of a fixed number of shards in each step", GS_WGAN,
+        "joined = poisson_sample(shards.num_shards, sanitizer.plan.sampling_prob, randomness)",
+        "joined = torch.randperm(shards.num_shards)[: config.shards_per_step]",
+        _tests("unit/methods/test_gs_wgan", "test_every_shard_joins_a_step_by_a_secret_draw_of_its_own_with_the_"
+               "planned_probability"),
+    ),
+    Mutation(
+        "an empty batch skipped", DP_SGD,
+        JOINS, f"{JOINS}\n        if not len(joined):\n            continue",
+        _tests("unit/training/test_dp_sgd", "test_a_step_that_nobody_joins_is_released_as_noise"),
+    ),
+    Mutation(
+        "public numbers drawn only when a shard takes part", GS_WGAN,
+        "teach_critics(joined, config.critic_steps)", "len(joined) and teach_critics(joined, config.critic_steps)",
+        _tests("unit/methods/test_gs_wgan", "test_the_public_stream_does_not_know_who_took_part"),
+    ),
+]  # fmt: skip
+
+ACCOUNTS = [
+    Mutation(
+        "a smaller sampling probability accounted than used", PLAN,
+        "self.sampling_prob, dp_accounting", "self.sampling_prob / 2, dp_accounting",
+        _tests("golden/test_accounting", "test_a_plan_accounts_what_it_says"),
+    ),
+    Mutation(
+        "one of several releases accounted", PLAN,
+        "return event if self.num_releases == 1 else", "return event if True else",
+        _tests("golden/test_accounting", "test_a_plan_accounts_what_it_says"),
+    ),
+    Mutation(
+        "a shard's row that reaches once the bound", PLAN,
+        "return 2 if self is Unit.SHARD else 1", "return 1",
+        _tests("golden/test_accounting", "test_a_plan_accounts_what_it_says"),
+    ),
+    Mutation(
+        "sampled shards accounted as if a shard were added", PLAN,
+        "event = ReplacedRowEvent(event)", "pass",
+        _tests("golden/test_accounting", "test_one_sampled_shard_event_is_the_integral_of_its_densities"),
+    ),
+    Mutation(
+        "replaced rows composed under add-or-remove", ACCOUNTING,
+        "relation = _REPLACED if isinstance(single, ReplacedRowEvent) else _RELATION", "relation = _RELATION",
+        _tests("golden/test_accounting", "test_one_sampled_shard_event_is_the_integral_of_its_densities"),
+    ),
+    Mutation(
+        "repeated Gaussian releases merged as one", ACCOUNTING,
+        "precision += count / ", "precision += 1 / ",
+        _tests("golden/test_accounting", "test_merged_gaussians_cost_what_the_unmerged_do"),
+    ),
+    Mutation(
+        "epsilon at another delta than is stated", LEDGER,
+        "in self.entries], self.delta)", "in self.entries], 10 * self.delta)",
+        _tests("unit/privacy/test_ledger", "test_charges_add_up_as_one_mechanism_and_not_epsilon_by_epsilon"),
+    ),
+    Mutation(
+        "the last charge alone accounted", LEDGER,
+        "entries = [*self.entries, plan]", "entries = [plan]",
+        _tests("unit/privacy/test_ledger", "test_charges_add_up_as_one_mechanism_and_not_epsilon_by_epsilon"),
+    ),
+    Mutation(
+        "a budget that may be overspent by a percent", LEDGER,
+        "if total > self.epsilon:", "if total > 1.01 * self.epsilon:",
+        _tests("unit/privacy/test_ledger", "test_a_charge_just_over_the_budget_is_refused_and_leaves_the_ledger_as_it_"
+               "was"),
+    ),
+]  # fmt: skip
+
+CHARGES = [
+    Mutation(
+        "a release without a charge", SANITIZER,
+        "        self.charge()\n        if self.num_made", "        if self.num_made",
+        _tests("statistical/test_sanitizer", "test_overspending_is_refused_before_a_row_is_looked_at"),
+    ),
+    Mutation(
+        "a charge after the rows were made", SANITIZER,
+        "        self.charge()\n        if self.num_made",
+        "        chunks = list(chunks)\n        self.charge()\n        if self.num_made",
+        _tests("statistical/test_sanitizer", "test_overspending_is_refused_before_a_row_is_looked_at"),
+    ),
+    Mutation(
+        "one release more than planned", SANITIZER,
+        "if self.num_made >= self.plan.num_releases", "if self.num_made > self.plan.num_releases",
+        _tests("statistical/test_sanitizer", "test_more_releases_than_planned_are_refused"),
+    ),
+    Mutation(
+        "a run that goes on without its ledger", SANITIZER,
+        'self.ledger.load_state_dict(state["ledger"])', "pass",
+        _tests("statistical/test_sanitizer", "test_a_resumed_plan_is_not_charged_again_and_has_what_is_left"),
+    ),
+    Mutation(
+        "a run that goes on and makes all its releases again", SANITIZER,
+        'self.charged, self.num_made = state["charged"], state["num_made"]', 'self.charged = state["charged"]',
+        _tests("statistical/test_sanitizer", "test_a_resumed_plan_is_not_charged_again_and_has_what_is_left"),
+    ),
+    Mutation(
+        "a run that goes on with less noise than was charged", SANITIZER,
+        "if ReleasePlan.from_dict(begun) != self.plan:", "if False:",
+        _tests("statistical/test_sanitizer", "test_another_plan_is_not_resumed"),
+    ),
+    Mutation(
+        "weights saved without their ledger", DP_SGD,
+        "optimizer=optimizer, sanitizer=sanitizer)", "optimizer=optimizer)",
+        _tests(
+            "unit/training/test_dp_sgd",
+            "test_a_stopped_loop_goes_on_with_the_releases_that_are_left_and_the_ledger_that_it_had",
+        ),
+    ),
+    Mutation(
+        "a charge that a crash in the first step forgets", DP_SGD,
+        "    sanitizer.charge()\n", "",
+        _tests("unit/training/test_dp_sgd", "test_the_charge_is_on_disk_before_a_row_is_made"),
+    ),
+    Mutation(
+        "no checkpoint before the first step", CHECKPOINT,
+        "saved_at = -math.inf", "saved_at = time.monotonic()",
+        _tests("unit/runtime/test_checkpoint", "test_the_parts_are_on_disk_before_the_first_step"),
+    ),
+    Mutation(
+        "prototypes taken up without what they have cost", PROTOTYPE_RELEASE,
+        'ledger.take_over(state["ledger"])', "pass",
+        _tests("unit/methods/dp_sad/test_prototype_release", "test_whoever_takes_prototypes_up_is_charged_what_they_"
+               "have_cost"),
+    ),
+    Mutation(
+        "a checkpoint of other settings taken up", CHECKPOINT,
+        "if fingerprint and state.get(", "if not fingerprint and state.get(",
+        _tests("unit/runtime/test_checkpoint", "test_a_checkpoint_of_other_settings_is_refused"),
+    ),
+    Mutation(
+        "a run that goes on with other records", CONTEXT,
+        'elif noted.read_text(encoding="utf-8").strip() != fingerprint:', "elif not fingerprint:",
+        _tests("unit/runtime/test_context", "test_a_run_is_about_the_records_it_was_begun_with"),
+    ),
+    Mutation(
+        "a fingerprint of the images without their labels", "dpsad/data/records.py",
+        "for tensor in (self.images, self.labels):", "for tensor in (self.images,):",
+        _tests("unit/runtime/test_context", "test_a_run_is_about_the_records_it_was_begun_with"),
+    ),
+]  # fmt: skip
+
+STATEMENTS = [
+    Mutation(
+        "an epsilon from the config in place of the ledger's", LEDGER,
+        '"epsilon": spent if spent < math.inf else None', '"epsilon": self.epsilon',
+        _tests("unit/privacy/test_statement", "test_it_states_what_was_spent_and_not_what_was_asked_for"),
+    ),
+    Mutation(
+        "fixed noise kept from the ledger", SANITIZER,
+        "fixed_noise=self.randomness.repeatable", "fixed_noise=False",
+        _tests("unit/privacy/test_statement", "test_noise_that_can_be_repeated_voids_it_wherever_it_was_added"),
+    ),
+    Mutation(
+        "fixed noise forgiven by a later charge", LEDGER,
+        "self.fixed_noise |= fixed_noise", "self.fixed_noise = fixed_noise",
+        _tests("unit/privacy/test_statement", "test_noise_that_can_be_repeated_voids_it_wherever_it_was_added"),
+    ),
+    Mutation(
+        "fixed noise of another run forgotten", LEDGER,
+        'self.charge(plan, fixed_noise=state["fixed_noise"])', "self.charge(plan)",
+        _tests("unit/privacy/test_statement", "test_noise_that_can_be_repeated_voids_it_wherever_it_was_added"),
+    ),
+    Mutation(
+        "fixed noise left out of the statement", STATEMENT,
+        "reasons = [FIXED_NOISE] if ledger.fixed_noise else []", "reasons: list[str] = []",
+        _tests("unit/privacy/test_statement", "test_noise_that_can_be_repeated_voids_it_wherever_it_was_added"),
+    ),
+    Mutation(
+        "a nominal run called formal", STATEMENT,
+        '"formal": False,', '"formal": True,',
+        _tests("unit/privacy/test_statement", "test_a_nominal_epsilon_is_never_called_epsilon"),
+    ),
+    Mutation(
+        "a size that was read from the data called covered", CONTEXT,
+        "return not self.stated_num_records", "return False",
+        _tests("unit/runtime/test_context", "test_a_stated_number_of_records_is_the_one_that_counts"),
+    ),
+    Mutation(
+        "a model card that claims what the statement does not", "dpsad/release/model_card.py",
+        'if statement["formal"]:', 'if statement["epsilon"] is not None:',
+        _tests("unit/release/test_model_card", "test_a_card_of_what_is_not_formal_claims_nothing_and_says_why"),
+    ),
+]  # fmt: skip
+
+PROVENANCES = [
+    Mutation(
+        "the least private of what a model has seen", "dpsad/privacy/provenance.py",
+        "for kind in reversed(Provenance)", "for kind in Provenance",
+        _tests("unit/training/test_provenance_is_carried", "test_what_is_released_together_is_as_private_as_its_parts"),
+    ),
+    Mutation(
+        "a denoiser that forgets what it was trained on", "dpsad/training/denoiser.py",
+        "combined(denoiser.provenance, batches.provenance)", "denoiser.provenance",
+        _tests("unit/training/test_provenance_is_carried", "test_a_denoiser_has_seen_what_it_learned_from_and_what_it_"
+               "started_as"),
+    ),
+    Mutation(
+        "prototypes that forget what they have seen in a file", "students/prototypes.py",
+        'Provenance(state.get("provenance", Provenance.RELEASED))', "Provenance.RELEASED",
+        _tests("unit/students/test_prototypes", "test_what_they_have_seen_goes_wherever_they_go"),
+    ),
+    Mutation(
+        "a denoiser's file that is public whatever it says", "dpsad/training/denoiser_files.py",
+        'Provenance(saved["provenance"])', "Provenance.PUBLIC",
+        _tests("unit/training/test_denoiser_files", "test_a_denoiser_comes_back_also_from_before_its_shape_had_all_its_"
+               "keys"),
+    ),
+    Mutation(
+        "a private model in DP-SGD", DP_SGD,
+        'require_released("the model", provenance_of(model), "a loop that clips gradients")', "pass",
+        _tests(
+            "unit/training/test_provenance_is_carried",
+            "test_a_denoiser_that_was_trained_on_records_is_refused_by_the_loop_that_clips",
+        ),
+    ),
+    Mutation(
+        "a private teacher beside a formal student", "dpsad/methods/dp_sad/distillation.py",
+        "    if sanitize is None:\n        for what", "    if sanitize is not None:\n        for what",
+        _tests("unit/methods/dp_sad/test_distillation", "test_without_a_sanitizer_nothing_may_have_seen_records"),
+    ),
+    Mutation(
+        "a statement about a private student", "dpsad/methods/method.py",
+        'require_released("the student", provenance_of(made.model), "a release that claims a guarantee")', "pass",
+        _tests(
+            "unit/training/test_provenance_is_carried",
+            "test_a_denoiser_that_was_trained_on_records_is_refused_by_the_loop_that_clips",
+        ),
+    ),
+    Mutation(
+        "a released model taken for a public one", "dpsad/methods/public_denoiser.py",
+        "if provenance is not Provenance.PUBLIC:", "if provenance is Provenance.PRIVATE:",
+        _tests("commands/test_dp_diffusion", "test_only_a_model_that_saw_nothing_private_is_started_from"),
+    ),
+    Mutation(
+        "records taken for public images", "dpsad/api/launch.py",
+        "if [public.source, public.name.lower(), public.path] ==", "if [public] ==",
+        _tests("commands/test_dp_diffusion", "test_what_does_not_fit_together_is_refused[public_data.source=digits "
+               "public_data.path=null-public_data.source=digits names the records themselves]"),
+    ),
+]  # fmt: skip
+
+SHARED = [
+    Mutation(
+        "a private batch size as divisor", DP_SGD,
+        "released / expected_batch_size)", "released / max(1, len(joined)))",
+        _tests("unit/training/test_dp_sgd", "test_a_step_divides_by_the_expected_size_and_not_by_how_many_joined"),
+    ),
+    Mutation(
+        "a private number of shards as divisor", GS_WGAN,
+        "outputs.backward(released / config.shards_per_step)", "outputs.backward(released / max(1, len(joined)))",
+        _shared("gs-wgan"),
+    ),
+    Mutation(
+        "the size of the data where a number was stated", CONTEXT,
+        "return self.stated_num_records or len(records)", "return len(records)",
+        _tests("unit/runtime/test_context", "test_a_stated_number_of_records_is_the_one_that_counts"),
+    ),
+    Mutation(
+        "class counts that are not the released ones", "dpsad/methods/class_means.py",
+        "images, counts = means_of(sums, count_share, plan.noise_scale)",
+        "images, counts = means_of(sums, count_share, plan.noise_scale)[0], records.labels.bincount().float()",
+        _shared("class-means"),
+    ),
+    Mutation(
+        "a mean divided by private class counts", "dpsad/methods/dp_merf.py",
+        "means = embedding.means(config.count_share, sanitizer.plan.noise_scale).to(rng.device)",
+        "means = embedding.sums[:, :-1] / records.labels.bincount(minlength=num_classes)[:, None]",
+        _shared("dp-merf"),
+    ),
+    Mutation(
+        "prototypes with counts that are not the released ones", "dpsad/methods/dp_sad/prototype_release.py",
+        "released = Released(prototypes, answers, subject, ledger.state_dict())",
+        "prototypes = replace(prototypes, counts=records.labels.bincount().float()[prototypes.labels])\n"
+        "    released = Released(prototypes, answers, subject, ledger.state_dict())",
+        _shared("dp-sad"),
+    ),
+    Mutation(
+        "a kernel's length scale from the records", "dpsad/methods/dp_merf.py",
+        "features=features_of(config, ",
+        "features=features_of("
+        "DpMerfConfig(num_features=config.num_features, length_scale=records.images.std().item()), ",
+        _shared("dp-merf"),
+    ),
+    Mutation(
+        "an optimizer that steps on rows without noise", DP_SGD,
+        "set_gradients(model, released / expected_batch_size)",
+        "set_gradients(model, sum(torch.cat([part.sum(0) for part in chunk.parts]) for chunk in "
+        "chunks(records.images[joined], records.labels[joined])))",
+        _shared("dpdm"),
+    ),
+    Mutation(
+        "the size of a batch in the public log", DP_SGD,
+        "released_norm=released.norm().item() / expected_batch_size", "released_norm=float(len(joined))",
+        _shared("dpdm"),
+    ),
+    Mutation(
+        "the norm of the batch in the public log, before the noise", DP_SGD,
+        "released_norm=released.norm().item() / expected_batch_size",
+        "released_norm=records.images[joined].norm().item()",
+        _shared("dpdm"),
+    ),
+    Mutation(
+        "a teacher's loss in the public log", "dpsad/training/denoiser.py",
+        "log.private(step", "log.public(step",
+        _tests("unit/training/test_denoiser", "test_what_it_measures_on_images_stays_private"),
+    ),
+    Mutation(
+        "private numbers in the public file", "dpsad/runtime/log.py",
+        "self._append(self.run.private, ", "self._append(self.run.path, ",
+        _tests("unit/runtime/test_run_folder", "test_private_numbers_stay_out_of_the_public_file"),
+    ),
+    Mutation(
+        "times in the public file", "dpsad/runtime/log.py",
+        "self._append(self.run.path, values, walltime=0.0)",
+        'self._append(self.run.path, {"time": time.monotonic() - self.started, **values}, walltime=0.0)',
+        _tests("unit/runtime/test_run_folder", "test_private_numbers_stay_out_of_the_public_file"),
+    ),
+    Mutation(
+        "a private folder that others may read", "dpsad/runtime/run_folder.py",
+        "run.private.chmod(0o700)", "run.private.chmod(0o755)",
+        _tests("unit/runtime/test_run_folder", "test_a_new_folder_keeps_its_private_part_to_its_owner"),
+    ),
+]  # fmt: skip
+
+DATA = [
+    Mutation(
+        "shards by a record's place", "dpsad/data/shards.py",
+        "[shard_of(record_id, num_shards, key=key) for record_id in ids]", "[i % num_shards for i in range(len(ids))]",
+        _tests("unit/data/test_shards", "test_a_record_added_moves_no_other"),
+    ),
+    Mutation(
+        "ids by a record's place", "dpsad/data/arrays.py",
+        "-{seen[digest.digest()]}", "-{len(ids)}",
+        _tests("unit/data/test_arrays", "test_a_record_that_goes_moves_no_other_s_id"),
+    ),
+    Mutation(
+        "training and test side by a record's place", "dpsad/data/folder.py",
+        '("test" if held_out(record_id) else "train")', '("test" if len(entries) % 5 == 0 else "train")',
+        _tests("unit/data/test_sources", "test_unsplit_folder_moves_no_record_when_one_is_added"),
+    ),
+]  # fmt: skip
+
+MUTATIONS = [*NOISE, *CLIPS, *MIXING, *SAMPLING, *ACCOUNTS, *CHARGES, *STATEMENTS, *PROVENANCES, *SHARED, *DATA]
