@@ -41,7 +41,7 @@ def context(tmp_path):
         device=torch.device("cpu"),
         precision="float32",
         seed=0,
-        ledger=Ledger(1e3, 1e-5),
+        ledger=Ledger(500.0, 1e-5),
         randomness=PrivateRandomness(seed=0),
         stated_num_records=0,
         load_records=none,

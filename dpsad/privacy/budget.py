@@ -1,25 +1,19 @@
 """Which budgets there are."""
 
 import math
+from typing import Annotated
+
+from dpsad.privacy.ranges import Range, Share, require_within
 
 MAX_EPSILON = 500.0  # beyond it a bound says nothing, and e^epsilon soon is no number
+Epsilon = Annotated[float, Range(f"(0, {MAX_EPSILON:g}]", also=math.inf)]  # infinity: no noise, and no bound
 
 
 def require_budget(epsilon: float, delta: float) -> None:
     """Refuses what is no budget.
 
-    Args:
-        epsilon: in (0, 500], or infinity: no noise, and no bound.
-        delta: in (0, 1).
-
     Raises:
-        ValueError: such as "privacy.epsilon=1000 must be in (0, 500], or inf for no noise and no guarantee"
+        ValueError: such as "privacy.epsilon=1000 must be in (0, 500], or inf"
     """
-    if not epsilon > 0:
-        raise ValueError(f"privacy.epsilon={epsilon} must be positive")
-    if MAX_EPSILON < epsilon < math.inf:
-        raise ValueError(
-            f"privacy.epsilon={epsilon:g} must be in (0, {MAX_EPSILON:g}], or inf for no noise and no guarantee"
-        )
-    if not 0 < delta < 1:
-        raise ValueError(f"privacy.delta={delta} must be between 0 and 1")
+    require_within("privacy.epsilon", epsilon, Epsilon)
+    require_within("privacy.delta", delta, Share)

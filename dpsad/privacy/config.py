@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from dpsad.privacy.budget import require_budget
+from dpsad.privacy.budget import Epsilon
 from dpsad.privacy.ranges import CountOrZero, Range, Seed, Share, ShareOrAll, require_ranges
 
 RecordsPerPerson = Annotated[int, Range("[1, 10000]")]  # no budget protects more together and leaves any to learn
@@ -23,7 +23,7 @@ class PrivacyConfig:
     noise_seed: fixes privacy noise and batch sampling for tests; voids the guarantee, and the statement says so.
     """
 
-    epsilon: Annotated[float, Range("(0, inf]")] = 10.0
+    epsilon: Epsilon = 10.0
     delta: Share = 1e-5
     split: ShareOrAll = 0.4
     num_records: CountOrZero = 0
@@ -31,5 +31,4 @@ class PrivacyConfig:
     noise_seed: Seed | None = None
 
     def __post_init__(self) -> None:
-        require_budget(self.epsilon, self.delta)
         require_ranges(self, "privacy")

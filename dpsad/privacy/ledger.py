@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY, epsilon_of
+from dpsad.privacy.budget import require_budget
 from dpsad.privacy.calibration import calibrated
 from dpsad.privacy.config import PrivacyConfig, RecordsPerPerson
 from dpsad.privacy.plan import ReleasePlan
@@ -21,7 +22,7 @@ class Ledger:
     """Append-only list of charged release plans, under one budget and one adjacency.
 
     Attributes:
-        epsilon: budget, > 0.
+        epsilon: budget, in (0, 500], or infinity.
         delta: in (0, 1).
         entries: plans in the order they were charged.
         fixed_noise: whether any of them was released with seeded noise, which voids the guarantee.
@@ -36,10 +37,7 @@ class Ledger:
     records_per_person: int = 1
 
     def __post_init__(self) -> None:
-        if not self.epsilon > 0:
-            raise ValueError(f"privacy.epsilon={self.epsilon} must be positive")
-        if not 0 < self.delta < 1:
-            raise ValueError(f"privacy.delta={self.delta} must be between 0 and 1")
+        require_budget(self.epsilon, self.delta)
         require_within("privacy.records_per_person", self.records_per_person, RecordsPerPerson)
 
     @staticmethod

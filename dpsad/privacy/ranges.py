@@ -26,18 +26,22 @@ class Range:
     """The numbers of an interval, NaN never among them.
 
     interval: as mathematics writes it: "(0, 1]" has 1 and not 0; "[0, inf)" has all finite numbers from 0 on.
+    also: a number outside the interval that is allowed, too.
     """
 
     interval: str
+    also: float | None = None
 
     def __contains__(self, number: float) -> bool:
+        if number == self.also:
+            return True
         low, high = map(float, self.interval[1:-1].split(","))
         above = number > low if self.interval[0] == "(" else number >= low
         below = number < high if self.interval[-1] == ")" else number <= high
         return above and below
 
     def __str__(self) -> str:
-        return self.interval
+        return self.interval if self.also is None else f"{self.interval}, or {self.also:g}"
 
 
 Count = Annotated[int, Range("[1, 1e9]")]  # of steps, records in a batch, channels, ...

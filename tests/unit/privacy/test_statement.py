@@ -27,7 +27,7 @@ def stated(ledger, *, size_is_public=False):
 def test_it_states_what_was_spent_and_not_what_was_asked_for():
     statement = stated(after_a_release())
     assert (statement["formal"], statement["reasons"]) == (True, [])
-    assert statement["epsilon"] == epsilon_of([PLAN.event()], 1e-5) < 2
+    assert statement["epsilon"] == epsilon_of([PLAN.event(1)], 1e-5) < 2
     assert statement["budget"] == {"epsilon": 8.0, "delta": 1e-5}
     (event,) = statement["events"]
     assert event.items() >= PLAN.to_dict().items()
@@ -56,7 +56,7 @@ def test_a_size_that_was_taken_from_the_data_is_not_covered_and_said_to_be(size_
 
 
 def test_a_nominal_epsilon_is_never_called_epsilon():
-    statement = nominal_statement(PLAN, 10.0, 1e-5, ["why not"])
+    statement = nominal_statement(PLAN, Ledger(10.0, 1e-5), ["why not"])
     assert (statement["formal"], statement["epsilon"], statement["events"]) == (False, None, [])
-    assert statement["nominal_epsilon"] == epsilon_of([PLAN.event()], 1e-5)
+    assert statement["nominal_epsilon"] == epsilon_of([PLAN.event(1)], 1e-5)
     assert statement["reasons"] == ["why not"]

@@ -81,7 +81,7 @@ def test_one_record_moves_the_sum_by_at_most_twice_the_bound(records, proposal):
     plan = ReleasePlan(purpose="test", unit=Unit.SHARD, clip_norm=MAX_NORM, noise_multiplier=1.0, num_releases=1)
 
     def released(rows):
-        sanitizer = Sanitizer(plan, Ledger(1e3, 1e-5), PrivateRandomness(seed=0))
+        sanitizer = Sanitizer(plan, Ledger(math.inf, 1e-5), PrivateRandomness(seed=0))
         return sanitizer.release([rows], tuple(rows.shape[1:]))
 
     for index in (0, 7):
@@ -97,7 +97,8 @@ def test_the_bound_is_reached_by_opposite_rows():
     plan = ReleasePlan(purpose="test", unit=Unit.SHARD, clip_norm=MAX_NORM, noise_multiplier=1.0, num_releases=1)
     row = torch.full((1, 5, 3), 9.0)
     first, second = (
-        Sanitizer(plan, Ledger(1e3, 1e-5), PrivateRandomness(seed=0)).release([sign * row], (5, 3)) for sign in (1, -1)
+        Sanitizer(plan, Ledger(math.inf, 1e-5), PrivateRandomness(seed=0)).release([sign * row], (5, 3))
+        for sign in (1, -1)
     )
     assert (first - second).norm().item() == pytest.approx(2 * MAX_NORM, rel=1e-5)
 
@@ -110,7 +111,7 @@ def test_block_rows_of_one_unit_are_clipped_together(rng):
     plan = ReleasePlan(purpose="test", unit=Unit.SHARD, clip_norm=MAX_NORM, noise_multiplier=1.0, num_releases=1)
 
     def released(rows):
-        return Sanitizer(plan, Ledger(1e3, 1e-5), PrivateRandomness(seed=0)).release([rows], (3, 3))
+        return Sanitizer(plan, Ledger(math.inf, 1e-5), PrivateRandomness(seed=0)).release([rows], (3, 3))
 
     torch.testing.assert_close(released(BlockRows(values, block, unit)), released(dense))
     values[3] = math.nan
