@@ -153,7 +153,7 @@ def _config(
     base = find_config(preset) if preset is not None else None
     config = load_config(Config, base=base, overrides=_overrides({**fixed, **told}))
     if base is None and not any(key.endswith("batch_size") for key in told):
-        config = _with_batches_that_fit(config, num_records)
+        config = _with_batches_that_fit(config, config.privacy.num_records or num_records)
     return config
 
 

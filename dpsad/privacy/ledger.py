@@ -22,12 +22,14 @@ class Ledger:
         delta: in (0, 1).
         entries: plans in the order they were charged.
         fixed_noise: whether any of them was released with seeded noise, which voids the guarantee.
+        read_off: what was taken from all records together before any release, a text each; no charge covers it.
     """
 
     epsilon: float
     delta: float
     entries: list[ReleasePlan] = field(default_factory=list)
     fixed_noise: bool = False
+    read_off: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.epsilon > 0:
@@ -57,6 +59,10 @@ class Ledger:
         self.entries = entries
         self.fixed_noise |= fixed_noise
 
+    def note(self, read_off: Sequence[str]) -> None:
+        """Enters what was taken from all records together; what was once entered stays."""
+        self.read_off += tuple(fact for fact in read_off if fact not in self.read_off)
+
     def calibrate(self, plan: ReleasePlan) -> ReleasePlan:
         """The plan with the least noise that the rest of the budget allows; charges nothing.
 
@@ -81,6 +87,7 @@ class Ledger:
         """
         for plan in _entries(state):
             self.charge(plan, fixed_noise=state["fixed_noise"])
+        self.note(state.get("read_off", ()))
 
     def spent(self) -> float:
         """Epsilon of everything charged so far, at the ledger's delta."""
@@ -105,6 +112,7 @@ class Ledger:
             "delta": self.delta,
             "entries": [plan.to_dict() for plan in self.entries],
             "fixed_noise": self.fixed_noise,
+            "read_off": list(self.read_off),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -112,6 +120,7 @@ class Ledger:
         self.epsilon, self.delta = state["epsilon"], state["delta"]
         self.entries = _entries(state)
         self.fixed_noise = state["fixed_noise"]
+        self.note(state.get("read_off", ()))  # versions before 0.2 did not note it
 
 
 def _entries(state: dict) -> list[ReleasePlan]:

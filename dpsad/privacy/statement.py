@@ -14,7 +14,7 @@ NOT_COVERED = [
 ]
 FIXED_NOISE = "privacy.noise_seed was set, so whoever knows it can take the noise away"
 PUBLIC_SIZE = "the number of records, which was taken from the data and counts as public"
-
+LIMITED = "data.limit was set: a record added or removed may let another in or out; use data.share instead"
 NO_NOISE = "no noise was added, so there is no bound"
 
 
@@ -22,8 +22,8 @@ def formal_statement(ledger: Ledger, *, guarantee: str, size_is_public: bool) ->
     """What may be claimed of a student whose records came in through charged releases only.
 
     Args:
-        ledger: every charge of the run; epsilon is computed from it, not from the config. Seeded noise, or none, voids
-            the claim.
+        ledger: every charge of the run; epsilon is computed from it, not from the config. Seeded noise, none at all, or
+            a limit on the number of records voids the claim.
         guarantee: records, or shards.
         size_is_public: whether the number of records was read from the data.
 
@@ -35,12 +35,18 @@ def formal_statement(ledger: Ledger, *, guarantee: str, size_is_public: bool) ->
     reasons = [FIXED_NOISE] if ledger.fixed_noise else []
     if spent["epsilon"] is None:
         reasons.append(NO_NOISE)
+    if LIMITED in ledger.read_off:
+        reasons.append(LIMITED)
     return {
         "guarantee": guarantee,
         "formal": not reasons,
         **spent,
         "reasons": reasons,
-        "not_covered": [*NOT_COVERED, *([PUBLIC_SIZE] if size_is_public else [])],
+        "not_covered": [
+            *NOT_COVERED,
+            *([PUBLIC_SIZE] if size_is_public else []),
+            *(fact for fact in ledger.read_off if fact != LIMITED),
+        ],
     }
 
 

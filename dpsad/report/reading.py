@@ -242,6 +242,8 @@ def _data_name(data: Mapping[str, Any]) -> str:
         str(subject),
         f"{size}x{size}" if size else "",
         "grey" if data.get("grey") else "",
+        "colour" if data.get("colour") else "",
+        f"a share of {share:g}" if (share := data.get("share", 1)) < 1 else "",
         f"at most {limit} records" if limit else "",
     ]
     return ", ".join(part for part in parts if part)

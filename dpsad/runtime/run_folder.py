@@ -43,6 +43,11 @@ class Run:
         return self.private / "records.fingerprint"
 
     @property
+    def begun_with(self) -> str:
+        """Fingerprint of the records that it was begun with; "" where it has noted none."""
+        return self.records.read_text(encoding="utf-8").strip() if self.records.exists() else ""
+
+    @property
     def prototypes(self) -> Path:
         return self.private / "sketch.pt"
 

@@ -52,7 +52,7 @@ def test_classifiers_may_learn_from_more_samples_than_there_are_records(evaluate
     code, printed, run = evaluate("--num", "260", "--ensemble", "2")
     assert code == 0, printed
     result = result_in(run)
-    assert (result["student"]["num_images"], result["real"]["num_images"]) == (260, 200)
+    assert (result["student"]["num_images"], result["real"]["num_images"]) == (260, 201)
     outcome = result["student"]["classifiers"]["logistic"]
     assert len(outcome["member_accuracies"]) == 2
     assert outcome["synthetic_accuracy"] * 52 == pytest.approx(round(outcome["synthetic_accuracy"] * 52)), "26 held out"
@@ -72,7 +72,7 @@ def test_the_summary_shows_the_worst_class(evaluate):
 def test_a_student_that_hands_out_training_images_is_found_and_one_with_unseen_images_is_not(
     evaluate, monkeypatch, split
 ):
-    images = load_images(DataConfig(limit=200), split).images[:120]
+    images = load_images(DataConfig(share=0.144), split).images[:40]
     monkeypatch.setattr(judging, "generate", lambda student, labels, seed: images)
     code, printed, run = evaluate("--metrics", "memorisation", "--no-compare")
     assert code == 0, printed
