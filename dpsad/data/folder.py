@@ -129,7 +129,7 @@ def _read(own: list[_Entry], entries: list[_Entry], config: DataConfig, *, skip_
 
     def read(entry: _Entry) -> Tensor | None:
         try:
-            pixels = _decode(entry.path, colour or (config.grey and _has_colour(entry.path)), side)
+            pixels = _decode(entry.path, colour or config.grey, side)
         except ValueError:
             if skip_broken:
                 return None

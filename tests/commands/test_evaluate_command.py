@@ -136,3 +136,12 @@ def test_unknown_choices_are_refused(evaluate, words, message):
     code, printed, run = evaluate(*words)
     assert (code, message in printed) == (2, True), printed
     assert not (run / "private" / "evaluation.json").exists()
+
+
+def test_a_run_that_saw_other_records_is_told(evaluate, finished):
+    """Such as one from before ids, and so the sides, went by content."""
+    code, printed, run = evaluate("--no-compare")
+    assert (code, "not those that the run was begun with" in printed) == (0, False), printed
+    (run / "private" / "records.fingerprint").write_text("of others\n", encoding="utf-8")
+    code, printed, _ = evaluate("--no-compare")
+    assert (code, "warning: the training records are not those that the run was begun with" in printed) == (0, True)

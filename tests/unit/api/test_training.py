@@ -138,6 +138,13 @@ def test_stated_classes_are_not_read_off_and_a_limit_voids_the_claim(digits):
     assert not dpsad.train(limited, method="class-means", epsilon=8, say=quiet).privacy.formal
 
 
+def test_a_preset_with_batches_too_large_for_the_records_is_refused_before_any_work(digits, tmp_path):
+    images, labels = digits
+    with pytest.raises(ValueError, match=r"refine\.batch_size=700 is more than the 200 records there are; lower it"):
+        dpsad.train(images, labels, preset="digits", run=tmp_path / "run", say=quiet)
+    assert not (tmp_path / "run").exists()
+
+
 def test_default_batches_go_by_the_stated_number_of_records(digits):
     """Else a record more would change them, and the sampling probability, although another number is stated."""
     images, labels = digits
