@@ -15,6 +15,7 @@ from dpsad.methods.method import Trained
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.provenance import Provenance
 from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.privacy.statement import LIMITED
 from dpsad.release.export import export_release
 from dpsad.runtime.context import Context
 from dpsad.runtime.device import device_named
@@ -47,7 +48,10 @@ def opened(
             device=device,
             precision=config.precision,
             seed=config.seed,
-            ledger=Ledger(config.privacy.epsilon, config.privacy.delta),
+            # here as well, for runs whose files were written before a limit was noted with the records
+            ledger=Ledger(
+                config.privacy.epsilon, config.privacy.delta, read_off=(LIMITED,) if config.data.limit else ()
+            ),
             randomness=PrivateRandomness(device, seed=config.privacy.noise_seed),
             stated_num_records=config.privacy.num_records,
             load_records=load_records or partial(load_images, config.data, "train"),
