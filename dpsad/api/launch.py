@@ -15,6 +15,7 @@ from dpsad.methods.method import Trained
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.provenance import Provenance
 from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.privacy.statement import LIMITED
 from dpsad.release.export import export_release
 from dpsad.runtime.context import Context
 from dpsad.runtime.device import device_named
@@ -43,6 +44,9 @@ def opened(
     run, device = Run(Path(config.run)), device_named(config.device)
     fixed, free = config.fixed(), config.free()
     require_own(run, config, fixed, free)
+    ledger = Ledger.of(config.privacy)
+    if config.data.limit:  # here as well, for runs whose files were written before a limit was noted with the records
+        ledger.note((LIMITED,))
     with held(run):
         is_new = not run.config.exists()
         open_run(run.path, config, fixed, free=free)
@@ -52,7 +56,7 @@ def opened(
                 device=device,
                 precision=config.precision,
                 seed=config.seed,
-                ledger=Ledger.of(config.privacy),
+                ledger=ledger,
                 randomness=PrivateRandomness(device, seed=config.privacy.noise_seed),
                 stated_num_records=config.privacy.num_records,
                 load_records=cache(load_records or partial(load_images, config.data, "train")),  # stages read in turn

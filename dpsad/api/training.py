@@ -76,6 +76,7 @@ def train(
     folder = Path(temporary.name) / method if temporary else Path(run)  # type: ignore[arg-type]
     told = {**(settings or {}), "run": folder, "seed": seed, "device": device}
     config = _config(len(records), method, epsilon, delta, guarantee, preset, told)
+    budget_plan(config, config.privacy.num_records or len(records))  # what cannot be planned is refused before any work
 
     def load_public() -> ImageSet:
         if publics is None:
@@ -154,7 +155,7 @@ def _config(
     base = find_config(preset) if preset is not None else None
     config = load_config(Config, base=base, overrides=_overrides({**fixed, **told}))
     if base is None and not any(key.endswith("batch_size") for key in told):
-        config = _with_batches_that_fit(config, num_records)
+        config = _with_batches_that_fit(config, config.privacy.num_records or num_records)
     return config
 
 

@@ -67,6 +67,11 @@ def evaluate_run(
     run, device = Run(Path(config.run)), device_named(config.device)
     student = load_student(run.path, device=device)
     train, test = load_images(config.data, "train"), load_images(config.data, "test")
+    if run.begun_with not in ("", train.fingerprint()):
+        say(
+            "warning: the training records are not those that the run was begun with, so what is held out now may have "
+            "been trained on"
+        )
     no_classifiers = why_no_classifiers(student, train)
     (samples, labels), images_per_second = timed_samples(student, num, seed)
     sketch = _sketch_images(config, labels, seed) if compare else None

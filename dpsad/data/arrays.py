@@ -11,33 +11,46 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from dpsad.data.pixels import channels_first, from_bytes
-from dpsad.data.records import UNLABELLED, ImageSet, validate
+from dpsad.data.config import RANGES
+from dpsad.data.pixels import images_of
+from dpsad.data.records import CLASSES_OF_DATA, UNLABELLED, ImageSet, validate
+from dpsad.errors import require_choice
 
 
 def image_set_of(
-    images: ArrayLike | Tensor, labels: ArrayLike | Tensor | None = None, *, class_names: Sequence[str] | None = None
+    images: ArrayLike | Tensor,
+    labels: ArrayLike | Tensor | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    pixel_range: str = "auto",
 ) -> ImageSet:
     """Takes arrays or tensors for records.
 
     Args:
         images: [num, height, width], [num, height, width, chan] or [num, chan, height, width] with 1 or 3 channels;
-            uint8, or floats in [-1, 1].
+            uint8 or floats.
         labels: [num] integers from 0 on, or texts, which become classes in alphabetical order. None: all images are of
             one class, "unlabelled".
-        class_names: by label; None takes the numbers, or the texts.
+        class_names: by label; texts are looked up among them. None takes the numbers up to the largest, or the texts:
+            the list of classes is then taken from the data, and counts as public.
+        pixel_range: bytes, unit or signed, for 0 to 255, 0 to 1 or -1 to 1: values outside are cut. auto takes uint8
+            for bytes and floats for signed, and refuses floats outside.
 
     Raises:
-        ValueError: another shape, type or range, labels that do not fit, a class without images.
+        ValueError: another shape or type, labels that do not fit; without `class_names`, also a record with a label
+            out of range or a pixel that is not finite, and a class without images. With them, such a record is left
+            out, and any class may be empty.
 
     Each id is a hash of the image, its label and how often both came before: a record that comes or goes moves no
     other's, unless they are equal.
     """
-    pixels = _pixels(images)
+    require_choice("pixel_range", pixel_range, RANGES)
+    array = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
+    pixels = images_of(array, pixel_range, where="images")
     own, names = _labels(labels, len(pixels), class_names)
-    return validate(
-        ImageSet(images=pixels, labels=own, ids=content_ids(pixels, own), class_names=names), where="images"
-    )
+    read_off = (CLASSES_OF_DATA,) if labels is not None and not class_names else ()
+    records = ImageSet(images=pixels, labels=own, ids=content_ids(pixels, own), class_names=names, read_off=read_off)
+    return validate(records, where="images")
 
 
 def content_ids(images: Tensor, labels: Tensor) -> tuple[str, ...]:
@@ -54,28 +67,6 @@ def content_ids(images: Tensor, labels: Tensor) -> tuple[str, ...]:
     return tuple(ids)
 
 
-def _pixels(images: ArrayLike | Tensor) -> Tensor:
-    array = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
-    if array.ndim == 4 and array.shape[3] not in (1, 3) and array.shape[1] in (1, 3):
-        array = array.transpose(0, 2, 3, 1)
-    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3)):
-        raise ValueError(
-            f"images have shape {list(array.shape)}; expected [num, height, width], [num, height, width, chan] or "
-            "[num, chan, height, width] with 1 or 3 channels"
-        )
-    if array.dtype == np.uint8:
-        return from_bytes(array)
-    if array.dtype.kind != "f":
-        raise ValueError(f"images are {array.dtype}; expected uint8, or floats in [-1, 1]")
-    pixels = channels_first(array)
-    low, high = (pixels.min().item(), pixels.max().item()) if pixels.numel() else (0.0, 0.0)
-    if low < -1 or high > 1:
-        raise ValueError(
-            f"images hold floats in [{low:g}, {high:g}]; expected [-1, 1]: pass uint8, or rescale them by a public rule"
-        )
-    return pixels
-
-
 def _labels(
     labels: ArrayLike | Tensor | None, num: int, class_names: Sequence[str] | None
 ) -> tuple[Tensor, tuple[str, ...]]:
@@ -87,8 +78,10 @@ def _labels(
     if array.shape != (num,):
         raise ValueError(f"labels have shape {list(array.shape)}, there are {num} images; give each image one label")
     if array.dtype.kind in "US":
-        names, array = np.unique(array, return_inverse=True)
-        return torch.from_numpy(array.astype(np.int64)), tuple(map(str, class_names or names))
+        texts = array.astype(str).tolist()
+        names = tuple(class_names or sorted(set(texts)))
+        label_of = {name: label for label, name in enumerate(names)}
+        return torch.tensor([label_of.get(text, -1) for text in texts], dtype=torch.int64), names
     if array.dtype.kind not in "iu":
         raise ValueError(f"labels are {array.dtype}; expected integers from 0 on, or texts")
     own = torch.from_numpy(array.astype(np.int64))

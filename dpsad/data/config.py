@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dpsad.privacy.ranges import CountOrZero, require_ranges
+from dpsad.errors import require_choice
+from dpsad.privacy.ranges import CountOrZero, ShareOrAll, require_ranges
+
+RANGES = ("auto", "bytes", "unit", "signed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,11 +20,18 @@ class DataConfig:
     root: the folder torchvision keeps its sets in.
     path: an image folder, or an .npz file.
     download: lets torchvision fetch what is missing under `root`.
-    image_size: side in pixels of the square to resize to, with antialiasing; 0 keeps the size.
-    grey: turns colour to luminance.
+    image_size: side in pixels of the square to resize to, with antialiasing; 0 keeps the size, which a folder takes
+        from its first image.
+    grey, colour: turns colour to luminance, or grey to equal red, green and blue. Where neither is asked for, a folder
+        is in colour if any of its images is.
+    range: of the pixels in an .npz file: bytes (0 to 255), unit (0 to 1) or signed (-1 to 1); values outside are cut.
+        auto takes uint8 for bytes, and floats for signed if any of them is negative, else for unit.
     num_classes: 0 takes it from the source; a source that disagrees is refused.
-    limit: reads at most that many records of a split, classes in turn; 0 reads all. For trying out: with a limit,
-        adding a record may displace another.
+    class_names: the classes of a folder or an .npz file, by label; a folder's other classes are left out. Empty takes
+        them from the data.
+    share: keeps each record with this probability, by a hash of its id: the same ones each time, whoever else is there.
+    limit: reads at most that many records of a split, classes in turn; 0 reads all. For trying out: a record added may
+        displace another, so nothing that is trained with a limit is formal.
     pseudo_labels: clusters to find among the records and to take for classes, also where they have labels; 0 goes by
         their labels. Folders without class folders, and .npz files without labels, need it.
     """
@@ -33,9 +43,22 @@ class DataConfig:
     download: bool = False
     image_size: CountOrZero = 0
     grey: bool = False
+    colour: bool = False
+    range: str = "auto"
     num_classes: CountOrZero = 0
+    class_names: tuple[str, ...] = ()
+    share: ShareOrAll = 1.0
     limit: CountOrZero = 0
     pseudo_labels: CountOrZero = 0
 
     def __post_init__(self) -> None:
         require_ranges(self, "data")
+        require_choice("data.range", self.range, RANGES)
+        if self.grey and self.colour:
+            raise ValueError("data.grey=true and data.colour=true contradict each other; leave one out")
+        names = self.class_names
+        if len(set(names)) < len(names) or (names and self.num_classes not in (0, len(names))):
+            raise ValueError(
+                f"data.class_names names {len(set(names))} different classes in {len(names)} places, and "
+                f"data.num_classes={self.num_classes}; name each class once, and leave data.num_classes out"
+            )

@@ -11,7 +11,11 @@ from dpsad.data.splits import rank_in_class
 
 
 def read_digits(config: DataConfig, split: str) -> ImageSet:
-    """Reads scikit-learn's embedded digits: 1,797 images of 8x8 pixels, every fifth of a class on the test side."""
+    """Reads scikit-learn's embedded digits: 1,797 images of 8x8 pixels, every fifth of a class on the test side.
+
+    The file comes with scikit-learn and is the same for everybody. So a record's number in it is its name, and its side
+    is a public fact of that name: no record can come or go that would give others another number.
+    """
     from sklearn.datasets import load_digits  # slow to import, and only this source needs it
 
     found = load_digits()

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dpsad.data.arrays import content_ids
 from dpsad.data.config import DataConfig
-from dpsad.data.pixels import channels_first, from_bytes
-from dpsad.data.records import UNLABELLED, ImageSet
+from dpsad.data.pixels import images_of
+from dpsad.data.records import CLASSES_OF_DATA, RANGE_OF_DATA, UNLABELLED, ImageSet
 from dpsad.data.splits import held_out
 
 
@@ -18,10 +19,11 @@ def read_npz(config: DataConfig, split: str) -> ImageSet:
     """Reads an .npz file that is split as MedMNIST's are, or holds plain `images` and `labels` as samples do.
 
     Keys are `train_images`, `train_labels`, `test_images`, `test_labels`; other keys are ignored. Plain `images` and
-    `labels` are split 80/20 by a hash of the index. Images are [num, height, width] or [num, height, width, chan] with
-    1 or 3 channels: uint8, or floats in [0, 1] or [-1, 1], told apart by whether this split has a negative pixel.
-    Labels are [num] or [num, 1] integers; with `pseudo_labels` they may be missing, and all records are of one class,
-    "unlabelled". Where `num_classes` is 0 it is the largest label plus one. Pickles are never loaded.
+    `labels` are split 80/20 by a hash of the record. Images are as `images_of` takes them, in the stated `range`; where
+    it is auto, floats are in [-1, 1] if this split has a negative pixel, else in [0, 1]. Labels are [num] or [num, 1]
+    integers; with `pseudo_labels` they may be missing, and all records are of one class, "unlabelled". Classes are
+    `class_names`, or numbers: `num_classes` of them, or, where neither is stated, up to the largest label. Pickles are
+    never loaded. An id is a hash of the image, its label and how often both came before.
 
     Raises:
         ValueError: no file, a broken file, missing keys, or arrays of another shape, type or range.
@@ -44,25 +46,39 @@ def read_npz(config: DataConfig, split: str) -> ImageSet:
             f"{where}: found keys {', '.join(keys) or 'none'}; expected train_images, train_labels, test_images and "
             "test_labels, or images and labels; without labels, pass data.pseudo_labels=... (guarantee=nominal alone)"
         )
-    images = _images(_array(path, f"{prefix}images", where), f"{where}: {prefix}images")
+    array = _array(path, f"{prefix}images", where)
+    pixel_range = _unit_or_auto(array) if config.range == "auto" else config.range
+    images = images_of(array, pixel_range, where=f"{where}: {prefix}images")
+    read_off = [RANGE_OF_DATA] if config.range == "auto" and array.dtype != np.uint8 else []
     class_names: tuple[str, ...] = (UNLABELLED,)
     own = torch.zeros(len(images), dtype=torch.int64)
     if not unlabelled:
         labels = {key: _labels(_array(path, key, where), f"{where}: {key}") for key in label_keys}
         own = labels[f"{prefix}labels"]
-        class_names = tuple(str(label) for label in range(config.num_classes or _num_classes(labels)))
+        numbers = range(config.num_classes or _num_classes(labels))
+        class_names = config.class_names or tuple(str(label) for label in numbers)
+        read_off += [] if config.class_names or config.num_classes else [CLASSES_OF_DATA]
     if len(images) != len(own):
         raise ValueError(f"{where}: {len(images)} {prefix}images but {len(own)} {prefix}labels; make them equal")
 
     records = ImageSet(
         images=images,
         labels=own,
-        ids=tuple(f"{split}-{index:06d}" if prefix else f"{index:06d}" for index in range(len(own))),
+        ids=content_ids(images, own),
         class_names=class_names,
+        read_off=tuple(read_off),
     )
     if prefix:
         return records
     return records.take(torch.tensor([held_out(name) == (split == "test") for name in records.ids], dtype=torch.bool))
+
+
+def _unit_or_auto(array: np.ndarray) -> str:
+    """unit for floats that are all in [0, 1]; else the type decides."""
+    if array.dtype.kind != "f":
+        return "auto"
+    finite = array[np.isfinite(array)]
+    return "unit" if ((finite >= 0) & (finite <= 1)).all() else "auto"
 
 
 def _keys(path: Path, where: str) -> list[str]:
@@ -95,23 +111,3 @@ def _labels(array: np.ndarray, where: str) -> Tensor:
             f"{where} is {array.dtype} {list(array.shape)}; expected one integer class a record, [num] or [num, 1]"
         )
     return torch.from_numpy(array.astype(np.int64))
-
-
-def _images(array: np.ndarray, where: str) -> Tensor:
-    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3)):
-        raise ValueError(
-            f"{where} has shape {list(array.shape)}; "
-            "expected [num, height, width] or [num, height, width, chan] with 1 or 3 channels"
-        )
-    if array.dtype == np.uint8:
-        return from_bytes(array)
-    if array.dtype.kind != "f":
-        raise ValueError(f"{where} is {array.dtype}; expected uint8, or floats in [0, 1] or [-1, 1]")
-    images = channels_first(array)
-    finite = images[images.isfinite()]
-    low, high = (finite.min().item(), finite.max().item()) if len(finite) else (0.0, 0.0)
-    if low < -1 or high > 1:
-        raise ValueError(
-            f"{where} holds floats in [{low:g}, {high:g}]; expected [0, 1] or [-1, 1]: rescale them, or save uint8"
-        )
-    return images if low < 0 else images.mul_(2).sub_(1)

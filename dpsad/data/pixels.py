@@ -1,4 +1,4 @@
-"""Pixels: from bytes to [-1, 1], channels first, grey, resized."""
+"""Pixels: from arrays and bytes to [-1, 1], channels first, grey or in colour, resized."""
 
 from __future__ import annotations
 
@@ -7,16 +7,57 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+LIMITS = {"bytes": (0, 255), "unit": (0, 1), "signed": (-1, 1)}
 
-def from_bytes(pixels: np.ndarray) -> Tensor:
-    """Maps 0..255 to [-1, 1].
+
+def images_of(array: np.ndarray, pixel_range: str, *, where: str) -> Tensor:
+    """Brings an array of images into [-1, 1], each by itself.
 
     Args:
-        pixels: [num, height, width] or [num, height, width, chan] uint8.
+        array: [num, height, width], [num, height, width, chan] or [num, chan, height, width] with 1 or 3 channels;
+            uint8 or floats.
+        pixel_range: bytes, unit or signed: values outside are cut, those that are not finite stay so. auto takes uint8
+            for bytes and floats for signed, and refuses values outside.
+        where: the array as its user named it; errors begin with it.
 
     Returns:
-        [num, chan, height, width] float32, contiguous; chan is 1 where `pixels` has no such axis.
+        [num, chan, height, width] float32, contiguous.
+
+    Raises:
+        ValueError: another layout, type or range.
     """
+    if array.ndim == 4 and array.shape[3] not in (1, 3) and array.shape[1] in (1, 3):
+        array = array.transpose(0, 2, 3, 1)
+    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3)):
+        raise ValueError(
+            f"{where}: shape {list(array.shape)}; expected [num, height, width], [num, height, width, chan] or "
+            "[num, chan, height, width] with 1 or 3 channels"
+        )
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise ValueError(f"{where}: {array.dtype}; expected uint8, or floats")
+    if array.dtype == np.uint8 and pixel_range not in ("auto", "bytes"):
+        raise ValueError(f"{where}: uint8 holds bytes, not the range '{pixel_range}'; leave the range out")
+    if array.dtype == np.uint8:
+        return from_bytes(array)
+    if pixel_range == "auto":
+        _require_signed(array, where)
+    low, high = LIMITS["signed" if pixel_range == "auto" else pixel_range]
+    pixels = channels_first(array)
+    pixels = torch.where(pixels.isfinite(), pixels.clamp(low, high), pixels)
+    return pixels.div_((high - low) / 2).sub_((high + low) / (high - low))
+
+
+def _require_signed(array: np.ndarray, where: str) -> None:
+    finite = array[np.isfinite(array)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    if low < -1 or high > 1:
+        raise ValueError(
+            f"{where}: floats in [{low:g}, {high:g}]; expected [-1, 1]: say what their range is, or pass uint8"
+        )
+
+
+def from_bytes(pixels: np.ndarray) -> Tensor:
+    """[num, height, width] or [num, height, width, chan] uint8 -> [num, chan, height, width] float32 in [-1, 1]."""
     return channels_first(pixels).div_(127.5).sub_(1)
 
 
@@ -36,6 +77,11 @@ def to_grey(images: Tensor) -> Tensor:
         return images
     weights = images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
     return (images * weights).sum(dim=1, keepdim=True).clamp_(-1, 1)
+
+
+def to_colour(images: Tensor) -> Tensor:
+    """Grey images as RGB of equal parts: [num, 1, H, W] -> [num, 3, H, W]; colour is returned unchanged."""
+    return images.expand(-1, 3, -1, -1).contiguous()
 
 
 def to_square(images: Tensor, side: int) -> Tensor:

@@ -13,6 +13,12 @@ from dpsad.privacy.ranges import Count, require_ranges
 
 UNLABELLED = "unlabelled"  # the one class of records without labels
 
+# what a reader may take from the records themselves, where nobody says it: a statement lists it as not covered
+CLASSES_OF_DATA = "the list of classes, which was taken from the data and counts as public"
+SIZE_OF_DATA = "the image size, which was taken from the data and counts as public"
+COLOUR_OF_DATA = "whether images have colour, which was taken from the data and counts as public"
+RANGE_OF_DATA = "the range of pixel values, which was taken from the data and counts as public"
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageSet:
@@ -25,6 +31,8 @@ class ImageSet:
     provenance: private, unless whoever made the set knows better.
     clustered: whether labels are clusters that were found among all images: then one image's label tells of others.
     origin: the images, where these are latents of some.
+    read_off: what was taken from all records together, a text each: one record may have decided it for the others.
+    left_out: how many records did not fit what was said of them.
     """
 
     images: Tensor
@@ -34,6 +42,8 @@ class ImageSet:
     provenance: Provenance = Provenance.PRIVATE
     clustered: bool = False
     origin: ImageSet | None = None
+    read_off: tuple[str, ...] = ()
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -117,23 +127,40 @@ def require_own_labels(records: ImageSet) -> None:
 def validate(records: ImageSet, *, where: str) -> ImageSet:
     """Returns `records` if they keep what `ImageSet` promises.
 
+    A record with a pixel that is not finite, or a label out of range, is left out where nothing was read off the
+    records: then no other is touched by it. Where something was, it is refused, before anything is made of the others.
+
     Args:
         where: the source as its user named it, such as `data.path='cats' (train)`; errors begin with it.
 
     Raises:
         ValueError: no records, unequal lengths, an id twice, pixels not finite or outside [-1, 1], a label out of
-            range, a class without records. Names the record or class, the value and the mend.
+            range, a class without records in a list of classes that was read off. Names the record or class, the
+            value and the mend.
     """
-    images, labels, ids = records.images, records.labels, records.ids
-    if images.ndim != 4 or not len(images) == len(labels) == len(ids):
-        shapes = f"images {list(images.shape)}, labels {list(labels.shape)}, {len(ids)} ids"
+    images, labels = records.images, records.labels
+    if images.ndim != 4 or not len(images) == len(labels) == len(records):
+        shapes = f"images {list(images.shape)}, labels {list(labels.shape)}, {len(records)} ids"
         raise ValueError(f"{where}: {shapes}; expected [num, chan, height, width], [num] and num")
-    if not ids:
+    if not records.read_off:
+        records = _those_that_fit(records)
+    if not records.ids:
         raise ValueError(f"{where}: holds no records; add images, or choose another source")
-    _check_ids(ids, where)
-    _check_pixels(images, ids, where)
-    _check_labels(labels, ids, records.class_names, where)
+    _check_ids(records.ids, where)
+    _check_pixels(records.images, records.ids, where)
+    _check_labels(records.labels, records.ids, records.class_names, where)
+    if CLASSES_OF_DATA in records.read_off:
+        _check_classes(records.labels, records.class_names, where)
     return records
+
+
+def _those_that_fit(records: ImageSet) -> ImageSet:
+    """The records whose pixels are finite and whose labels are among the classes."""
+    labels, flat = records.labels, records.images.flatten(1)
+    low, high = flat.aminmax(dim=1) if flat.numel() else (flat.new_zeros(len(flat)),) * 2
+    fit = low.isfinite() & high.isfinite() & (labels >= 0) & (labels < records.num_classes)
+    num_broken = len(records) - int(fit.sum())
+    return replace(records.take(fit), left_out=records.left_out + num_broken) if num_broken else records
 
 
 def _check_ids(ids: tuple[str, ...], where: str) -> None:
@@ -154,12 +181,12 @@ def _check_pixels(images: Tensor, ids: tuple[str, ...], where: str) -> None:
     if broken.any():
         first = int(broken.nonzero()[0])
         value = images[first][~images[first].isfinite()][0].item()
-        raise ValueError(f"{where}: record '{ids[first]}' has a pixel that is {value}; repair or remove the record")
+        raise ValueError(f"{where}: {_named(ids, first)} has a pixel that is {value}; repair or remove the record")
     outside = (low < -1) | (high > 1)
     if outside.any():
         first = int(outside.nonzero()[0])
         value = (low if low[first] < -1 else high)[first].item()
-        raise ValueError(f"{where}: record '{ids[first]}' has a pixel of {value:g} outside [-1, 1]; rescale the images")
+        raise ValueError(f"{where}: {_named(ids, first)} has a pixel of {value:g} outside [-1, 1]; rescale the images")
 
 
 def _check_labels(labels: Tensor, ids: tuple[str, ...], class_names: tuple[str, ...], where: str) -> None:
@@ -168,9 +195,18 @@ def _check_labels(labels: Tensor, ids: tuple[str, ...], class_names: tuple[str, 
     if outside.any():
         first = int(outside.nonzero()[0])
         raise ValueError(
-            f"{where}: label {int(labels[first])} of record '{ids[first]}' is outside 0..{num_classes - 1}; "
+            f"{where}: label {int(labels[first])} of {_named(ids, first)} is outside 0..{num_classes - 1}; "
             "correct the label, or data.num_classes"
         )
+
+
+def _named(ids: tuple[str, ...], place: int) -> str:
+    """A record as its user can find it; an id that is a hash does not say where."""
+    return f"record '{ids[place]}' (number {place}, counted from 0)"
+
+
+def _check_classes(labels: Tensor, class_names: tuple[str, ...], where: str) -> None:
+    num_classes = len(class_names)
     counts = labels.bincount(minlength=num_classes)
     if not counts.all():
         empty = int((counts == 0).nonzero()[0])

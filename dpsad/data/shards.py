@@ -37,6 +37,12 @@ class Shards:
         unit, index = unit[kept[index]], index[kept[index]]
         return Shards(_padded(unit, index, self.num_shards))
 
+    def fingerprint(self) -> str:
+        """A short name of which records are together: the same for the same shards, and no other."""
+        digest = hashlib.blake2b(repr(tuple(self.members.shape)).encode(), digest_size=16)
+        digest.update(self.members.contiguous().cpu().numpy().data)
+        return digest.hexdigest()
+
     def to(self, device: torch.device) -> "Shards":
         return Shards(self.members.to(device))
 

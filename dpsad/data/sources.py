@@ -5,14 +5,17 @@ from __future__ import annotations
 import difflib
 from dataclasses import replace
 
+import torch
+
 from dpsad.data.config import DataConfig
 from dpsad.data.digits import read_digits
 from dpsad.data.folder import read_folder
 from dpsad.data.npz import read_npz
-from dpsad.data.pixels import to_grey, to_square
+from dpsad.data.pixels import to_colour, to_grey, to_square
 from dpsad.data.records import ImageSet, validate
-from dpsad.data.splits import first_in_turn
+from dpsad.data.splits import first_in_turn, joins
 from dpsad.data.torchvision_sets import read_torchvision
+from dpsad.privacy.statement import LIMITED
 
 
 def _read_memory(config: DataConfig, split: str) -> ImageSet:
@@ -53,10 +56,19 @@ def load_images(config: DataConfig, split: str) -> ImageSet:
             f"{where}: data.num_classes={config.num_classes} but it has {records.num_classes} classes "
             f"({', '.join(records.class_names)}); pass data.num_classes=0 to take them all"
         )
-    validate(records, where=where)
-    if config.limit and config.limit < len(records):
-        records = records.take(first_in_turn(records.labels, config.limit))
+    if config.class_names and records.class_names != config.class_names:
+        raise ValueError(
+            f"{where}: data.class_names={', '.join(config.class_names)} but its classes are "
+            f"{', '.join(records.class_names)}; pass data.class_names=[] to take those"
+        )
+    if config.share < 1:
+        records = records.take(torch.tensor([joins(name, config.share) for name in records.ids], dtype=torch.bool))
+    records = validate(records, where=where)
+    if config.limit:
+        chosen = first_in_turn(records.labels, config.limit)
+        records = replace(records.take(chosen), read_off=(*records.read_off, LIMITED))
     images = to_grey(records.images) if config.grey else records.images
+    images = to_colour(images) if config.colour else images
     images = to_square(images, config.image_size) if config.image_size else images
     return replace(records, images=images)
 

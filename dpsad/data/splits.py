@@ -14,6 +14,12 @@ def held_out(record_id: str) -> bool:
     return int.from_bytes(digest, "big") % 5 == 0
 
 
+def joins(record_id: str, share: float) -> bool:
+    """Says whether a record is among a share of its source in (0, 1], by a hash of its id that nothing else goes by."""
+    digest = hashlib.blake2b(record_id.encode("utf-8", "surrogateescape"), digest_size=8, key=b"share").digest()
+    return int.from_bytes(digest, "big") < share * 2**64
+
+
 def rank_in_class(labels: Tensor) -> Tensor:
     """Counts, for each record, the earlier records of its class: [num] labels >= 0 -> [num] int64."""
     by_class = labels.argsort(stable=True)

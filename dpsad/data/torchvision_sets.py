@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dpsad.data.arrays import content_ids
 from dpsad.data.config import DataConfig
 from dpsad.data.pixels import from_bytes
 from dpsad.data.records import ImageSet
@@ -53,7 +54,8 @@ _SETS = {
 def read_torchvision(config: DataConfig, split: str) -> ImageSet:
     """Reads a torchvision set whole, from the arrays it holds rather than image by image.
 
-    Ids are `train-000000`, ... in the set's own order. EMNIST comes upright, not transposed as in its files.
+    An id is a hash of the image, its label and how often both came before. EMNIST comes upright, not transposed as in
+    its files.
 
     Raises:
         ValueError: a name not known here, no `data.root`, files that are missing, broken or cannot be fetched.
@@ -71,12 +73,8 @@ def read_torchvision(config: DataConfig, split: str) -> ImageSet:
     class_names = getattr(found, "classes", [str(digit) for digit in range(10)])
     if name == "EMNIST-letters":  # torchvision counts them from 1, and calls 0 "N/A"
         labels, class_names = labels - 1, class_names[1:]
-    return ImageSet(
-        images=from_bytes(pixels),
-        labels=labels,
-        ids=tuple(f"{split}-{index:06d}" for index in range(len(pixels))),
-        class_names=tuple(class_names),
-    )
+    images = from_bytes(pixels)
+    return ImageSet(images=images, labels=labels, ids=content_ids(images, labels), class_names=tuple(class_names))
 
 
 def _nearest(name: str) -> str:

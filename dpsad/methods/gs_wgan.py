@@ -242,7 +242,7 @@ def plans(settings: Settings, budget: Ledger, num_records: int) -> list[ReleaseP
 def train(settings: Settings, context: Context) -> Trained:
     """Trains the shards' critics and a new generator."""
     config, records = settings.gs_wgan, context.read_records()
-    subject = Subject.of(records)
+    subject, shards = Subject.of(records), shards_of_run(records.ids, config.num_shards, context.seed)
     (plan,) = plans(settings, context.ledger, context.num_records(records))
     with context.timed("gs-wgan") as seconds:
         generator = gs_wgan(
@@ -250,11 +250,13 @@ def train(settings: Settings, context: Context) -> Trained:
             generator=new_generator(config.generator, subject, context),
             critics=new_critics(config, subject, context),
             records=records.to(context.device),
-            shards=shards_of_run(records.ids, config.num_shards, context.seed).to(context.device),
+            shards=shards.to(context.device),
             sanitizer=Sanitizer(plan, context.ledger, context.randomness),
             randomness=context.randomness,
             rng=context.rng("gs-wgan"),
-            checkpoint=context.checkpoint("gs_wgan", config, records.fingerprint(), every_seconds=0),
+            checkpoint=context.checkpoint(
+                "gs_wgan", config, records.fingerprint(), shards.fingerprint(), every_seconds=0, unnamed=False
+            ),
             log=context.log("gs-wgan"),
         )
     context.say(

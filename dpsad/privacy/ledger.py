@@ -28,6 +28,7 @@ class Ledger:
         fixed_noise: whether any of them was released with seeded noise, which voids the guarantee.
         records_per_person: how many records one person has at most, >= 1; every entry is accounted for all of them
             together, whoever planned it.
+        read_off: what was taken from all records together before any release, a text each; no charge covers it.
     """
 
     epsilon: float
@@ -35,6 +36,7 @@ class Ledger:
     entries: list[ReleasePlan] = field(default_factory=list)
     fixed_noise: bool = False
     records_per_person: int = 1
+    read_off: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require_budget(self.epsilon, self.delta)
@@ -75,6 +77,10 @@ class Ledger:
             )
         self.entries = after.entries
         self.fixed_noise |= fixed_noise
+
+    def note(self, read_off: Sequence[str]) -> None:
+        """Enters what was taken from all records together; what was once entered stays."""
+        self.read_off += tuple(fact for fact in read_off if fact not in self.read_off)
 
     def renew(self, plan: ReleasePlan) -> None:
         """Gives the last charge of a plan another name: what will be released is not what a copy of the run releases.
@@ -122,6 +128,7 @@ class Ledger:
         """
         for plan in _entries(state):
             self.charge(plan, fixed_noise=state["fixed_noise"])
+        self.note(state.get("read_off", ()))
 
     def spent(self) -> float:
         """Epsilon of everything charged so far, at the ledger's delta."""
@@ -156,6 +163,7 @@ class Ledger:
             "entries": [plan.to_dict() for plan in self.entries],
             "fixed_noise": self.fixed_noise,
             "records_per_person": self.records_per_person,
+            "read_off": list(self.read_off),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -164,6 +172,7 @@ class Ledger:
         self.entries = _entries(state)
         self.fixed_noise = state["fixed_noise"]
         self.records_per_person = state.get("records_per_person", 1)  # before it was counted, one record was protected
+        self.note(state.get("read_off", ()))  # versions before 0.2 did not note it
 
 
 def _named(plan: ReleasePlan) -> ReleasePlan:

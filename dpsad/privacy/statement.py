@@ -34,6 +34,7 @@ UNNOTED_IMAGES = (
     "the images behind a public model from an older file, which does not say which they are: that they are public, and "
     "none of them a record, is taken on its word"
 )
+LIMITED = "data.limit was set: a record added or removed may let another in or out; use data.share instead"
 
 NO_NOISE = "no noise was added, so there is no bound"
 
@@ -49,8 +50,8 @@ def formal_statement(
     """What may be claimed of a student whose records came in through charged releases only.
 
     Args:
-        ledger: every charge of the run; epsilon is computed from it, not from the config. Seeded noise, or none, voids
-            the claim.
+        ledger: every charge of the run; epsilon is computed from it, not from the config. Seeded noise, none at all, or
+            a limit on the number of records voids the claim.
         guarantee: records, or shards.
         size_is_public: whether the number of records was read from the data.
         num_records: the number of records where that is public, stated or read from the data; None where it is not,
@@ -65,6 +66,8 @@ def formal_statement(
     reasons = [FIXED_NOISE] if ledger.fixed_noise else []
     if spent["epsilon"] is None:
         reasons.append(NO_NOISE)
+    if LIMITED in ledger.read_off:
+        reasons.append(LIMITED)
     not_covered = [*NOT_COVERED, *([PUBLIC_SIZE] if size_is_public else [])]
     if num_records is None and not size_is_public:
         not_covered.append(UNKNOWN_SIZE.format(least=1 / ledger.delta, delta=ledger.delta))
@@ -74,6 +77,7 @@ def formal_statement(
         not_covered.append(MORE_RECORDS.format(ledger.records_per_person))
     not_covered += [UNNOTED_IMAGES] if UNNOTED in public_images else []
     not_covered += [PUBLIC_IMAGES] if set(public_images) - {UNNOTED} else []
+    not_covered += [fact for fact in ledger.read_off if fact != LIMITED]
     return {
         "guarantee": guarantee,
         "formal": not reasons,

@@ -236,14 +236,16 @@ def _number(values: Mapping[str, Any], key: str) -> float | None:
 def _data_name(data: Mapping[str, Any], run: Run) -> str:
     """Everything that decides which images a run has, but not where this machine keeps a named set."""
     source = str(data["source"])
-    if source == "memory" and run.records.is_file():  # images that a program held are known by their fingerprint alone
-        return f"{source} {run.records.read_text(encoding='utf-8')[:8]}"
+    if source == "memory":  # images that a program held are known by their fingerprint alone
+        return f"{source} {run.begun_with[:8]}"
     subject = {"torchvision": data.get("name"), "folder": data.get("path"), "npz": data.get("path")}.get(source, source)
     size, limit = data.get("image_size"), data.get("limit")
     parts = [
         str(subject),
         f"{size}x{size}" if size else "",
         "grey" if data.get("grey") else "",
+        "colour" if data.get("colour") else "",
+        f"a share of {share:g}" if (share := data.get("share", 1)) < 1 else "",
         f"at most {limit} records" if limit else "",
     ]
     return ", ".join(part for part in parts if part)

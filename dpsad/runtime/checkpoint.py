@@ -84,11 +84,12 @@ class Checkpoint:
     Args:
         path: the file; where it exists, its step and parts are taken up.
         fingerprint: of what the stage was told and of the data it works on; a file of another is refused. "" asks
-            for none. Files from before version 0.2 have none, and are taken up.
+            for none.
         every_seconds: how much work may be lost, at most, to a crash.
+        unnamed: whether files from before version 0.2, which have no fingerprint, are taken up.
     """
 
-    def __init__(self, path: Path, *, fingerprint: str = "", every_seconds: float = 60.0):
+    def __init__(self, path: Path, *, fingerprint: str = "", every_seconds: float = 60.0, unnamed: bool = True):
         self.path, self.fingerprint, self.every_seconds, self.step = path, fingerprint, every_seconds, 0
         self._parts: dict[str, Part | torch.Generator] = {}
         self._unclaimed: dict[str, Any] = {}
@@ -100,7 +101,7 @@ class Checkpoint:
             state = load(path)
             if not isinstance(state, dict) or state.keys() - {"fingerprint"} != {"step", "parts"}:
                 raise ValueError(f"{path} is no checkpoint of a stage; start over with another run=...")
-            if fingerprint and state.get("fingerprint", fingerprint) != fingerprint:
+            if fingerprint and state.get("fingerprint", fingerprint if unnamed else "") != fingerprint:
                 raise ValueError(
                     f"{path} was begun with other settings, another seed or other images; go on with those, or start "
                     "over with another run=..."

@@ -260,7 +260,7 @@ def _require_known(key: str, keys: Mapping[str, Any], where: str) -> None:
 
 def _parse(text: str, hint: Any) -> Any:
     """A value as the command line means it. A text is left alone, so that a run may be called 007 or yes."""
-    types_here = get_args(hint) or (hint,)
+    types_here = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     if str in types_here and not (text == "null" and type(None) in types_here):
         return text
     try:

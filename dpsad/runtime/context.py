@@ -54,16 +54,20 @@ class Context:
         """Networks that are made inside have the same first weights for the same seed and name."""
         return first_weights(self.seed, name)
 
-    def checkpoint(self, stage: str, *settings: object, every_seconds: float = 60.0) -> Checkpoint:
+    def checkpoint(
+        self, stage: str, *settings: object, every_seconds: float = 60.0, unnamed: bool = True
+    ) -> Checkpoint:
         """Where the stage of that name stands.
 
         Args:
             settings: dataclasses, ids of data and other plain values that the stage goes by. A checkpoint of other
                 settings or another seed is refused.
             every_seconds: how much work may be lost, at most, to a crash.
+            unnamed: whether a file from before there were fingerprints is taken up.
         """
         told = fingerprint(self.seed, *settings)
-        return Checkpoint(self.run.checkpoint(stage), fingerprint=told, every_seconds=every_seconds)
+        path = self.run.checkpoint(stage)
+        return Checkpoint(path, fingerprint=told, every_seconds=every_seconds, unnamed=unnamed)
 
     def log(self, stage: str) -> Log:
         """Where the stage of that name notes what it measures."""
@@ -99,17 +103,17 @@ class Context:
         Raises:
             ValueError: the run was begun with other records.
         """
-        noted, fingerprint = self.run.records, records.fingerprint()
-        if not noted.exists():
-            noted.write_text(f"{fingerprint}\n{len(records)}\n", encoding="utf-8")
-        elif noted.read_text(encoding="utf-8").split()[:1] != [fingerprint]:
+        noted, fingerprint = self.run.begun_with, records.fingerprint()
+        if not noted:
+            self.run.records.write_text(f"{fingerprint}\n{len(records)}\n", encoding="utf-8")
+        elif noted != fingerprint:
             raise ValueError(
                 f"the records are not those that {self.run.path} was begun with, whose releases would not cover them; "
                 "bring those back, or pass another run=..."
             )
 
     def read_records(self) -> ImageSet:
-        """The private records; says so where delta is too large for them.
+        """The private records; says so where delta is too large for them, and where some are left out.
 
         Raises:
             ValueError: the run was begun with other records.
@@ -120,6 +124,11 @@ class Context:
             self.say(
                 f"warning: privacy.delta={self.ledger.delta:g} is not below 1/{num_records}; such a guarantee lets a "
                 f"record be published whole now and then; use at most {0.1 / num_records:.0e}"
+            )
+        if records.left_out:
+            self.say(
+                "warning: some records are left out: they cannot be read, or their class is none of those stated; "
+                "without data.class_names and data.num_classes the first of them is named"
             )
         return records
 
@@ -149,4 +158,5 @@ class Context:
     def _own_records(self) -> ImageSet:
         records = self.load_records()
         self.require_same(records)
+        self.ledger.note(records.read_off)
         return records

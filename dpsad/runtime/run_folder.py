@@ -47,6 +47,12 @@ class Run:
         return self.private / "lock"
 
     @property
+    def begun_with(self) -> str:
+        """Fingerprint of the records that it was begun with; "" where it has noted none."""
+        noted = self.records.read_text(encoding="utf-8").split() if self.records.exists() else []
+        return noted[0] if noted else ""
+
+    @property
     def prototypes(self) -> Path:
         return self.private / "sketch.pt"
 

@@ -11,7 +11,7 @@ TINY = (
     "refine.steps=2",
     "refine.batch_size=40",
     "sampler.steps=2",
-    "data.limit=200",
+    "data.share=0.144",
     "privacy.num_records=200",
 )
 

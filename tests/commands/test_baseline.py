@@ -19,7 +19,7 @@ TINY = (
     "baseline.batch_size=40",
     "baseline.parameterisation=v",
     "sampler.steps=2",
-    "data.limit=200",
+    "data.share=0.144",
     "privacy.num_records=200",
 )
 

@@ -12,7 +12,7 @@ from dpsad.commands import evaluate as judging
 from dpsad.methods import class_means
 from dpsad.runtime.checkpoint import load
 
-DATA = ("--config", "digits-class-means", "data.limit=200", "privacy.num_records=200", "privacy.delta=1e-3")
+DATA = ("--config", "digits-class-means", "data.share=0.144", "privacy.num_records=200", "privacy.delta=1e-3")
 
 
 @pytest.fixture

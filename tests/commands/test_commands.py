@@ -16,6 +16,8 @@ import torch
 from PIL import Image
 
 from dpsad import load_student
+from dpsad.data.records import CLASSES_OF_DATA, COLOUR_OF_DATA, SIZE_OF_DATA
+from dpsad.privacy.statement import LIMITED
 from dpsad.runtime.checkpoint import load, save_atomic
 from dpsad.training import dp_sgd as dp_sgd_stage
 
@@ -153,6 +155,48 @@ def test_a_fixed_noise_seed_voids_the_statement(command, tiny, tmp_path):
     assert command("distill", *words)[0] == 0
     statement = json.loads((tmp_path / "s" / "release" / "privacy.json").read_text())
     assert statement["formal"] is False, "the teacher's noise was fixed elsewhere"
+
+
+def test_a_limit_voids_the_statement(command, tiny, tmp_path):
+    """Also where the student reads no record itself, and where its prototypes come from a run that had the limit."""
+    words = ("--config", "digits", f"run={tmp_path / 'r'}", "refine.steps=0", "data.limit=200", *tiny[:3])
+    for verb in ("sketch", "teach", "distill"):
+        assert command(verb, *words)[0] == 0
+    statement = json.loads((tmp_path / "r" / "release" / "privacy.json").read_text())
+    assert (statement["formal"], statement["reasons"]) == (False, [LIMITED])
+    assert LIMITED not in statement["not_covered"]
+    assert LIMITED in (tmp_path / "r" / "release" / "README.md").read_text()
+    path = f"teacher.path={tmp_path / 'r' / 'private' / 'teacher.pt'}"
+    words = ("--config", "digits", f"run={tmp_path / 's'}", "refine.steps=0", *tiny[:3], path)
+    assert command("distill", *words)[0] == 0
+    assert not json.loads((tmp_path / "s" / "release" / "privacy.json").read_text())["formal"]
+    taught = load(tmp_path / "r" / "private" / "teacher.pt")
+    del taught["sketch"]["ledger"]["read_off"]  # as versions wrote it that did not note it
+    save_atomic(taught, tmp_path / "r" / "private" / "teacher.pt")
+    shutil.rmtree(tmp_path / "r" / "release")
+    assert command("distill", f"run={tmp_path / 'r'}")[0] == 0
+    assert not json.loads((tmp_path / "r" / "release" / "privacy.json").read_text())["formal"]
+
+
+def test_what_is_read_off_a_folder_is_in_its_statement_and_what_is_stated_is_not(command, tmp_path):
+    for index in range(40):
+        (tmp_path / "images" / "ab"[index % 2]).mkdir(parents=True, exist_ok=True)
+        pixels = np.full((8, 8), 6 * index, dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / "ab"[index % 2] / f"{index}.png")
+    words = ("method=class-means", "data.source=folder", f"data.path={tmp_path / 'images'}", "privacy.delta=1e-2")
+    stated = ("data.class_names=[a,b]", "data.image_size=8", "data.grey=true")
+    for name, more in (("off", ()), ("said", stated)):
+        code, printed = command("baseline", f"run={tmp_path / name}", *words, *more)
+        assert code == 0, printed
+        statement = json.loads((tmp_path / name / "release" / "privacy.json").read_text())
+        assert statement["formal"]
+        read_off = {CLASSES_OF_DATA, SIZE_OF_DATA, COLOUR_OF_DATA} & set(statement["not_covered"])
+        assert len(read_off) == (0 if more else 3)
+    (tmp_path / "images" / "a" / "broken.png").write_bytes(b"no image")
+    code, printed = command("baseline", f"run={tmp_path / 'again'}", *words, *stated)
+    assert (code, "warning: some records are left out" in printed) == (0, True)
+    code, printed = command("baseline", f"run={tmp_path / 'refused'}", *words)
+    assert (code, "cannot decode" in printed, (tmp_path / "refused").exists()) == (2, True, False)
 
 
 @pytest.mark.parametrize("guarantee", ["records", "nominal"])

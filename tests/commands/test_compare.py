@@ -17,7 +17,7 @@ def evaluated(finished, command, tmp_path, monkeypatch):
     """A copy of the finished run, evaluated as quickly as may be."""
     run = tmp_path / "runs" / "evaluated"
     shutil.copytree(finished, run)
-    records = load_images(DataConfig(limit=100), "train")
+    records = load_images(DataConfig(share=0.144), "train")
     reference = train_reference(records.images, records.labels, num_classes=10, seed=0, epochs=1)
     reference.save(run / "private" / "reference_classifier.safetensors")
     monkeypatch.setattr(judging, "evaluate_samples", functools.partial(judging.evaluate_samples, epochs=1))
@@ -36,7 +36,7 @@ def test_what_stages_and_evaluation_wrote_arrives_in_the_comparison(finished, ev
     comparison = json.loads((tmp_path / "out" / "comparison.json").read_text())
     runs = {run["run"].rpartition("/")[2]: run for group in comparison["groups"] for run in group["runs"]}
     run, statement = runs["evaluated"], json.loads((evaluated / "release" / "privacy.json").read_text())
-    assert (run["formal"], run["epsilon"], run["data"]) == (True, statement["epsilon"], "digits, at most 200 records")
+    assert (run["formal"], run["epsilon"], run["data"]) == (True, statement["epsilon"], "digits, a share of 0.144")
     assert run["accuracy_logistic"] == measured["student"]["classifiers"]["logistic"]["accuracy"]
     assert run["images_per_second"] == measured["sampling_images_per_second"]
     assert run["stage_seconds"].keys() == {"sketch", "teach", "distill", "refine"}

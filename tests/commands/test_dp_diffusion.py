@@ -27,7 +27,7 @@ TINY = (
     "baseline.timestep_weights=[0.2, 0.8]",
     "augmentation.shift=0.1",
     "sampler.steps=2",
-    "data.limit=200",
+    "data.share=0.144",
     "privacy.num_records=200",
 )
 

@@ -30,7 +30,7 @@ TINY = (
     "baseline.batch_size=40",
     "baseline.learning_rate=0.01",
     "sampler.steps=2",
-    "data.limit=200",
+    "data.share=0.144",
     "privacy.num_records=200",
     "precision=float32",
 )

@@ -53,7 +53,7 @@ def test_classifiers_may_learn_from_more_samples_than_there_are_records(evaluate
     code, printed, run = evaluate("--num", "260", "--ensemble", "2")
     assert code == 0, printed
     result = result_in(run)
-    assert (result["student"]["num_images"], result["real"]["num_images"]) == (260, 200)
+    assert (result["student"]["num_images"], result["real"]["num_images"]) == (260, 201)
     outcome = result["student"]["classifiers"]["logistic"]
     assert len(outcome["member_accuracies"]) == 2
     assert outcome["synthetic_accuracy"] * 52 == pytest.approx(round(outcome["synthetic_accuracy"] * 52)), "26 held out"
@@ -73,7 +73,7 @@ def test_the_summary_shows_the_worst_class(evaluate):
 def test_a_student_that_hands_out_training_images_is_found_and_one_with_unseen_images_is_not(
     evaluate, monkeypatch, split
 ):
-    images = load_images(DataConfig(limit=200), split).images[:120]
+    images = load_images(DataConfig(share=0.144), split).images[:40]
     monkeypatch.setattr(sampling, "generate", lambda student, labels, seed: images)
     code, printed, run = evaluate("--metrics", "memorisation", "--no-compare")
     assert code == 0, printed
@@ -137,3 +137,12 @@ def test_unknown_choices_are_refused(evaluate, words, message):
     code, printed, run = evaluate(*words)
     assert (code, message in printed) == (2, True), printed
     assert not (run / "private" / "evaluation.json").exists()
+
+
+def test_a_run_that_saw_other_records_is_told(evaluate, finished):
+    """Such as one from before ids, and so the sides, went by content."""
+    code, printed, run = evaluate("--no-compare")
+    assert (code, "not those that the run was begun with" in printed) == (0, False), printed
+    (run / "private" / "records.fingerprint").write_text("of others\n", encoding="utf-8")
+    code, printed, _ = evaluate("--no-compare")
+    assert (code, "warning: the training records are not those that the run was begun with" in printed) == (0, True)

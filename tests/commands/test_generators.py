@@ -15,7 +15,7 @@ from dpsad.methods import dp_merf, gs_wgan
 from dpsad.runtime.checkpoint import load
 from students.generator import Generator
 
-DATA = ("data.limit=200", "privacy.num_records=200", "privacy.delta=1e-3")
+DATA = ("data.share=0.144", "privacy.num_records=200", "privacy.delta=1e-3")
 METHODS = {
     "dp-merf": (
         "method=dp-merf", "dp_merf.num_features=100", "dp_merf.step_features=40", "dp_merf.steps=3",

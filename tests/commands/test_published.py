@@ -70,7 +70,7 @@ def test_all_timesteps_train_another_student_and_say_so(taught, command, tiny):
 
 
 def test_records_without_labels_are_taught_by_clusters(taught, unlabelled, command, tiny, tmp_path):
-    labels = ("data.limit=0", "privacy.num_records=100", "data.pseudo_labels=5", *unlabelled)
+    labels = ("data.share=1", "privacy.num_records=100", "data.pseudo_labels=5", *unlabelled)
     run = taught("clustered", *labels)
     assert load_student(run).class_names == tuple(f"cluster {index}" for index in range(5))
     result, printed = evaluation(command, run)
@@ -109,7 +109,7 @@ def test_samples_by_cluster_are_judged_by_the_class_most_records_of_it_have(taug
     """A student that hands out records of the cluster asked for would be at chance (0.1), were clusters classes."""
     run = taught("both", "data.pseudo_labels=15")
     assert len(load_student(run).class_names) == 15
-    records = load_images(DataConfig(limit=200, pseudo_labels=15), "train")
+    records = load_images(DataConfig(share=0.144, pseudo_labels=15), "train")
     assert records.class_names == tuple(str(digit) for digit in range(10)), "sources give true labels"
     of_cluster = Clusters(**load(run / "private" / "clusters.pt")).label(records).labels
 

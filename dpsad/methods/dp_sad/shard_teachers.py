@@ -98,7 +98,9 @@ def shard_teachers(
         batches=batches_of_shards(records, shards, config.batch_size),
         levels=lognormal_of(teacher),
         rng=context.rng("teach shards"),
-        checkpoint=context.checkpoint("shards", config, teacher, records.fingerprint()),
+        checkpoint=context.checkpoint(
+            "shards", config, teacher, records.fingerprint(), shards.fingerprint(), unnamed=False
+        ),
         log=context.log("teach shards"),
         learning_rate_key=None,  # a shard's teacher that fails has no answer, and nobody may see that it did
         precision=context.precision,

@@ -1,6 +1,8 @@
 """The door for notebooks: as safe as the commands, and as much to be had."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from sklearn.datasets import load_digits
 
 import dpsad
 from dpsad.data.config import DataConfig
+from dpsad.data.records import CLASSES_OF_DATA
 from dpsad.data.sources import load_images
 from dpsad.privacy.provenance import Provenance
 
@@ -49,6 +52,7 @@ def test_training_gives_a_formal_student_within_its_budget(trained):
     assert 7.8 < student.privacy.epsilon <= 8
     assert [event["unit"] for event in student.privacy.details["events"]] == ["record"] * 3
     assert any("number of records" in item for item in student.privacy.not_covered)
+    assert CLASSES_OF_DATA in student.privacy.not_covered
     assert student.run == run
     images = student.sample([0, 1, 2], seeds=range(3))
     assert images.shape == (3, 1, 8, 8)
@@ -99,6 +103,58 @@ def test_a_run_goes_on_with_its_own_records_alone(trained, digits):
         dpsad.train(changed, labels, epsilon=8, settings=TINY, run=run, say=quiet)
     again = dpsad.train(*digits, epsilon=8, settings=TINY, run=run, say=quiet)
     assert again.privacy == trained[0].privacy
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("gs-wgan", {"gs_wgan.steps": 2, "gs_wgan.num_shards": 20, "gs_wgan.shards_per_step": 4}),
+        ("dp-sad", {**TINY, "shards.num_shards": 10, "shards.teacher": "denoisers", "shards.steps": 2}),
+    ],
+)
+def test_a_run_by_shards_goes_on_with_its_own_shards_alone(digits, tmp_path, method, settings):
+    """The same images under other ids: a record whose shard has changed would be in two shards' rows."""
+    records = dpsad.image_set_of(*digits)
+    call = {"method": method, "guarantee": "shards", "settings": settings, "run": tmp_path / "run", "say": quiet}
+    dpsad.train(records, **call)
+    shutil.rmtree(tmp_path / "run" / "release")
+    for path in (tmp_path / "run" / "private").glob("*.pt"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"was begun with other settings, another seed or other images"):
+        dpsad.train(replace(records, ids=tuple(map(str, range(len(records))))), **call)
+    assert dpsad.train(records, **call).privacy.formal
+
+
+def test_stated_classes_are_not_read_off_and_a_limit_voids_the_claim(digits):
+    images, labels = digits
+    names = [str(digit) for digit in range(12)]
+    student = dpsad.train(
+        dpsad.image_set_of(images, labels, class_names=names), method="class-means", epsilon=8, say=quiet
+    )
+    assert student.class_names == tuple(names), "two classes are empty, and their rows are noise"
+    assert student.privacy.formal
+    assert CLASSES_OF_DATA not in student.privacy.not_covered
+    limited = load_images(DataConfig(limit=100), "train")
+    assert not dpsad.train(limited, method="class-means", epsilon=8, say=quiet).privacy.formal
+
+
+def test_a_preset_with_batches_too_large_for_the_records_is_refused_before_any_work(digits, tmp_path):
+    images, labels = digits
+    with pytest.raises(ValueError, match=r"refine\.batch_size=700 is more than the 200 records there are; lower it"):
+        dpsad.train(images, labels, preset="digits", run=tmp_path / "run", say=quiet)
+    assert not (tmp_path / "run").exists()
+
+
+def test_default_batches_go_by_the_stated_number_of_records(digits):
+    """Else a record more would change them, and the sampling probability, although another number is stated."""
+    images, labels = digits
+    told = {**TINY, "privacy.num_records": 150, "network.channels": 8}
+    del told["refine.batch_size"]
+    events = [
+        dpsad.train(images[:num], labels[:num], epsilon=8, settings=told, say=quiet).privacy.details["events"]
+        for num in (200, 120)
+    ]
+    assert events[0] == events[1]
 
 
 @pytest.mark.parametrize("other", [{"epsilon": 4}, {"method": "dpdm"}, {"settings": {**TINY, "network.channels": 16}}])

@@ -8,7 +8,7 @@ from dpsad.privacy.ledger import BudgetExceeded, Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.sanitizer import Sanitizer
-from dpsad.privacy.statement import formal_statement
+from dpsad.privacy.statement import LIMITED, formal_statement
 
 
 def plan(noise_multiplier=2.0, num_releases=1, unit=Unit.RECORD, purpose="test"):
@@ -149,3 +149,35 @@ def test_where_the_number_of_records_is_private_the_statement_says_for_how_many_
 def test_the_statement_says_that_releases_of_other_runs_add_up():
     statement = formal_statement(Ledger(8.0, 1e-5), guarantee="records", size_is_public=False)
     assert any("dpsad ledger" in item for item in statement["not_covered"])
+
+
+def test_what_was_read_off_the_records_stays_and_travels_with_the_charges():
+    """A student that is made of another run's releases inherits what those rested on."""
+    first, second = Ledger(10.0, 1e-5), Ledger(10.0, 1e-5)
+    first.note(["the classes", "the size"])
+    first.note(["the size", "the range"])
+    first.charge(plan())
+    second.note(["the colour"])
+    second.take_over(first.state_dict())
+    assert second.read_off == ("the colour", "the classes", "the size", "the range")
+    assert second.planned([plan()]).read_off == second.read_off
+    resumed = Ledger(10.0, 1e-5)
+    resumed.note(["the colour"])
+    resumed.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert resumed.read_off == second.read_off
+    old = {key: value for key, value in first.state_dict().items() if key != "read_off"}
+    resumed.load_state_dict(old)
+    assert resumed.read_off == second.read_off
+
+
+def test_the_statement_lists_what_was_read_off_and_a_limit_voids_it():
+    ledger = Ledger(10.0, 1e-5)
+    ledger.charge(plan())
+    ledger.note(["the range, which was read off"])
+    statement = formal_statement(ledger, guarantee="records", size_is_public=False)
+    assert (statement["formal"], statement["reasons"]) == (True, [])
+    assert statement["not_covered"][-1] == "the range, which was read off"
+    ledger.note([LIMITED])
+    statement = formal_statement(ledger, guarantee="records", size_is_public=False)
+    assert (statement["formal"], statement["reasons"]) == (False, [LIMITED])
+    assert statement["not_covered"][-1] == "the range, which was read off"

@@ -254,6 +254,8 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path, context):
         Checkpoint(path, fingerprint="other")
     save_atomic({"step": 1, "parts": {}}, path)
     assert Checkpoint(path, fingerprint="one").step == 1
+    with pytest.raises(ValueError, match="begun with other settings"):
+        Checkpoint(path, fingerprint="one", unnamed=False)
 
 
 def test_a_context_names_its_checkpoints_by_all_that_decides_them(context):
