@@ -64,10 +64,10 @@ def load_config(
         ((key, text),) = renamed.pairs([(key, text)], note)
         _require_known(key, keys, "the command line")
         _assign(config, key, _parse(text, keys[key]), keys, shown=text)
-    for key, hint in _keys(schema, with_ranges=True).items():  # here, since a section does not know where it is used
-        if (value := OmegaConf.select(config, key)) is not None:
-            require_within(key, value, hint)
     try:
+        for key, hint in _keys(schema, with_ranges=True).items():  # here, since a section does not know where it is
+            if (value := OmegaConf.select(config, key)) is not None:
+                require_within(key, value, hint)
         return OmegaConf.to_object(config)  # type: ignore[return-value]
     except MissingMandatoryValue as error:
         raise ValueError(f"{error.full_key} has no value; pass {error.full_key}=VALUE") from None
