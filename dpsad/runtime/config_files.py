@@ -65,9 +65,7 @@ def load_config(
         _require_known(key, keys, "the command line")
         _assign(config, key, _parse(text, keys[key]), keys, shown=text)
     try:
-        for key, hint in _keys(
-            schema, with_ranges=True
-        ).items():  # here, since a section does not know where it is used
+        for key, hint in _keys(schema, with_ranges=True).items():  # here, since a section does not know where it is
             if (value := OmegaConf.select(config, key)) is not None:
                 require_within(key, value, hint)
         return OmegaConf.to_object(config)  # type: ignore[return-value]
