@@ -23,8 +23,8 @@ LARGE_DELTA = (
     "{num_records}, so the guarantee allows it"
 )
 UNKNOWN_SIZE = (
-    "{least:.3g} records or more, if there are as many: delta={delta:g} allows to publish one of so many whole now and "
-    "then (the number of records is not public, so that nothing is said of it here)"
+    "a record that is published whole now and then, should there be {least:.3g} records or more, where delta={delta:g} "
+    "allows it (how many there are is not public)"
 )
 PUBLIC_IMAGES = (
     "the public images that it learned from: none is equal to a record, but that they are public is taken on the word "

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dpsad.privacy.accounting import gaussian_mu
+from dpsad.privacy.gaussian import gaussian_mu
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.randomness import PrivateRandomness
