@@ -130,7 +130,7 @@ def test_a_clipped_row_is_within_the_bound_exactly(rng, clip_norm):
             for times in (0.99999, 1.0, 1.0000001, 1e3, 1e9):
                 scaled = (row.double() / row.double().norm() * clip_norm * times).float()
                 steps = summed([scaled[None]], clip_norm, (size,))
-                assert STEPS * (1 - 1e-5) < whole_norm(steps) <= STEPS
+                assert STEPS * (1 - 3e-5) < whole_norm(steps) <= STEPS
 
 
 def test_five_million_numbers_are_within_the_bound_exactly(rng):
