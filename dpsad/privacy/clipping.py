@@ -69,7 +69,7 @@ def clip_scale(norm: Tensor, clip_norm: float) -> Tensor:
 def row_norms(parts: Sequence[Tensor]) -> Tensor:
     """[units] float32 norms of rows that lie in parts, [units, size] each.
 
-    Formal guarantee: too small by at most 42 roundings of float32 for rows of up to 2^30 numbers, and a function of
+    Formal guarantee: too small by at most 45 roundings of float32 for rows of up to 2^30 numbers, and a function of
     the row alone, to the bit.
     """
     sums = [_slice_sums(some.float().square()) for part in parts for some in part.split(COLUMNS, dim=1)]
