@@ -29,7 +29,7 @@ from dpsad.diffusion.parameterisations import edm_loss_weight
 from dpsad.networks.config import NetworkConfig
 from dpsad.networks.unet import UNet
 from dpsad.privacy import per_example_gradients as per_example
-from dpsad.privacy.clipping import PartedRows, clip_scale, sum_clipped
+from dpsad.privacy.clipping import PartedRows, clip_scale, steps_for, sum_clipped
 from dpsad.privacy.per_example_gradients import per_example_gradients, set_gradients, trainable_parameters
 from dpsad.privacy.randomness import PrivateRandomness
 
@@ -67,7 +67,14 @@ def add_plain(model: nn.Module, batch: Batch, num: int, total: Tensor) -> None:
 
 
 def add_rows(model: nn.Module, batch: Batch, num: int, total: Tensor) -> None:
-    sum_clipped(per_example_gradients(model, lambda: losses_of(model, batch), num), MAX_NORM, total)
+    add_clipped(per_example_gradients(model, lambda: losses_of(model, batch), num), total)
+
+
+def add_clipped(rows: PartedRows, total: Tensor) -> None:
+    """Adds a chunk's exact sum to the total."""
+    steps = torch.zeros(len(total), dtype=torch.float64, device=total.device)
+    sum_clipped(rows, MAX_NORM, steps, steps_for(1.0))
+    total += steps * (MAX_NORM / steps_for(1.0))
 
 
 def add_weighted(model: nn.Module, batch: Batch, num: int, total: Tensor) -> None:
@@ -101,7 +108,7 @@ def add_opacus(model: nn.Module, batch: Batch, num: int, total: Tensor) -> None:
     parts = [parameter.grad_sample.unflatten(0, (-1, num)).sum(0) for parameter in parameters]  # type: ignore[attr-defined]
     for parameter in parameters:
         parameter.grad_sample = parameter.grad = None  # type: ignore[attr-defined]
-    sum_clipped(PartedRows(parts), MAX_NORM, total)
+    add_clipped(PartedRows(parts), total)
 
 
 def add_ghost(model: nn.Module, batch: Batch, num: int, total: Tensor) -> None:

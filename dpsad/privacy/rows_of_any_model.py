@@ -52,7 +52,8 @@ def gradient_rows(
         torch.func and by the loop this holds whatever the model does; by the two others, provided that the model's own
         code mixes no examples, as it would by centring them on their mean.
     Edge cases: no examples give no rows; a parameter that the loss does not reach has zeros. Draws inside the model
-        come from torch's generator, which is not secret.
+        come from torch's generator, which is not secret. Kernels round by the size of a batch; where that is private,
+        fill batches up to one size and drop the rows of the filling.
     """
     num = len(targets) if num_examples is None else num_examples
     batch = [targets, *([inputs] if isinstance(inputs, Tensor) else inputs)]

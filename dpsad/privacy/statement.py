@@ -10,7 +10,8 @@ from dpsad.privacy.provenance import UNNOTED, PublicImages
 NOT_COVERED = [
     "the choice of hyperparameters, where it was made by looking at results on these records",
     "everything under private/, and numbers computed from it, such as evaluation.json",
-    "rounding of the noise in float32",
+    "rounding inside networks, where it depends on a record's place in a batch or on who else is there; sums and noise "
+    "are exact",
     "the list of classes and the image size, which count as public",
     "other releases from the same records, by other runs or copies of this one, with which this one adds up: "
     "`dpsad ledger` says to how much",
