@@ -28,7 +28,7 @@ from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.sanitizer import Sanitizer
 
-ROUNDS, CHUNK = 5, 32
+ROUNDS, CHUNK = 3, 32
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PLAN = ReleasePlan(purpose="benchmark", unit=Unit.RECORD, clip_norm=1.0, noise_multiplier=2.0, num_releases=1000)
 Release = Callable[[Iterable[BlockRows | PartedRows], tuple[int, ...]], Tensor]
