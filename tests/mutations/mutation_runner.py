@@ -79,7 +79,7 @@ def outcome_of(mutation: Mutation) -> Outcome:
     sys.meta_path.insert(0, _Mutated(module, compile(source, mutation.file, "exec", dont_inherit=True)))
     watch, printed, start = _Watch(), io.StringIO(), time.process_time()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        pytest.main(["-q", "-p", "no:cacheprovider", *mutation.caught_by], plugins=[watch])
+        pytest.main(["-p", "no:cacheprovider", *mutation.caught_by], plugins=[watch])
     seconds, why = time.process_time() - start, printed.getvalue()[-3000:]
     if module not in sys.modules:
         return Outcome(mutation.caught_by, f"these tests do not import {module}", seconds)

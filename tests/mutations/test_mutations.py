@@ -66,6 +66,6 @@ def test_what_nobody_notices_is_not_called_caught(pool, new, test, why):
 
 def test_tests_that_do_not_import_the_mistake_are_told_from_those_that_let_it_pass(pool):
     tests = ("tests/unit/privacy/test_provenance.py::test_names_are_what_files_hold",)
-    mutation = Mutation("elsewhere", "dpsad/privacy/plan.py", "return 2 if", "return 3 if", tests)
+    mutation = Mutation("elsewhere", "dpsad/commands/sample.py", "check_destination(out)", "pass", tests)
     outcome = pool.apply_async(outcome_of, (mutation,)).get(SECONDS)
-    assert outcome.why == "these tests do not import dpsad.privacy.plan"
+    assert outcome.why == "these tests do not import dpsad.commands.sample"
