@@ -154,17 +154,18 @@ def _config(
     }
     base = find_config(preset) if preset is not None else None
     config = load_config(Config, base=base, overrides=_overrides({**fixed, **told}))
-    if base is None and not any(key.endswith("batch_size") for key in told):
-        config = _with_batches_that_fit(config, config.privacy.num_records or num_records)
-    return config
+    return (
+        config if base is not None else _with_batches_that_fit(config, config.privacy.num_records or num_records, told)
+    )
 
 
-def _with_batches_that_fit(config: Config, num_records: int) -> Config:
+def _with_batches_that_fit(config: Config, num_records: int, told: Settings) -> Config:
     """Expected batches of at most half of the records, where nobody said how large they are to be."""
     most = max(1, num_records // 2)
     smaller = {
         name: replace(section, batch_size=min(section.batch_size, most))
         for name, section in (("refine", config.refine), ("baseline", config.baseline))
+        if f"{name}.batch_size" not in told
     }
     return replace(config, **smaller)  # type: ignore[arg-type]
 
