@@ -72,7 +72,9 @@ def row_norms(parts: Sequence[Tensor]) -> Tensor:
     Formal guarantee: too small by at most 45 roundings of float32 for rows of up to 2^30 numbers, and a function of
     the row alone, to the bit.
     """
-    sums = [_slice_sums(some.float().square()) for part in parts for some in part.split(COLUMNS, dim=1)]
+    # numbers of one row must be neighbours in memory: torch sums others by their place among the rows
+    lying = [part if part.stride(1) == 1 else part.contiguous() for part in parts]
+    sums = [_slice_sums(some.float().square()) for part in lying for some in part.split(COLUMNS, dim=1)]
     return folded_sum(torch.cat(sums, dim=1)).sqrt()
 
 

@@ -183,3 +183,11 @@ def test_small_rows_beside_a_large_sum_count_as_they_are():
 def test_the_grid_is_public_and_leaves_noise_no_more_than_2_to_the_28_steps():
     assert [steps_for(noise) for noise in (0.0, 1.0, 16.0, 17.0, 1e4)] == [2**24, 2**24, 2**24, 2**23, 2**14]
     assert all(noise * steps_for(noise) <= 2**28 for noise in (0.3, 5.0, 16.1, 100.0, 1e6, 2.0**28))
+
+
+@pytest.mark.parametrize("dim", [10, 100, 784])
+def test_a_norm_does_not_know_other_rows_however_rows_lie_in_memory(dim, rng):
+    rows = torch.randn(dim, 40, generator=rng).T
+    norms = row_norms([rows])
+    assert all(torch.equal(row_norms([rows[:num]]), norms[:num]) for num in range(1, 40))
+    assert torch.equal(row_norms([rows.contiguous()]), norms)
