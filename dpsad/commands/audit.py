@@ -81,7 +81,7 @@ def audit_run(
 
 
 def game_of(config: Config, statement: Mapping[str, Any]) -> Game | None:
-    """The run's own releases as its ledger was charged with them, or the published loop; None where nothing is claimed."""
+    """The run's own releases as its ledger was charged with them, or the published loop; None without any claim."""
     nominal = statement.get("nominal_events")
     plans = [ReleasePlan.from_dict({"purpose": "release", **event}) for event in nominal or statement["events"]]
     if not plans or not all(plan.noise_multiplier for plan in plans):
