@@ -13,6 +13,7 @@ from dpsad.privacy.plan import ReleasePlan
 Scores = np.ndarray  # [games] float64; the higher, the more it looks as if the record was there
 MAX_EPSILON = 100.0  # bounds are not searched for beyond it
 _THRESHOLDS = 200  # candidates from either end of the scores
+_ROUNDING = 1e-9  # errors contradict a curve only where they are below it by more
 _PRECISION = 5e-3  # relative width of the last bracket on a factor of noise
 
 
@@ -90,7 +91,7 @@ def contradicts(rates: ErrorRates, plans: Sequence[ReleasePlan]) -> bool:
     """
     curve = privacy_curve([plan.event() for plan in plans])
     epsilons = np.arange(0, 40, 0.05)
-    allowed = 1 - curve(epsilons)
+    allowed = 1 - curve(epsilons) - _ROUNDING
     least = [one.false_negative + np.exp(epsilons) * one.false_positive for one in (rates, rates.swapped)]
     return any(bool((errors < allowed).any()) for errors in least)
 

@@ -13,6 +13,7 @@ from dp_accounting.pld.privacy_loss_distribution import (
     from_gaussian_mechanism,
     identity,
 )
+from scipy.special import log_ndtr, ndtr
 
 ACCOUNTANT = "dp_accounting.pld.PLDAccountant"
 ADJACENCY = "add-or-remove-one-record"
@@ -145,7 +146,7 @@ def privacy_curve(events: Sequence[dp_accounting.DpEvent]) -> Callable[[np.ndarr
     merged = merge_gaussians([single for event in events for single in _parts(event)])
     if len(merged) == 1 and isinstance(merged[0], dp_accounting.GaussianDpEvent) and merged[0].noise_multiplier > 0:
         mu = 1 / merged[0].noise_multiplier
-        return lambda epsilons: np.array([gaussian_delta(mu, epsilon) for epsilon in epsilons.tolist()])
+        return lambda epsilons: ndtr(mu / 2 - epsilons / mu) - np.exp(epsilons + log_ndtr(-mu / 2 - epsilons / mu))
     total = identity(value_discretization_interval=_GRID)
     for event in merged:
         distribution = _loss_distribution(event)
