@@ -19,7 +19,7 @@ from dpsad.privacy.clipping import PartedRows
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.training.dp_sgd import dp_sgd
 
-SIDE_BY_SIDE = 2_000
+SIDE_BY_SIDE = 500  # canaries that share a run
 _BYSTANDERS = 3
 
 

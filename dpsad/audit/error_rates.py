@@ -11,7 +11,7 @@ from dpsad.privacy.accounting import epsilon_of, privacy_curve
 from dpsad.privacy.plan import ReleasePlan
 
 Scores = np.ndarray  # [games] float64; the higher, the more it looks as if the record was there
-MAX_EPSILON = 100.0  # bounds are not searched for beyond it
+MAX_EPSILON = 50.0  # bounds are not searched for beyond it
 _THRESHOLDS = 200  # candidates from either end of the scores
 _ROUNDING = 1e-9  # errors contradict a curve only where they are below it by more
 _PRECISION = 5e-3  # relative width of the last bracket on a factor of noise

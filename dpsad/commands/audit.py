@@ -1,6 +1,7 @@
 """What `dpsad audit` does: lower bounds on epsilon for a finished run, beside what its statement claims."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def audit_run(
     statement = json.loads(run.statement.read_text(encoding="utf-8"))
     delta, nominal = float(statement["delta"]), statement.get("nominal_epsilon") is not None
     claimed = statement["nominal_epsilon"] if nominal else statement["epsilon"]
+    claimed = None if claimed == math.inf else claimed
     game = game_of(config, statement)
     if game is None and not canaries and not shadows:
         raise ValueError(
@@ -68,8 +70,15 @@ def audit_run(
     if canaries or shadows:
         train, records = trainer(config, say), load_images(config.data, "train")
         if canaries:
-            claim = {"claimed_epsilon": claimed, "nominal": nominal, "delta": delta, "confidence": confidence}
-            canary = audit_canaries(train, records, canaries, **claim)
+            canary = audit_canaries(
+                train,
+                records,
+                canaries,
+                claimed_epsilon=claimed,
+                nominal=nominal,
+                delta=delta,
+                confidence=confidence,
+            )
             say(canary_line(canary))
         if shadows:
             membership = infer_membership(train, records, shadows)
