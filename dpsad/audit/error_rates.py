@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta, norm
+from scipy.special import ndtri
+from scipy.stats import beta
 
 from dpsad.privacy.accounting import epsilon_of, privacy_curve
 from dpsad.privacy.plan import ReleasePlan
@@ -81,7 +82,7 @@ def separation(rates: ErrorRates) -> float:
 
     Source: Dong et al. 2022, equation 6.
     """
-    return float(norm.isf(rates.false_positive) + norm.isf(rates.false_negative))
+    return -float(ndtri(rates.false_positive) + ndtri(rates.false_negative))
 
 
 def contradicts(rates: ErrorRates, plans: Sequence[ReleasePlan]) -> bool:
