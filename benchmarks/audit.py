@@ -1,7 +1,7 @@
 """Ledger against audits of the real code: python benchmarks/audit.py docs/audit.svg [repetitions=20000] [audits=100]
 
-Prints a table of lower bounds, mechanism by mechanism, at epsilon 1 and 4, one-run audits of DP-SGD, and how many of
-`audits` further audits of one release exceed the ledger; draws the table.
+Prints a table of lower bounds, mechanism by mechanism, at epsilon 1 and 4, one-run audits of DP-SGD, audits of what
+presets release, and how many of `audits` further audits of one release exceed the ledger; draws the table.
 """
 
 import io
@@ -13,6 +13,7 @@ import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from dpsad.api.plan import budget_plan
 from dpsad.attacks.generators import dp_merf_game, gs_wgan_game
 from dpsad.attacks.gradient_rows import canary_scores, dp_sgd_game, dp_sgd_plan
 from dpsad.attacks.nominal import nominal_game
@@ -21,6 +22,8 @@ from dpsad.attacks.release_plans import plans_game
 from dpsad.audit.game import CONFIDENCE, Game, audit
 from dpsad.audit.one_run import best_guess
 from dpsad.audit.result import Finding
+from dpsad.commands.audit import finding_line
+from dpsad.commands.read import read_config
 from dpsad.methods.dp_sad.distillation import StudentConfig
 from dpsad.methods.dp_sad.nominal_noise import NominalConfig, nominal_plan
 from dpsad.privacy.calibration import calibrated
@@ -29,6 +32,7 @@ from dpsad.report.plots import COLOURS, INK, STYLE, inked
 
 DELTA = 1e-5
 EPSILONS = (1.0, 4.0)
+PRESETS, NUM_RECORDS = ("mnist", "mnist-epsilon1", "mnist-shards", "mnist-dpdm", "mnist-gs-wgan"), 60_000
 
 
 def one_release(epsilon: float) -> Game:
@@ -73,6 +77,9 @@ def main() -> None:
     out.write_text(picture(found), encoding="utf-8")
     for epsilon in EPSILONS:
         one_run(epsilon)
+    for preset in PRESETS:
+        plans = budget_plan(read_config(preset, []), NUM_RECORDS)
+        print(f"{preset}: {finding_line(audit(plans_game(plans), repetitions=repetitions, delta=DELTA))}", flush=True)
     again = [audit(one_release(EPSILONS[index % 2]), repetitions=10_000, delta=DELTA) for index in range(audits)]
     most = max(one.audited_epsilon / (one.claimed_epsilon or 1.0) for one in again)
     accused = sum(one.refuted for one in again)

@@ -47,10 +47,10 @@ def audit(game: Game, *, repetitions: int, delta: float, confidence: float = CON
     Args:
         repetitions: games in each world, at least 4.
         delta: of epsilon.
-        confidence: of each lower bound, in (0, 1).
+        confidence: of both lower bounds together, in (0, 1).
 
     Formal guarantee: thresholds are chosen on the first half of the games and judged on the second, by exact binomial
-    bounds. Each bound exceeds the true epsilon with probability 1 - confidence at most.
+    bounds. One of the two lower bounds, or the alarm, is wrong with probability 1 - confidence at most.
     """
     start = time.perf_counter()
     without, with_record = game.play(False, repetitions), game.play(True, repetitions)
@@ -68,7 +68,7 @@ def judged(
     Raises:
         ValueError: too few games, or a score is no number.
     """
-    half, error = len(without) // 2, 1 - confidence
+    half, error = len(without) // 2, (1 - confidence) / 2  # for each of two thresholds
     if half < 2:
         raise ValueError(f"--repetitions {len(without)} is too few to choose a threshold and judge it; use 4 or more")
     if not (np.isfinite(without).all() and np.isfinite(with_record).all()):

@@ -13,7 +13,8 @@ class Finding:
         what: what was played.
         claimed_epsilon: of the ledger, or nominal; None where nothing is claimed.
         nominal: whether that claim is no guarantee.
-        delta, confidence: of each bound.
+        delta: of the bounds.
+        confidence: that both bounds, and the alarm, are right.
         repetitions: games in each world.
         epsilon: lower bound by error rates alone, without any assumption on the mechanism.
         epsilon_of_plans: lower bound for a mechanism that is the planned one up to a factor on its noise.

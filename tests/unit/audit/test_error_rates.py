@@ -18,7 +18,7 @@ from dpsad.audit.error_rates import (
     separation,
 )
 from dpsad.audit.game import Game, audit, judged
-from dpsad.privacy.accounting import gaussian_delta, gaussian_epsilon, gaussian_mu, privacy_curve
+from dpsad.privacy.accounting import gaussian_epsilon, gaussian_mu
 from dpsad.privacy.plan import ReleasePlan, Unit
 
 PLAN = ReleasePlan(purpose="test", unit=Unit.RECORD, clip_norm=1.0)
@@ -145,11 +145,3 @@ def test_too_few_games_are_refused(num, message):
 def test_a_score_that_is_no_number_is_refused():
     with pytest.raises(ValueError, match="a score is not finite"):
         audit(Game("test", [PLAN], lambda there, num: np.full(num, math.nan)), repetitions=8, delta=1e-5)
-
-
-def test_the_closed_form_is_the_curve_of_full_releases():
-    plans = [PLAN.with_noise(2.0), ReleasePlan(purpose="b", unit=Unit.SHARD, clip_norm=3.0, num_releases=4)]
-    epsilons = np.array([0.0, 0.5, 4.0])
-    mu = math.sqrt(1 / 4 + 4 * 4)
-    curve = privacy_curve([plan.event() for plan in plans])(epsilons)
-    assert curve.tolist() == pytest.approx([gaussian_delta(mu, epsilon) for epsilon in epsilons.tolist()])
