@@ -2,16 +2,15 @@
 
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from discriminators.shard_wasserstein import ShardWassersteinCritics
-from dpsad.attacks.prototypes import SHAPE, grey_records
+from dpsad.attacks.prototypes import SHAPE, SIDE_BY_SIDE, grey_records
 from dpsad.attacks.release_plans import BEYOND, uncharged
 from dpsad.attacks.scratch import scratch
 from dpsad.audit.error_rates import Scores
-from dpsad.audit.game import Game
+from dpsad.audit.game import Game, in_parts
 from dpsad.audit.likelihood import log_likelihood_ratio, watched_releases
 from dpsad.data.shards import Shards
 from dpsad.methods.dp_merf import DpMerfConfig, dp_merf, embedding_rows, features_of
@@ -52,7 +51,7 @@ def dp_merf_game(epsilon: float, delta: float) -> Game:
         shown = ((seen[0].released - others) * own).sum(1) / own.norm(dim=1)
         return log_likelihood_ratio(plan, shown)
 
-    return Game("DP-MERF, mean embedding", [plan], play)
+    return Game("DP-MERF, mean embedding", [plan], in_parts(play, SIDE_BY_SIDE))
 
 
 class _TurnedCritics:
@@ -81,7 +80,7 @@ def gs_wgan_game(epsilon: float, delta: float, *, sampling_prob: float = 0.5) ->
     )
     (plan,) = calibrated([plan], epsilon=epsilon, delta=delta)
 
-    def side_by_side(there: bool, num: int) -> Scores:
+    def play(there: bool, num: int) -> Scores:
         critics = _TurnedCritics((1 if there else -1) * BEYOND * plan.clip_norm)
         config = GsWganConfig(
             num_shards=num, shards_per_step=1, steps=_WGAN_STEPS, batch_size=_WGAN_BATCH, warm_steps=0,
@@ -104,8 +103,4 @@ def gs_wgan_game(epsilon: float, delta: float, *, sampling_prob: float = 0.5) ->
         shown = torch.stack([one.released.flatten()[:num] for one in seen]) / plan.clip_norm
         return log_likelihood_ratio(plan, shown).sum(0)
 
-    def play(there: bool, num: int) -> Scores:
-        parts = [min(_WGAN_GAMES, num - start) for start in range(0, num, _WGAN_GAMES)]
-        return np.concatenate([side_by_side(there, part) for part in parts])
-
-    return Game("GS-WGAN, gradients of critics", [plan], play)
+    return Game("GS-WGAN, gradients of critics", [plan], in_parts(play, _WGAN_GAMES))

@@ -4,14 +4,13 @@ Every coordinate is a game of its own. The same canaries in one run, each by the
 run.
 """
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dpsad.attacks.release_plans import BEYOND, uncharged
 from dpsad.attacks.scratch import scratch
 from dpsad.audit.error_rates import Scores
-from dpsad.audit.game import Game
+from dpsad.audit.game import Game, in_parts
 from dpsad.audit.likelihood import log_likelihood_ratio, watched_releases
 from dpsad.data.records import ImageSet
 from dpsad.privacy.calibration import calibrated
@@ -35,10 +34,9 @@ def dp_sgd_game(plan: ReleasePlan) -> Game:
     """The real loop of DP-SGD."""
 
     def play(there: bool, num: int) -> Scores:
-        parts = [min(SIDE_BY_SIDE, num - start) for start in range(0, num, SIDE_BY_SIDE)]
-        return np.concatenate([canary_scores(plan, torch.full((part,), there)) for part in parts])
+        return canary_scores(plan, torch.full((num,), there))
 
-    return Game("DP-SGD, gradient rows", [plan], play)
+    return Game("DP-SGD, gradient rows", [plan], in_parts(play, SIDE_BY_SIDE))
 
 
 def canary_scores(plan: ReleasePlan, included: Tensor) -> Scores:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dpsad.audit.error_rates import Scores
-from dpsad.audit.game import Game
+from dpsad.audit.game import Game, in_parts
 from dpsad.audit.likelihood import log_likelihood_ratio, watched_releases
 from dpsad.data.records import ImageSet
 from dpsad.data.shards import Shards
@@ -29,8 +29,9 @@ from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.randomness import PrivateRandomness
 
 SHAPE = (1, 8, 8)
+SIDE_BY_SIDE = 1000  # games that share a run, a class each
 BYSTANDERS = (-0.3, 0.2)  # grey values of a class's other records
-ROUNDS = PrototypesConfig(per_class=(1, 4), rounds=(2, 3), shares=(0.4, 0.6))
+ROUNDS = PrototypesConfig(per_class=(1, 2), rounds=(1, 2), shares=(0.4, 0.6))
 # few pixels' worth of a count, so that a record can turn its shard's row round
 SHARD_ROUNDS = PrototypesConfig(per_class=(1,), rounds=(3,), shares=(1.0,), count_share=1e-4)
 SHARD_CLIP_NORM = 0.4
@@ -56,7 +57,7 @@ def prototypes_game(epsilon: float, delta: float) -> Game:
             scores += log_likelihood_ratio(one.plan, shown)
         return scores
 
-    return Game("prototypes, record rows", plans, play)
+    return Game("prototypes, record rows", plans, in_parts(play, SIDE_BY_SIDE))
 
 
 def shards_game(epsilon: float, delta: float, *, sampling_prob: float = 1.0) -> Game:
@@ -80,7 +81,7 @@ def shards_game(epsilon: float, delta: float, *, sampling_prob: float = 1.0) -> 
         return np.sum([log_likelihood_ratio(plan, part) for part in shown], axis=0)
 
     sampled = "" if sampling_prob == 1 else ", sampled"
-    return Game(f"prototypes, shard rows{sampled}", [plan], play)
+    return Game(f"prototypes, shard rows{sampled}", [plan], in_parts(play, SIDE_BY_SIDE))
 
 
 def grey_records(num_classes: int, greys: tuple[float, ...]) -> ImageSet:

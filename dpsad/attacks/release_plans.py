@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dpsad.audit.error_rates import Scores
-from dpsad.audit.game import Game
+from dpsad.audit.game import Game, in_parts
 from dpsad.audit.likelihood import log_likelihood_ratio
 from dpsad.privacy.clipping import BlockRows
 from dpsad.privacy.ledger import Ledger
@@ -32,24 +32,18 @@ def plans_game(plans: Sequence[ReleasePlan]) -> Game:
     """
 
     def play(there: bool, num: int) -> Scores:
-        return np.concatenate(
-            [_side_by_side(plans, there, min(SIDE_BY_SIDE, num - start)) for start in range(0, num, SIDE_BY_SIDE)]
-        )
+        scores = np.zeros(num)
+        for plan in plans:
+            sanitizer = uncharged(plan)
+            rows = unit_rows(plan, there)
+            values, block = rows.repeat(num, 1), torch.arange(num).repeat_interleave(len(rows))
+            for _ in range(plan.num_releases):
+                joined = poisson_sample(len(values), plan.sampling_prob, sanitizer.randomness)
+                released = sanitizer.release([BlockRows(values[joined], block[joined])], (num, DIM))
+                scores += log_likelihood_ratio(plan, released[:, 0] / plan.clip_norm)
+        return scores
 
-    return Game("release plan, through the sanitizer", plans, play)
-
-
-def _side_by_side(plans: Sequence[ReleasePlan], there: bool, num: int) -> Scores:
-    scores = np.zeros(num)
-    for plan in plans:
-        sanitizer = uncharged(plan)
-        rows = unit_rows(plan, there)
-        values, block = rows.repeat(num, 1), torch.arange(num).repeat_interleave(len(rows))
-        for _ in range(plan.num_releases):
-            joined = poisson_sample(len(values), plan.sampling_prob, sanitizer.randomness)
-            released = sanitizer.release([BlockRows(values[joined], block[joined])], (num, DIM))
-            scores += log_likelihood_ratio(plan, released[:, 0] / plan.clip_norm)
-    return scores
+    return Game("release plan, through the sanitizer", plans, in_parts(play, SIDE_BY_SIDE))
 
 
 def unit_rows(plan: ReleasePlan, there: bool) -> Tensor:

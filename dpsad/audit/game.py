@@ -41,6 +41,15 @@ class Game:
     nominal: bool = False
 
 
+def in_parts(play: Callable[[bool, int], Scores], most: int) -> Callable[[bool, int], Scores]:
+    """Plays at most so many games side by side, and as often as it takes."""
+
+    def played(there: bool, num: int) -> Scores:
+        return np.concatenate([play(there, min(most, num - start)) for start in range(0, num, most)])
+
+    return played
+
+
 def audit(game: Game, *, repetitions: int, delta: float, confidence: float = CONFIDENCE) -> Finding:
     """Plays both worlds and bounds epsilon from below.
 

@@ -50,7 +50,16 @@ def test_the_loop_of_dp_sgd_is_audited_to_half_of_its_epsilon():
 GAMES = {
     "release plans": lambda: plans_game([*one_release(4.0), *one_release(4.0, Unit.SHARD)]),
     "sampled shards": lambda: plans_game(
-        [ReleasePlan(purpose="t", unit=Unit.SHARD, clip_norm=2.0, noise_multiplier=3.0, sampling_prob=0.5)]
+        [
+            ReleasePlan(
+                purpose="test",
+                unit=Unit.SHARD,
+                clip_norm=2.0,
+                noise_multiplier=3.0,
+                sampling_prob=0.5,
+                num_releases=4,
+            )
+        ]
     ),
     "dp-sgd": lambda: dp_sgd_game(dp_sgd_plan(4.0, DELTA, sampling_prob=0.7, steps=3)),
     "prototypes": lambda: prototypes_game(4.0, DELTA),
