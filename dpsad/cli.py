@@ -160,6 +160,33 @@ def ablate(
 
 
 @app.command()
+def audit(
+    run: RunFolder,
+    repetitions: Annotated[
+        int | None,
+        typer.Option(help="Games in each world; 20,000, or 100 of a nominal run.", min=4, show_default=False),
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="Of each lower bound.")] = 0.999,
+    canaries: Annotated[int, typer.Option(help="Trains once more, with so many canaries.", min=0)] = 0,
+    shadows: Annotated[int, typer.Option(help="Trains so often on half of the records.", min=0)] = 0,
+) -> None:
+    """Measure what releases tell of a record, as a lower bound on epsilon beside the one that is claimed."""
+    from dpsad.commands.audit import audit_run
+    from dpsad.commands.read import read_config
+
+    result = audit_run(
+        read_config(None, [f"run={run}"]),
+        repetitions=repetitions,
+        confidence=confidence,
+        canaries=canaries,
+        shadows=shadows,
+        say=tqdm.write,
+    )
+    if result.refuted and (result.privacy or {}).get("formal"):
+        raise typer.Exit(1)
+
+
+@app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, such as runs/*.")],
     out: Annotated[Path, typer.Option(help="A folder for report.html and the tables; private.")] = Path(

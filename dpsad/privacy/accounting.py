@@ -1,7 +1,7 @@
 """Accounting: from events to (epsilon, delta), for one record added or removed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attr
 import dp_accounting
@@ -14,7 +14,7 @@ from dp_accounting.pld.privacy_loss_distribution import (
 )
 
 from dpsad.privacy.budget import MAX_EPSILON
-from dpsad.privacy.gaussian import gaussian_epsilon
+from dpsad.privacy.gaussian import gaussian_delta, gaussian_epsilon
 
 ACCOUNTANT = "dp_accounting.pld.PLDAccountant"
 ADJACENCY = "add-or-remove-one-record"
@@ -179,3 +179,28 @@ def _loss_distribution(event: dp_accounting.DpEvent, grid: float) -> PrivacyLoss
         sampling_prob=sampling_prob,
         neighboring_relation=relation,
     ).self_compose(count)
+
+
+def privacy_curve(events: Sequence[dp_accounting.DpEvent]) -> Callable[[np.ndarray], np.ndarray]:
+    """Delta as a function of epsilon for all events together, as `epsilon_of` knows them: the whole trade-off.
+
+    Args:
+        events: Gaussian events, sampled or not, of records or shards; at least one.
+
+    Returns:
+        [num] epsilons >= 0 -> [num] deltas.
+
+    Formal guarantee: an upper bound under adding or removing one record; rounded pessimistically.
+    Edge cases: an event without noise gives 1 everywhere.
+    """
+    merged = merge_gaussians([single for event in events for single in _parts(event)])
+    if len(merged) == 1 and isinstance(merged[0], dp_accounting.GaussianDpEvent) and merged[0].noise_multiplier > 0:
+        mu = 1 / merged[0].noise_multiplier
+        return lambda epsilons: np.array([gaussian_delta(mu, epsilon) for epsilon in epsilons.tolist()])
+    total = identity(value_discretization_interval=_GRID)
+    for event in merged:
+        distribution = _loss_distribution(event, _GRID)
+        if distribution is None:
+            return lambda epsilons: np.ones(len(epsilons))
+        total = total.compose(distribution)
+    return lambda epsilons: np.asarray(total.get_delta_for_epsilon(epsilons.tolist()))

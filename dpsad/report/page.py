@@ -35,6 +35,11 @@ READING = [
         "an epsilon that is reported and does not hold. It may stand beside formal ones to compare "
         "what samples are worth, never to choose how private they are.",
     ),
+    (
+        "audited epsilon",
+        "a lower bound that `dpsad audit` has measured: no epsilon below it can be true of what was audited, with the "
+        "confidence in private/audit.json. Far below the epsilon it is no comfort, above it an alarm.",
+    ),
     ("training minutes", "wall time of all stages on the named hardware; images per second is the student's sampling."),
 ]
 

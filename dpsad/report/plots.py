@@ -129,7 +129,7 @@ def _curve(title: str, series: Mapping[str, Sequence[Result]], measure: Measure)
         f"{name}: " + ", ".join(f"{value:.4g} at epsilon {epsilon:.3g}" for epsilon, value in points)
         for name, points in lines.items()
     )
-    return Curve(title, f"{title}. {'; '.join(said)}.", _inked(file.getvalue()))
+    return Curve(title, f"{title}. {'; '.join(said)}.", inked(file.getvalue()))
 
 
 def _points(results: Sequence[Result], measure: Measure) -> list[tuple[float, float]]:
@@ -164,7 +164,7 @@ def _name(figure: Figure, handles: list[Line2D], names: list[str]) -> None:
     )
 
 
-def _inked(svg: str) -> str:
+def inked(svg: str) -> str:
     """The SVG with its ink in the colour that suits the reader's scheme, and without the XML prologue."""
     scheme = ":root{color:#1b1f24}@media(prefers-color-scheme:dark){:root{color:#e6e8eb}}"
     return svg[svg.index("<svg") :].replace("</style>", f"{scheme}</style>", 1).replace(INK, "currentColor")

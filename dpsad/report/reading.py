@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dpsad.audit.result import AuditResult
 from dpsad.evaluation.result import EvaluationResult, SetResult
 from dpsad.runtime.config_files import read_mapping
 from dpsad.runtime.run_folder import CONFIG, METRICS, Run
@@ -48,6 +49,8 @@ class Result:
     nominal_epsilon: a number of that name, or one that does not hold; else None.
     reasons: why the guarantee is not formal, if so.
     class_names, image_shape: of its images.
+    audited_epsilon: the largest lower bound that an audit of this release has measured, which is private; else None.
+    refuted: whether an audit contradicts the epsilon, be it formal or nominal.
     labelled: whether an image is made for a class; without, columns of its picture are none.
     stage_seconds: wall time of every stage that wrote it down.
     hardware: what it was trained on, and evaluated on where that differs; "" where neither is recorded.
@@ -69,6 +72,8 @@ class Result:
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     labelled: bool
+    audited_epsilon: float | None
+    refuted: bool
     evaluation: Evaluation | None
     images_per_second: float | None
     stage_seconds: Mapping[str, float]
@@ -119,6 +124,7 @@ def read_run(folder: Path, name: str) -> Result:
     statement = _read_json(run.statement)
     recipe = read_mapping(run.release / CONFIG)
     recorded = _read_json(run.evaluation) if run.evaluation.is_file() else None
+    audits = _read_json(run.audit) if run.audit.is_file() else None
     timings = _timings(run)
     try:
         measured = EvaluationResult.from_dict(recorded) if recorded is not None else None
@@ -127,6 +133,10 @@ def read_run(folder: Path, name: str) -> Result:
             notes.append(f"not evaluated: `dpsad evaluate {folder}` is missing")
         elif measured.privacy != statement:
             notes.append(f"evaluated before its release was made anew; run `dpsad evaluate {folder}` again")
+        audit = AuditResult.from_dict(audits) if audits is not None else AuditResult()
+        if audit.privacy not in (None, statement):
+            notes.append(f"audited before its release was made anew; run `dpsad audit {folder}` again")
+            audit = AuditResult()
         if measured and measured.no_classifiers:
             notes.append(f"no classifier was trained: {measured.no_classifiers}")
         if (config.get("teacher") or {}).get("path"):
@@ -152,6 +162,8 @@ def read_run(folder: Path, name: str) -> Result:
             class_names=tuple(map(str, recipe["class_names"])),
             image_shape=(chan, height, width),
             labelled=recipe.get("use_labels") is not False,
+            audited_epsilon=audit.epsilon,
+            refuted=audit.refuted,
             evaluation=_evaluation(measured) if measured is not None else None,
             images_per_second=measured.sampling_images_per_second if measured is not None else None,
             stage_seconds=_seconds_by_stage(timings),
@@ -160,8 +172,8 @@ def read_run(folder: Path, name: str) -> Result:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
-            f"{folder} cannot be read: its config.yaml, release/ or private/evaluation.json is not as dpsad writes it "
-            f"({type(error).__name__}: {error})"
+            f"{folder} cannot be read: its config.yaml, release/, private/evaluation.json or private/audit.json is "
+            f"not as dpsad writes it ({type(error).__name__}: {error})"
         ) from error
 
 

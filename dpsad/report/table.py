@@ -11,7 +11,7 @@ from dpsad.report.groups import Group, epsilon_of
 from dpsad.report.reading import Evaluation, Result
 
 PRIVATE = (
-    "Accuracy and distances were measured on private records and are not covered by the guarantee: "
+    "Accuracy, distances and audits were measured on private records and are not covered by the guarantee: "
     "this comparison is private, do not share it."
 )
 Value = float | str | None
@@ -55,6 +55,7 @@ def columns(group: Group) -> list[Column]:
         Column("formal", claim, claim),
         Column("epsilon", epsilon_of, epsilon_text),
         Column("delta", lambda result: result.delta, lambda result: f"{result.delta:g}"),
+        *([AUDITED] if any(result.audited_epsilon is not None for result in group.results) else []),
         *(accuracy_of(kind) for kind in group.kinds),
         measured(f"Frechet distance ({spaces or 'not measured'})", lambda evaluation: evaluation.frechet, ".4g"),
         *(metric_of(name) for name in group.metrics),
@@ -69,6 +70,14 @@ def columns(group: Group) -> list[Column]:
         Column("hardware", lambda result: result.hardware or None, lambda result: result.hardware),
         Column("adjacency", lambda result: result.adjacency, lambda result: result.adjacency),
     ]
+
+
+def audited_text(result: Result) -> str:
+    """Such as ">= 7.383", and whether that refutes what is claimed."""
+    return f">= {result.audited_epsilon:.3f}" + (", REFUTES the epsilon" if result.refuted else "")
+
+
+AUDITED = Column("audited epsilon", lambda result: result.audited_epsilon, audited_text)
 
 
 def claim(result: Result) -> str:
@@ -174,6 +183,7 @@ def _flat(result: Result) -> dict[str, Any]:
         "epsilon": result.epsilon,
         "nominal_epsilon": result.nominal_epsilon,
         "delta": result.delta,
+        "audited_epsilon": result.audited_epsilon,
         "adjacency": result.adjacency,
         **{f"accuracy_{kind}": accuracy for kind, accuracy in (evaluation.accuracy if evaluation else {}).items()},
         "frechet": evaluation.frechet if evaluation else None,

@@ -85,6 +85,10 @@ class Run:
         return self.private / "memorisation.json"
 
     @property
+    def audit(self) -> Path:
+        return self.private / "audit.json"
+
+    @property
     def report(self) -> Path:
         return self.private / "report"
 
