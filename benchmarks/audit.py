@@ -69,7 +69,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for name, game, share in GAMES:
         for epsilon in EPSILONS:
-            one = audit(game(epsilon), repetitions=int(repetitions * share), delta=DELTA, records_per_person=1)
+            one = audit(game(epsilon), repetitions=int(repetitions * share), delta=DELTA)
             found.setdefault(name, []).append(one)
             claim = f"{'nominal ' if one.nominal else ''}{epsilon:g}"
             bounds = f"{one.epsilon:.2f} | {one.epsilon_of_plans:.2f} | {'REFUTED' if one.refuted else 'no'}"
@@ -80,13 +80,10 @@ def main() -> None:
     for preset in PRESETS:
         plans = budget_plan(read_config(preset, []), NUM_RECORDS)
         print(
-            f"{preset}: {finding_line(audit(plans_game(plans), repetitions=repetitions, delta=DELTA, records_per_person=1))}",
+            f"{preset}: {finding_line(audit(plans_game(plans), repetitions=repetitions, delta=DELTA))}",
             flush=True,
         )
-    again = [
-        audit(one_release(EPSILONS[index % 2]), repetitions=10_000, delta=DELTA, records_per_person=1)
-        for index in range(audits)
-    ]
+    again = [audit(one_release(EPSILONS[index % 2]), repetitions=10_000, delta=DELTA) for index in range(audits)]
     most = max(one.audited_epsilon / (one.claimed_epsilon or 1.0) for one in again)
     accused = sum(one.refuted for one in again)
     print(f"{accused} of {audits} audits of one release refuted; the largest bound is {most:.2f} of the ledger's")

@@ -28,7 +28,7 @@ _WGAN_GAMES = _WGAN_BATCH * SHAPE[1] * SHAPE[2]  # coordinates of a row
 def dp_merf_game(epsilon: float, delta: float) -> Game:
     """The real embedding, released once. Every class is a game of its own."""
     plan = ReleasePlan(purpose="dp-merf, mean embedding", unit=Unit.RECORD, clip_norm=1.0)
-    (plan,) = calibrated([plan], epsilon=epsilon, delta=delta)
+    (plan,) = calibrated([plan], epsilon=epsilon, delta=delta, records_per_person=1)
 
     def play(there: bool, num: int) -> Scores:
         rng = torch.Generator().manual_seed(0)
@@ -78,7 +78,7 @@ def gs_wgan_game(epsilon: float, delta: float, *, sampling_prob: float = 0.5) ->
         sampling_prob=sampling_prob,
         num_releases=_WGAN_STEPS,
     )
-    (plan,) = calibrated([plan], epsilon=epsilon, delta=delta)
+    (plan,) = calibrated([plan], epsilon=epsilon, delta=delta, records_per_person=1)
 
     def play(there: bool, num: int) -> Scores:
         critics = _TurnedCritics((1 if there else -1) * BEYOND * plan.clip_norm)

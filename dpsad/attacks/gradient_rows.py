@@ -27,7 +27,7 @@ def dp_sgd_plan(epsilon: float, delta: float, *, sampling_prob: float = 0.25, st
     plan = ReleasePlan(
         purpose="gradient rows", unit=Unit.RECORD, clip_norm=0.5, sampling_prob=sampling_prob, num_releases=steps
     )
-    return calibrated([plan], epsilon=epsilon, delta=delta)[0]
+    return calibrated([plan], epsilon=epsilon, delta=delta, records_per_person=1)[0]
 
 
 def dp_sgd_game(plan: ReleasePlan) -> Game:

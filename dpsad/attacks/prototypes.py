@@ -21,9 +21,9 @@ from dpsad.methods.dp_sad.prototypes import PrototypesConfig, Rows, prototype_pl
 from dpsad.methods.dp_sad.queries import Proposal
 from dpsad.methods.dp_sad.settings import DpSadSettings
 from dpsad.methods.dp_sad.shard_teachers import ShardsConfig
-from dpsad.privacy.accounting import gaussian_mu
 from dpsad.privacy.calibration import calibrated
 from dpsad.privacy.clipping import BlockRows
+from dpsad.privacy.gaussian import gaussian_mu
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.randomness import PrivateRandomness
@@ -67,7 +67,9 @@ def shards_game(epsilon: float, delta: float, *, sampling_prob: float = 1.0) -> 
     )
     (plan,) = prototype_plans(SHARD_ROUNDS, gaussian_mu(epsilon, delta), unit=Unit.SHARD, clip_norm=SHARD_CLIP_NORM)
     if sampling_prob < 1:
-        (plan,) = calibrated([replace(plan, sampling_prob=sampling_prob)], epsilon=epsilon, delta=delta)
+        (plan,) = calibrated(
+            [replace(plan, sampling_prob=sampling_prob)], epsilon=epsilon, delta=delta, records_per_person=1
+        )
     white = torch.cat([torch.ones(math.prod(SHAPE)), torch.zeros(1)])
 
     def play(there: bool, num: int) -> Scores:
