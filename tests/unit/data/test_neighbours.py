@@ -244,8 +244,8 @@ def test_contradictions_are_refused(tmp_path):
     for match, settings in (
         ("data.range='percent' must be one of", {"range": "percent"}),
         ("data.grey=true and data.colour=true", {"grey": True, "colour": True}),
-        (r"data.share=0.0 must be above 0", {"share": 0.0}),
-        (r"data.share=nan must be above 0", {"share": float("nan")}),
+        (r"data.share=0.0 must be in", {"share": 0.0}),
+        (r"data.share=nan must be in", {"share": float("nan")}),
         ("data.class_names names 1 different classes in 2 places", {"class_names": ("a", "a")}),
         ("data.class_names names 2 different .* data.num_classes=3", {"class_names": ("a", "b"), "num_classes": 3}),
     ):

@@ -16,7 +16,7 @@ def test_full_releases_have_the_closed_form():
     plans = [plan(noise_multiplier=2.0), plan(unit=Unit.SHARD, clip_norm=3.0, noise_multiplier=3.0, num_releases=4)]
     mu = (1 / 4 + 4 * 4 / 9) ** 0.5
     epsilons = np.array([0.0, 0.5, 4.0, 12.0])
-    curve = privacy_curve([one.event() for one in plans])(epsilons)
+    curve = privacy_curve([one.event(1) for one in plans])(epsilons)
     assert curve.tolist() == pytest.approx([gaussian_delta(mu, epsilon) for epsilon in epsilons.tolist()])
 
 
@@ -30,9 +30,9 @@ def test_full_releases_have_the_closed_form():
 )
 @pytest.mark.parametrize("delta", [1e-5, 1e-2])
 def test_it_is_the_inverse_of_the_ledgers_epsilon(plans, delta):
-    events = [one.event() for one in plans]
+    events = [one.event(1) for one in plans]
     assert privacy_curve(events)(np.array([epsilon_of(events, delta)]))[0] == pytest.approx(delta, rel=1e-2)
 
 
 def test_without_noise_nothing_is_bounded():
-    assert privacy_curve([plan(noise_multiplier=0.0).event()])(np.array([0.0, 9.0])).tolist() == [1.0, 1.0]
+    assert privacy_curve([plan(noise_multiplier=0.0).event(1)])(np.array([0.0, 9.0])).tolist() == [1.0, 1.0]
