@@ -115,7 +115,7 @@ def picture(found: dict[str, list[Finding]]) -> str:
         axes.set_xscale("symlog", linthresh=5, linscale=2)
         axes.set_xticks([0, 1, 2, 3, 4, 5, 10, 20, 40], ["0", "1", "2", "3", "4", "5", "10", "20", "40"])
         axes.set_xlim(0, 45)
-        axes.set_xlabel("epsilon: claimed (upright mark), audited (bar), by error rates alone (line); orange: refuted")
+        axes.set_xlabel("epsilon: claimed (upright mark), audited (bar),\nby error rates alone (line); orange: refuted")
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     return inked(file.getvalue())
