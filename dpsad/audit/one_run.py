@@ -81,7 +81,7 @@ def best_guess(scores: np.ndarray, included: np.ndarray, *, delta: float, confid
 
     Formal guarantee: as `epsilon_of_guesses`; the chance of an error is shared among all numbers that are tried.
     """
-    numbers = sorted({max(1, len(scores) // 2**power) for power in range(1, _CHOICES + 1)})
+    numbers = sorted({max(1, len(scores) // 2**power) for power in range(1, _CHOICES + 1)}, reverse=True)
     each = 1 - (1 - confidence) / len(numbers)
     tried = [guess(scores, included, number) for number in numbers]
     bounds = [epsilon_of_guesses(guesses, delta, each) for guesses in tried]
