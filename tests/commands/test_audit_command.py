@@ -50,7 +50,9 @@ def test_the_comparison_shows_the_bound_and_passes_over_one_of_an_older_release(
 
 
 def test_without_noise_it_raises_the_alarm(run, command, monkeypatch):
-    monkeypatch.setattr(PrivateRandomness, "normal", lambda self, shape: torch.zeros(shape))
+    monkeypatch.setattr(
+        PrivateRandomness, "rounded_normal", lambda self, shape, scale: torch.zeros(shape, dtype=torch.float64)
+    )
     code, printed = command("audit", run, "--repetitions", 400)
     assert (code, "REFUTED" in printed) == (1, True), printed
     assert result_in(run)["release"]["refuted"]

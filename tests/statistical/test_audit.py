@@ -74,7 +74,9 @@ GAMES = {
 def test_sound_code_is_not_accused_and_code_without_noise_is(name, monkeypatch):
     game = GAMES[name]()
     assert not judged(game, 200).refuted
-    monkeypatch.setattr(PrivateRandomness, "normal", lambda self, shape: torch.zeros(shape))
+    monkeypatch.setattr(
+        PrivateRandomness, "rounded_normal", lambda self, shape, scale: torch.zeros(shape, dtype=torch.float64)
+    )
     found = judged(game, 200)
     assert found.refuted
     assert found.audited_epsilon > found.claimed_epsilon
@@ -82,8 +84,8 @@ def test_sound_code_is_not_accused_and_code_without_noise_is(name, monkeypatch):
 
 @pytest.mark.parametrize("name", ["release plans", "dp-sgd", "prototypes", "gs-wgan"])
 def test_a_third_of_the_noise_is_found_out(name, monkeypatch):
-    normal = PrivateRandomness.normal
-    monkeypatch.setattr(PrivateRandomness, "normal", lambda self, shape: normal(self, shape) / 3)
+    normal = PrivateRandomness.rounded_normal
+    monkeypatch.setattr(PrivateRandomness, "rounded_normal", lambda self, shape, scale: normal(self, shape, scale / 3))
     assert judged(GAMES[name](), 600).refuted
 
 
