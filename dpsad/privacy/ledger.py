@@ -64,11 +64,15 @@ class Ledger:
         Raises:
             BudgetExceeded: the plan does not fit; the ledger is unchanged.
 
-        The entry has a random `charge_id`, by which the same releases are known again in another run's ledger.
+        The entry has a new random `charge_id`, whatever the plan's own: by it the same releases are known again in
+        another run's ledger, and no two series are taken for one.
 
         Formal guarantee: what was charged never exceeds (epsilon, delta), whether or not every release is made.
         """
-        after = self.planned([plan if plan.charge_id else _named(plan)])
+        self._enter(_named(plan), fixed_noise)
+
+    def _enter(self, plan: ReleasePlan, fixed_noise: bool) -> None:
+        after = self.planned([plan])
         total = after.spent()
         if total > self.epsilon:
             raise BudgetExceeded(
@@ -121,13 +125,13 @@ class Ledger:
         """Charges what another run's ledger was charged with, whose releases this run goes on from.
 
         Args:
-            state: `state_dict` of that ledger.
+            state: `state_dict` of that ledger; its charges keep their names.
 
         Raises:
             BudgetExceeded: it has cost more than this budget.
         """
         for plan in _entries(state):
-            self.charge(plan, fixed_noise=state["fixed_noise"])
+            self._enter(plan, state["fixed_noise"])
         self.note(state.get("read_off", ()))
 
     def spent(self) -> float:
@@ -167,10 +171,22 @@ class Ledger:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Takes up what was charged, and the budget it was charged to."""
-        self.epsilon, self.delta = state["epsilon"], state["delta"]
-        self.entries = _entries(state)
-        self.fixed_noise = state["fixed_noise"]
+        """Takes up what was charged, and the budget it was charged to.
+
+        Raises:
+            ValueError: something that is charged here is not among it; the ledger is unchanged.
+
+        Formal guarantee: no charge is dropped, nor that noise was fixed.
+        """
+        loaded = _entries(state)
+        dropped = _left_out(self.entries, loaded)
+        if dropped:
+            raise ValueError(
+                f"{', '.join(plan.purpose for plan in dropped)} was charged here, and is not among what was charged "
+                "before: what is gone on with was made of other releases"
+            )
+        self.epsilon, self.delta, self.entries = state["epsilon"], state["delta"], loaded
+        self.fixed_noise |= state["fixed_noise"]
         self.records_per_person = state.get("records_per_person", 1)  # before it was counted, one record was protected
         self.note(state.get("read_off", ()))  # versions before 0.2 did not note it
 
@@ -178,6 +194,20 @@ class Ledger:
 def _named(plan: ReleasePlan) -> ReleasePlan:
     """A plan whose releases are no other's."""
     return replace(plan, charge_id=secrets.token_hex(8))
+
+
+def _left_out(charged: Sequence[ReleasePlan], loaded: Sequence[ReleasePlan]) -> list[ReleasePlan]:
+    """Charges that are not among those loaded: by their names, and by value where old files gave none."""
+    names = {plan.charge_id for plan in charged if plan.charge_id}
+    found = {plan.charge_id for plan in loaded}
+    others = [plan for plan in loaded if plan.charge_id not in names]
+    left_out = []
+    for plan in charged:
+        if not plan.charge_id and plan in others:
+            others.remove(plan)
+        elif not plan.charge_id or plan.charge_id not in found:
+            left_out.append(plan)
+    return left_out
 
 
 def _entries(state: dict) -> list[ReleasePlan]:

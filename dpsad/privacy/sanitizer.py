@@ -83,7 +83,7 @@ class Sanitizer:
         """Goes on with a plan that was charged before; the same plan is not charged twice.
 
         Raises:
-            ValueError: the state is of another plan.
+            ValueError: the state is of another plan, or of a ledger without what is charged here.
         """
         begun = {"purpose": self.plan.purpose, **state["plan"]}  # before version 0.2 a plan did not know its purpose
         if ReleasePlan.from_dict(begun) != self.plan:

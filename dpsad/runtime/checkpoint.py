@@ -82,7 +82,7 @@ class Checkpoint:
     all that a step changes is tracked.
 
     Args:
-        path: the file; where it exists, its step and parts are taken up.
+        path: the file; where it exists, its step and parts are taken up, unless the stage stopped for good.
         fingerprint: of what the stage was told and of the data it works on; a file of another is refused. "" asks
             for none.
         every_seconds: how much work may be lost, at most, to a crash.
@@ -99,12 +99,14 @@ class Checkpoint:
         self._once_saved: list[Callable[[], object]] = []
         if path.exists():
             state = load(path)
-            if not isinstance(state, dict) or state.keys() - {"fingerprint"} != {"step", "parts"}:
+            if not isinstance(state, dict) or state.keys() - {"fingerprint", "stopped"} != {"step", "parts"}:
                 raise ValueError(f"{path} is no checkpoint of a stage; start over with another run=...")
+            if "stopped" in state:
+                raise ValueError(state["stopped"])
             if fingerprint and state.get("fingerprint", fingerprint if unnamed else "") != fingerprint:
                 raise ValueError(
-                    f"{path} was begun with other settings, another seed or other images; go on with those, or start "
-                    "over with another run=..."
+                    f"{path} was begun with other settings, another seed or other images, or with another teacher; go "
+                    "on with those, or start over with another run=..."
                 )
             self.step = self._saved_step = state["step"]
             self._unclaimed = state["parts"]
@@ -133,6 +135,9 @@ class Checkpoint:
 
     def guard(self, learning_rate: str, **parts: Part) -> None:
         """Stops the stage where one of these becomes NaN or infinite; the file keeps the last step that was saved.
+
+        A stage that tracks a `sanitizer` stops for good: the file says so, and is not gone on from. The step that broke
+        would be released anew, and again until its noise suits the model, all under one charge.
 
         Args:
             learning_rate: the key that was too high; named in the error.
@@ -193,9 +198,23 @@ class Checkpoint:
             mend = f"pass another run=... with a lower {self._learning_rate} ({kept}, and what was spent)"
         else:
             mend = f"lower {self._learning_rate}, remove {self.path} and run the same command again ({kept})"
-        raise ValueError(
-            f"{self.path.stem}: {', '.join(wrong)} became NaN or infinite within {self.step} steps; {mend}"
-        )
+        said = f"{self.path.stem}: {', '.join(wrong)} became NaN or infinite within {self.step} steps; {mend}"
+        if "sanitizer" in self._parts:
+            self._stop_for_good(said)
+        raise ValueError(said)
+
+    def _stop_for_good(self, said: str) -> None:
+        if self.path.exists():
+            kept = load(self.path)
+        else:  # no good step, but what was spent
+            sanitizer = self._parts["sanitizer"]
+            assert not isinstance(sanitizer, torch.Generator)
+            kept = {
+                "fingerprint": self.fingerprint,
+                "step": self.step,
+                "parts": {"sanitizer": sanitizer.state_dict()},
+            }
+        save_atomic({**kept, "stopped": said}, self.path)
 
     def _save(self) -> None:
         self._require_finite()

@@ -76,6 +76,7 @@ def fit_to_records(
     label_dropout: float,
     records: ImageSet,
     vary: Vary = unvaried,
+    learned_from: str = "",
 ) -> Denoiser:
     """Spends what the ledger has left on gradient rows of a denoiser, or goes on where it stopped.
 
@@ -87,6 +88,8 @@ def fit_to_records(
         label_dropout: probability that a record trains without its label.
         records: the private records.
         vary: random views of records, one a draw.
+        learned_from: fingerprint of what the denoiser has learned from, where that was charged to the ledger; a stage
+            that was begun with another is refused.
 
     Returns:
         The averaged denoiser, provenance released.
@@ -110,6 +113,7 @@ def fit_to_records(
         vary=vary,
         precision=context.precision,
     )
+    sources = (settings, records.fingerprint(), *([learned_from] if learned_from else []))
     log = context.log(section)
     with context.timed(section) as seconds:
         fitted = dp_sgd(
@@ -123,7 +127,7 @@ def fit_to_records(
             ema_half_life_steps=settings.ema_half_life_steps,
             chunk_size=settings.chunk_size,
             randomness=context.randomness,
-            checkpoint=context.checkpoint(section, settings, records.fingerprint(), every_seconds=0),
+            checkpoint=context.checkpoint(section, *sources, every_seconds=0, unnamed=not learned_from),
             log=log,
         )
     context.say(

@@ -359,7 +359,7 @@ STATEMENTS = [
     ),
     Mutation(
         "fixed noise of another run forgotten", LEDGER,
-        'self.charge(plan, fixed_noise=state["fixed_noise"])', "self.charge(plan)",
+        'self._enter(plan, state["fixed_noise"])', "self._enter(plan, False)",
         _tests("unit/privacy/test_statement", "test_noise_that_can_be_repeated_voids_it_wherever_it_was_added"),
     ),
     Mutation(

@@ -21,7 +21,7 @@ def teach(settings: DpSadSettings, context: Context) -> None:
         return
     if settings.uses_prototypes:
         released = released_prototypes(settings, context)
-        subject, state, source = released.subject, released.state_dict(), "released prototypes"
+        subject, state, source = released.subject, released.state_dict(), released.fingerprint()
         batches = batches_of_prototypes(released.prototypes, settings.augmentation, subject.num_classes)
     else:
         private = settings.teacher.data == "private"

@@ -22,6 +22,7 @@ from dpsad.privacy.provenance import Provenance
 from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
 from dpsad.runtime.checkpoint import load, save_atomic
 from dpsad.runtime.context import Context
+from dpsad.runtime.state_fingerprint import fingerprint_of_state
 from students.prototypes import Prototypes
 from teachers.base import Teacher
 
@@ -46,6 +47,10 @@ class Released:
             "subject": self.subject.state_dict(),
             "ledger": self.ledger,
         }
+
+    def fingerprint(self) -> str:
+        """A short name of these prototypes and of their charges: the same for the same ones, and no others."""
+        return fingerprint_of_state(self.state_dict())
 
     @staticmethod
     def of(state: dict, device: torch.device, ledger: Ledger) -> "Released":

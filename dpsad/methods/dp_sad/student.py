@@ -15,7 +15,7 @@ from dpsad.methods.dp_sad.pseudo_labels import read_records
 from dpsad.methods.dp_sad.queries import Answers
 from dpsad.methods.dp_sad.release_plans import plan_of_nominal
 from dpsad.methods.dp_sad.settings import DpSadSettings
-from dpsad.methods.dp_sad.teacher import TeacherConfig, read_teacher
+from dpsad.methods.dp_sad.teacher import TeacherConfig, read_teacher, teacher_fingerprint
 from dpsad.methods.method import Trained, formally
 from dpsad.privacy.provenance import Provenance, require_released
 from dpsad.privacy.statement import nominal_statement
@@ -35,6 +35,7 @@ def distill_formally(settings: DpSadSettings, context: Context) -> Trained:
     teacher, subject, saved = read_teacher(settings.teacher, settings.network, context)
     require_released("the teacher", teacher.provenance, f"a run with guarantee={settings.guarantee}")
     context.require_apart("the teacher", teacher.public_images)
+    learned_from = teacher_fingerprint(teacher, saved)
     released = Released.of(saved, context.device, context.ledger) if saved is not None else None
     records = _records_of(subject, settings, context) if settings.refine.steps else None
     if released is None:
@@ -42,14 +43,14 @@ def distill_formally(settings: DpSadSettings, context: Context) -> Trained:
         batches, source = batches_of_images(public, settings.augmentation, context.device), public.fingerprint()
     else:
         batches = batches_of_prototypes(released.prototypes, settings.augmentation, subject.num_classes)
-        source = "released prototypes"
+        source = ""  # the teacher's fingerprint covers its prototypes
     student = _distilled(
         settings,
         context,
         teacher,
         subject,
         batches,
-        source,
+        (learned_from, source),
         levels=levels_of_teacher(settings.teacher),
         sanitize=None,
         answers=released.answers if released is not None else None,
@@ -64,6 +65,7 @@ def distill_formally(settings: DpSadSettings, context: Context) -> Trained:
             levels=lognormal_of(settings.refine),
             label_dropout=0.0,
             records=records,
+            learned_from=learned_from,
         )
     made = releasable_student(settings, student, subject, released.prototypes if released is not None else None)
     # how far a shard's row is clipped depends on the number of records, too
@@ -73,7 +75,7 @@ def distill_formally(settings: DpSadSettings, context: Context) -> Trained:
 
 def distill_nominally(settings: DpSadSettings, context: Context) -> Trained:
     """Distils the student as DP-SAD publishes it: no guarantee, a nominal epsilon and the reasons."""
-    teacher, subject, _ = read_teacher(settings.teacher, settings.network, context)
+    teacher, subject, saved = read_teacher(settings.teacher, settings.network, context)
     records = _records_of(subject, settings, context)
     plan = plan_of_nominal(settings, context.ledger, context.num_records(records))
     context.say("warning: guarantee=nominal is NOT a formal privacy guarantee; the epsilon of this run is nominal")
@@ -83,7 +85,7 @@ def distill_nominally(settings: DpSadSettings, context: Context) -> Trained:
         teacher,
         subject,
         batches_of_images(records, settings.augmentation, context.device),
-        records.fingerprint(),
+        (teacher_fingerprint(teacher, saved), records.fingerprint()),
         levels=levels_of_chain(settings.nominal, context.device),
         sanitize=nominal_noise(settings.nominal, plan.noise_multiplier, context.randomness),
         answers=None,
@@ -100,7 +102,7 @@ def _distilled(
     teacher: DenoiserTeacher,
     subject: Subject,
     batches: Batches,
-    source: str,
+    sources: tuple[str, str],
     *,
     levels: Levels,
     sanitize: Sanitize | None,
@@ -109,7 +111,7 @@ def _distilled(
     """The averaged student after the loop that both ways share.
 
     Args:
-        source: fingerprint of what batches are drawn from.
+        sources: fingerprints of the teacher, and of what batches are drawn from.
     """
     config = settings.student
     student = new_denoiser(settings.network, subject, context, "student", use_labels=config.use_labels)
@@ -129,8 +131,9 @@ def _distilled(
             levels=levels,
             sanitize=sanitize,
             rng=context.rng("distill"),
+            # files of version 0.1 do not say which teacher the student has learned from, and so what that has cost
             checkpoint=context.checkpoint(
-                "distill", config, settings.discriminator, settings.nominal, settings.network, source
+                "distill", config, settings.discriminator, settings.nominal, settings.network, *sources, unnamed=False
             ),
             log=context.log("distill"),
             precision=context.precision,

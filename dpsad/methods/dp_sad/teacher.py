@@ -10,6 +10,7 @@ from dpsad.networks.config import NetworkConfig
 from dpsad.privacy.ranges import Count, Fraction, HalfLife, LearningRate, LogSigmaMean, LogSigmaStd, require_ranges
 from dpsad.runtime.checkpoint import save_atomic
 from dpsad.runtime.context import Context
+from dpsad.runtime.state_fingerprint import fingerprint_of_state
 from dpsad.training.batches import Batches
 from dpsad.training.denoiser import train_denoiser
 from dpsad.training.denoiser_files import denoiser_state, read_denoiser
@@ -76,7 +77,8 @@ def train_teacher(
             batches=batches,
             levels=lognormal_of(config),
             rng=context.rng("teach"),
-            checkpoint=context.checkpoint("teach", config, network, source),
+            # files of version 0.1 do not say which prototypes they have seen, and so what those have cost
+            checkpoint=context.checkpoint("teach", config, network, source, unnamed=prototypes is None),
             log=context.log("teach"),
             learning_rate_key="teacher.learning_rate",
             precision=context.precision,
@@ -104,3 +106,14 @@ def read_teacher(
         )
     denoiser, subject, saved = read_denoiser(path, network, context)
     return DenoiserTeacher(denoiser), subject, saved["sketch"]
+
+
+def teacher_fingerprint(teacher: DenoiserTeacher, prototypes: dict | None) -> str:
+    """A short name of a teacher's weights, of the prototypes it learned from, and of what those were charged.
+
+    A student that is half distilled from one teacher holds what that one has cost, and is not gone on with by another.
+
+    Args:
+        prototypes: their state, as `read_teacher` gave it.
+    """
+    return fingerprint_of_state({"model": teacher.denoiser.state_dict(), "prototypes": prototypes})

@@ -118,8 +118,10 @@ def test_a_run_by_shards_goes_on_with_its_own_shards_alone(digits, tmp_path, met
     call = {"method": method, "guarantee": "shards", "settings": settings, "run": tmp_path / "run", "say": quiet}
     dpsad.train(records, **call)
     shutil.rmtree(tmp_path / "run" / "release")
-    for path in (tmp_path / "run" / "private").glob("*.pt"):
-        path.unlink()
+    private = tmp_path / "run" / "private"  # back to the shards, without what was made of their releases
+    later = [private / f"{stage}.checkpoint" for stage in ("teach", "distill", "refine")]
+    for path in (*private.glob("*.pt"), *later):
+        path.unlink(missing_ok=True)
     with pytest.raises(ValueError, match=r"was begun with other settings, another seed or other images"):
         dpsad.train(replace(records, ids=tuple(map(str, range(len(records))))), **call)
     assert dpsad.train(records, **call).privacy.formal

@@ -115,6 +115,84 @@ def test_every_charge_has_a_name_of_its_own_that_a_take_over_keeps():
     assert [event["charge_id"] for event in later.statement()["events"]] == [first, second]
 
 
+def test_a_plan_that_was_charged_elsewhere_gets_another_name():
+    """Else two series of releases would be counted as one."""
+    first, second = Ledger(10.0, 1e-5), Ledger(10.0, 1e-5)
+    first.charge(plan(5.0))
+    second.charge(first.entries[0])
+    Sanitizer(first.entries[0], second, PrivateRandomness(seed=0)).charge()
+    assert len({entry.charge_id for entry in [*first.entries, *second.entries]}) == 3
+
+
+def test_charges_of_old_files_stay_without_a_name_when_they_are_taken_over():
+    """So that a ledger that is taken up later holds the same ones."""
+    old = {"entries": [plan(5.0).to_dict()], "fixed_noise": False}
+    ledger, resumed = Ledger(10.0, 1e-5), Ledger(10.0, 1e-5)
+    for each in (ledger, resumed):
+        each.take_over(old)
+        assert [entry.charge_id for entry in each.entries] == [""]
+    ledger.charge(plan(6.0))
+    resumed.load_state_dict(json.loads(json.dumps(ledger.state_dict())))
+    assert resumed == ledger
+
+
+def charged(*plans):
+    ledger = Ledger(20.0, 1e-5)
+    for each in plans:
+        ledger.charge(each)
+    return ledger
+
+
+def unnamed(ledger):
+    state = ledger.state_dict()
+    return {**state, "entries": [{k: v for k, v in entry.items() if k != "charge_id"} for entry in state["entries"]]}
+
+
+def test_a_ledger_that_is_taken_up_drops_no_charge():
+    """Neither by name, where the plans are equal, nor by value, where old files have no names."""
+    own, other, twice = charged(plan(5.0)), charged(plan(5.0)), charged(plan(5.0), plan(5.0))
+    nameless = Ledger(20.0, 1e-5)
+    nameless.take_over(unnamed(twice))
+    for ledger, state in [
+        (own, other.state_dict()),
+        (own, unnamed(own)),
+        (own, Ledger(20.0, 1e-5).state_dict()),
+        (twice, {**twice.state_dict(), "entries": twice.state_dict()["entries"][1:]}),
+        (nameless, unnamed(other)),
+        (nameless, charged(plan(5.0), plan(6.0)).state_dict()),
+    ]:
+        before = ledger.state_dict()
+        with pytest.raises(ValueError, match="test was charged here, and is not among what was charged before"):
+            ledger.load_state_dict(json.loads(json.dumps(state)))
+        assert ledger.state_dict() == before
+    state = twice.state_dict()
+    nameless.load_state_dict(state)
+    first = Ledger(20.0, 1e-5)
+    first.take_over({**state, "entries": state["entries"][:1]})
+    first.load_state_dict(state)
+    assert nameless.entries == first.entries == twice.entries
+    assert [entry.charge_id for entry in first.entries] == [entry.charge_id for entry in twice.entries]
+
+
+def test_a_sanitizer_is_not_gone_on_with_where_that_drops_a_charge():
+    begun, randomness = Sanitizer(plan(5.0, 2), charged(plan(9.0)), PrivateRandomness(seed=0)), PrivateRandomness()
+    begun.charge()
+    again = Sanitizer(plan(5.0, 2), charged(plan(9.0, purpose="of another teacher")), randomness)
+    with pytest.raises(ValueError, match="of another teacher was charged here"):
+        again.load_state_dict(begun.state_dict())
+    assert not again.charged
+    assert [entry.purpose for entry in again.ledger.entries] == ["of another teacher"]
+
+
+@pytest.mark.parametrize("fixed", [(True, False), (False, True), (False, False)])
+def test_noise_that_was_fixed_stays_fixed_when_a_ledger_is_taken_up(fixed):
+    ledger, saved = Ledger(20.0, 1e-5), Ledger(20.0, 1e-5)
+    ledger.charge(plan(5.0), fixed_noise=fixed[0])
+    saved.take_over({**ledger.state_dict(), "fixed_noise": fixed[1]})
+    ledger.load_state_dict(saved.state_dict())
+    assert ledger.fixed_noise == any(fixed)
+
+
 @pytest.mark.parametrize(("made", "same"), [(0, False), (1, False), (2, True)])
 def test_half_made_releases_that_are_gone_on_with_get_another_name(made, same):
     """A copy of the checkpoint may be gone on with as well; only releases that are all made are the same."""

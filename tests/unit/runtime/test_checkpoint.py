@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import signal
 import subprocess
@@ -14,6 +15,10 @@ from torch import nn
 
 from dpsad.errors import CheckpointError
 from dpsad.networks.config import NetworkConfig
+from dpsad.privacy.ledger import Ledger
+from dpsad.privacy.plan import ReleasePlan, Unit
+from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runtime import checkpoint as checkpoint_module
 from dpsad.runtime.checkpoint import Checkpoint, load, save_atomic
 
@@ -269,3 +274,56 @@ def test_a_context_names_its_checkpoints_by_all_that_decides_them(context):
     ):
         with pytest.raises(ValueError, match="was begun with other settings"):
             other[0].checkpoint("stage", *other[1:])
+
+
+class Spending:
+    """A stage in small that releases: its weight takes what was released, and breaks at everything below a bound."""
+
+    def __init__(self, path, *, track_sanitizer=True, start=0.0):
+        ledger = Ledger(5.0, 1e-5)
+        plan = ReleasePlan(purpose="t", unit=Unit.RECORD, clip_norm=1.0, noise_multiplier=3.0, num_releases=3)
+        self.sanitizer = Sanitizer(plan, ledger, PrivateRandomness())
+        self.model = nn.Linear(1, 1, bias=False)
+        nn.init.constant_(self.model.weight, start)
+        self.checkpoint = Checkpoint(path, every_seconds=0)
+        self.checkpoint.track(model=self.model, **({"sanitizer": self.sanitizer} if track_sanitizer else {}))
+        self.checkpoint.guard("t.learning_rate", model=self.model)
+        self.sanitizer.charge()
+
+    def run(self, breaks_at=None):
+        for step in self.checkpoint.remaining(3):
+            released = self.sanitizer.release([torch.ones(5, 1)], (1,))
+            self.model.weight.data += released * (math.inf if step == breaks_at else 1.0)
+
+
+def test_a_stage_that_spends_and_breaks_stops_for_good(tmp_path):
+    """Else the same command draws other noise, until the model survives it, under one charge."""
+    path = tmp_path / "a.checkpoint"
+    with pytest.raises(ValueError, match=r"pass another run=.*lower t\.learning_rate") as broken:
+        Spending(path).run(breaks_at=1)
+    saved = load(path)
+    assert (saved["step"], saved["parts"]["sanitizer"]["num_made"]) == (1, 1)
+    assert len(saved["parts"]["sanitizer"]["ledger"]["entries"]) == 1
+    assert saved["parts"]["model"]["weight"].isfinite().all()
+    before = path.read_bytes()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="became NaN or infinite within 2 steps") as again:
+            Spending(path)
+        assert str(again.value) == str(broken.value)
+    assert path.read_bytes() == before
+
+
+def test_a_stage_that_breaks_before_its_first_save_keeps_what_it_spent(tmp_path):
+    path = tmp_path / "a.checkpoint"
+    with pytest.raises(ValueError, match="nothing was saved, and what was spent"):
+        Spending(path, start=math.nan).run()
+    assert len(load(path)["parts"]["sanitizer"]["ledger"]["entries"]) == 1
+    with pytest.raises(ValueError, match="became NaN or infinite within 0 steps"):
+        Spending(path)
+
+
+def test_a_stage_that_spends_nothing_may_be_gone_on_with(tmp_path):
+    path = tmp_path / "a.checkpoint"
+    with pytest.raises(ValueError, match=r"lower t\.learning_rate, remove"):
+        Spending(path, track_sanitizer=False).run(breaks_at=1)
+    assert Spending(path, track_sanitizer=False).checkpoint.step == 1
