@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from dpsad.api.student import Student
-from dpsad.data.arrays import image_set_of
+from dpsad.data.arrays import records_of
 from dpsad.data.records import ImageSet
 from dpsad.data.splits import held_out
 from dpsad.evaluation.choices import DEFAULT_KINDS, Kind, Metric
@@ -112,9 +112,9 @@ def _sides(
     test_labels: ArrayLike | Tensor | None,
 ) -> tuple[ImageSet, ImageSet]:
     """Training and test side."""
-    train = images if isinstance(images, ImageSet) else image_set_of(images, labels)
+    train = records_of(images, labels)
     if test_images is not None:
-        return train, test_images if isinstance(test_images, ImageSet) else image_set_of(test_images, test_labels)
+        return train, records_of(test_images, test_labels)
     out = torch.tensor([held_out(name) for name in train.ids])
     return train.take(~out), train.take(out)
 

@@ -12,7 +12,7 @@ from dpsad.api.config import Config
 from dpsad.api.launch import opened, release
 from dpsad.api.plan import budget_plan, budget_table
 from dpsad.api.student import Student
-from dpsad.data.arrays import image_set_of
+from dpsad.data.arrays import records_of
 from dpsad.data.records import ImageSet
 from dpsad.errors import require_choice
 from dpsad.methods.registry import DP_SAD, METHODS
@@ -70,8 +70,8 @@ def train(
 
     Formal guarantee: what `student.privacy` says, about the student and its release folder.
     """
-    records = _image_set(images, labels)
-    publics = None if public is None else replace(_image_set(public, public_labels), provenance=Provenance.PUBLIC)
+    records = records_of(images, labels)
+    publics = None if public is None else replace(records_of(public, public_labels), provenance=Provenance.PUBLIC)
     temporary = tempfile.TemporaryDirectory(prefix="dpsad-") if run is None else None
     folder = Path(temporary.name) / method if temporary else Path(run)  # type: ignore[arg-type]
     told = {**(settings or {}), "run": folder, "seed": seed, "device": device}
@@ -122,14 +122,6 @@ def plan(
     releases = tuple(budget_plan(config, num_records))
     cost = Ledger.of(config.privacy).planned(releases).spent()
     return Plan(releases, cost, delta, budget_table(config))
-
-
-def _image_set(images: Images, labels: ArrayLike | Tensor | None) -> ImageSet:
-    if not isinstance(images, ImageSet):
-        return image_set_of(images, labels)
-    if labels is not None:
-        raise ValueError("labels beside an ImageSet, which has its own; leave them out")
-    return images
 
 
 def _config(

@@ -11,8 +11,20 @@ from dpsad.privacy.accounting import epsilon_of
 from dpsad.privacy.budget import MAX_EPSILON
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
+from dpsad.privacy.statement import LIMITED
 from dpsad.runtime.checkpoint import load
 from dpsad.runtime.run_folder import CONFIG, STATEMENT, Run
+
+# what is read of a privacy.json, and what that must be
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "events": list,
+    "formal": bool,
+    "guarantee": str,
+    "method": str,
+    "epsilon": (float, int, type(None)),
+    "delta": float,
+    "records_per_person": int,
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,8 @@ def ledger_table(paths: Sequence[Path], *, delta: float | None, same_records: bo
 
     Formal guarantee: the total bounds what all that is listed, together, tells about one record that is in the set,
         or one person's, as many as any of the runs allows; charges of one name are the same releases and count once.
-    Edge cases: a run without a formal guarantee leaves no bound. A run that noted no records, since it only goes on
+    Edge cases: a run without a formal guarantee leaves no bound, and sampled shards none for several records of one
+        person. A run that noted no records, since it only goes on
         from what another released, is of that one's; where that is not given, it stands alone.
     """
     if delta is not None and not 0 < delta < 1:
@@ -90,19 +103,21 @@ def spending_of(path: Path) -> Spending:
         ValueError: a file is damaged.
     """
     run = Run(path)
-    noted = run.records.read_text(encoding="utf-8").split()[:1] if run.records.exists() else []
-    records = noted[0] if noted else ""
+    records = run.begun_with
     file = run.statement if run.statement.exists() else path / STATEMENT
     if not file.exists():
         charges, bounded, per_person = _united(_kept_ledgers(run))
         return Spending(path, records, charges, bounded, per_person, None)
     try:
-        statement = json.loads(file.read_text(encoding="utf-8"))
-        charges = tuple(ReleasePlan.from_dict(event) for event in statement["events"])
-        bounded, per_person = bool(statement["formal"]), int(statement.get("records_per_person", 1))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is damaged and cannot be read; restore it from a copy") from error
-    return Spending(path, records, charges, bounded, per_person, statement)
+        statement = {"method": "", "records_per_person": 1, **json.loads(file.read_text(encoding="utf-8"))}
+        for key, kind in _TYPES.items():
+            if not isinstance(statement[key], kind):
+                raise TypeError(f"{key} is {statement[key]!r}")
+        Ledger(math.inf, statement["delta"], records_per_person=statement["records_per_person"])  # refuses what is none
+        charges = tuple(map(ReleasePlan.from_dict, statement["events"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} is damaged and cannot be read ({error}); restore it from a copy") from error
+    return Spending(path, records, charges, statement["formal"], statement["records_per_person"], statement)
 
 
 def once_each(charges: Iterable[ReleasePlan]) -> list[ReleasePlan]:
@@ -123,7 +138,11 @@ def total(runs: Sequence[Spending], delta: float | None) -> str:
     deltas = [run.statement["delta"] for run in runs if run.statement]
     at = delta or min(deltas, default=1e-5)
     per_person = max(run.records_per_person for run in runs)
-    epsilon = epsilon_of([charge.event(per_person) for charge in distinct], at)
+    try:
+        events = [charge.event(per_person) for charge in distinct]
+    except ValueError:
+        return f"together: no bound for up to {per_person} records of one person, for some runs sample shards"
+    epsilon = epsilon_of(events, at)
     shared = len(every) - len(distinct)
     counted = f"; {shared} that several runs share, counted once" if shared else ""
     said = f"epsilon {epsilon:.4g}" if epsilon < math.inf else f"no bound up to epsilon {MAX_EPSILON:g}"
@@ -141,7 +160,7 @@ def _lines(runs: Sequence[Spending]) -> Iterator[str]:
             continue
         epsilon = f"{said['epsilon']:.4g}" if said["epsilon"] is not None else "none"
         formal = "yes" if said["formal"] else "no"
-        rows.append((str(run.path), said.get("method", ""), said["guarantee"], formal, epsilon, f"{said['delta']:g}"))
+        rows.append((str(run.path), said["method"], said["guarantee"], formal, epsilon, f"{said['delta']:g}"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
@@ -158,14 +177,14 @@ def _kept_ledgers(run: Run) -> Iterator[dict]:
 
 
 def _united(states: Iterable[dict]) -> tuple[tuple[ReleasePlan, ...], bool, int]:
-    """The charges of saved ledgers, each once, whether their noise bounds what they released, and for how many records
-    of one person."""
+    """The charges of saved ledgers, each once, whether they bound what was released, and for how many records of one
+    person."""
     charges: list[ReleasePlan] = []
     bounded, per_person = True, 1
     for state in states:
         ledger = Ledger(state["epsilon"], state["delta"])
         ledger.load_state_dict(state)
         charges += ledger.entries
-        bounded &= not ledger.fixed_noise
+        bounded &= not ledger.fixed_noise and LIMITED not in ledger.read_off
         per_person = max(per_person, ledger.records_per_person)
     return tuple(once_each(charges)), bounded, per_person

@@ -53,6 +53,21 @@ def image_set_of(
     return validate(records, where="images")
 
 
+def records_of(images: ArrayLike | Tensor | ImageSet, labels: ArrayLike | Tensor | None = None) -> ImageSet:
+    """What a program passes for records, checked: arrays or tensors as `image_set_of` takes them, or an `ImageSet`.
+
+    Raises:
+        ValueError: what `image_set_of` or `validate` refuses; labels beside an `ImageSet`.
+
+    Edge cases: latents are no images, and taken as they are.
+    """
+    if not isinstance(images, ImageSet):
+        return image_set_of(images, labels)
+    if labels is not None:
+        raise ValueError("labels beside an ImageSet, which has its own; leave them out")
+    return images if images.origin is not None else validate(images, where="images")
+
+
 def content_ids(images: Tensor, labels: Tensor) -> tuple[str, ...]:
     """An id for each record from its pixels, its label and its occurrence number among equal ones.
 

@@ -134,14 +134,16 @@ def validate(records: ImageSet, *, where: str) -> ImageSet:
         where: the source as its user named it, such as `data.path='cats' (train)`; errors begin with it.
 
     Raises:
-        ValueError: no records, unequal lengths, an id twice, pixels not finite or outside [-1, 1], a label out of
-            range, a class without records in a list of classes that was read off. Names the record or class, the
-            value and the mend.
+        ValueError: no records, unequal lengths, other types, an id twice, pixels not finite or outside [-1, 1], a
+            label out of range, a class without records in a list of classes that was read off. Names the record or
+            class, the value and the mend.
     """
     images, labels = records.images, records.labels
-    if images.ndim != 4 or not len(images) == len(labels) == len(records):
+    if images.ndim != 4 or labels.ndim != 1 or not len(images) == len(labels) == len(records):
         shapes = f"images {list(images.shape)}, labels {list(labels.shape)}, {len(records)} ids"
         raise ValueError(f"{where}: {shapes}; expected [num, chan, height, width], [num] and num")
+    if (images.dtype, labels.dtype) != (torch.float32, torch.int64):
+        raise ValueError(f"{where}: images {images.dtype}, labels {labels.dtype}; pass torch.float32 and torch.int64")
     if not records.read_off:
         records = _those_that_fit(records)
     if not records.ids:

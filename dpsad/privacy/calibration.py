@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dpsad.privacy.accounting import epsilon_of
 from dpsad.privacy.budget import require_budget
 from dpsad.privacy.gaussian import gaussian_mu
-from dpsad.privacy.plan import ReleasePlan
+from dpsad.privacy.plan import LEAST_MULTIPLIER, MOST_MULTIPLIER, ReleasePlan
 
 TOLERANCE = 1e-3  # relative width of the last bracket
 LEAST_NOISE = 1e-2  # no epsilon up to the largest allows less, unless delta does
@@ -31,8 +31,8 @@ def calibrated(
         records_per_person: see `ReleasePlan.event`.
 
     Raises:
-        ValueError: no such budget; `spent` alone leaves nothing; or records take part so seldom that delta allows to
-            release them without any noise.
+        ValueError: no such budget, or too small for any plan's noise; `spent` alone leaves nothing; or records take
+            part so seldom that delta allows to release them without any noise.
 
     Formal guarantee: the result was itself accounted and stays within (epsilon, delta) together with `spent`.
     Edge cases: an infinite budget asks for no noise, 0. A budget that even ten thousand times the noise that would do
@@ -43,7 +43,11 @@ def calibrated(
         return [plan.with_noise(0.0) for plan in plans]
     spent_events = [plan.event(records_per_person) for plan in spent]
 
+    multipliers = [plan.noise_multiplier for plan in plans]
+
     def fits(factor: float) -> bool:
+        if min(multipliers) * factor < LEAST_MULTIPLIER:
+            return False  # less than a plan may have
         events = [plan.with_noise(factor).event(records_per_person) for plan in plans]
         return epsilon_of([*spent_events, *events], delta) <= epsilon
 
@@ -52,13 +56,19 @@ def calibrated(
         *(plan.num_releases**0.5 * plan.unit.reach / plan.noise_multiplier for plan in plans)
     )
     high = math.ceil(math.log2(mu / gaussian_mu(epsilon, delta)))
+    highest = math.floor(math.log2(MOST_MULTIPLIER / max(multipliers)))
+    if high > highest:
+        raise ValueError(
+            f"privacy.epsilon={epsilon:g} at privacy.delta={delta:g} asks for noise of more than {MOST_MULTIPLIER:g} "
+            "times the bound on a row; raise them, or plan fewer releases"
+        )
     if not fits(2.0**high):
-        high = max(0, high) + math.ceil(math.log2(_SPARE))
+        high = min(max(0, high) + math.ceil(math.log2(_SPARE)), highest)
         if not fits(2.0**high):
             raise ValueError(
                 f"privacy.epsilon={epsilon}: nothing is left, {epsilon_of(spent_events, delta):.4g} is spent already"
             )
-    low = floor = min(high - 1, math.floor(math.log2(LEAST_NOISE / max(plan.noise_multiplier for plan in plans))))
+    low = floor = min(high - 1, math.floor(math.log2(LEAST_NOISE / max(multipliers))))
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if fits(2.0**middle) else (middle, high)

@@ -11,6 +11,8 @@ from dp_accounting.dp_event import MixtureOfGaussiansDpEvent
 from dpsad.privacy.accounting import ReplacedRowEvent
 from dpsad.privacy.ranges import Count, Range, ShareOrAll, require_ranges
 
+LEAST_MULTIPLIER, MOST_MULTIPLIER = 1e-6, 1e12  # beyond, neither accounting nor whole numbers in float64 are sure
+NOISE_MULTIPLIERS = Range(f"[{LEAST_MULTIPLIER:g}, {MOST_MULTIPLIER:g}]", also=0.0)
 _RARE = 1e-30  # so many of a person's records hardly ever join; far below the mass that the accountant cuts off
 
 
@@ -34,8 +36,8 @@ class ReleasePlan:
         purpose: what is released, in a few words; names the plan in the ledger and the statement.
         unit: whose contribution one row is.
         clip_norm: L2 bound that every row is clipped to, in 1e-9..1e9.
-        noise_multiplier: noise standard deviation divided by `clip_norm`; 0 bounds nothing: its epsilon is infinite.
-            Until a ledger has calibrated the plan, it is relative to that of other plans.
+        noise_multiplier: noise standard deviation divided by `clip_norm`, in 1e-6..1e12; 0 bounds nothing: its epsilon
+            is infinite. Until a ledger has calibrated the plan, it is relative to that of other plans.
         sampling_prob: probability that a unit takes part in a release, independently of all others; 1 is always.
         num_releases: how many noisy sums, >= 1.
         charge_id: random name of the releases themselves, public; a ledger gives it with the charge. Plans with one
@@ -50,7 +52,7 @@ class ReleasePlan:
     purpose: str
     unit: Unit
     clip_norm: Annotated[float, Range("[1e-9, 1e9]")]  # where norms in float32 are known well enough
-    noise_multiplier: Annotated[float, Range("[0, inf)")] = 1.0
+    noise_multiplier: Annotated[float, NOISE_MULTIPLIERS] = 1.0
     sampling_prob: ShareOrAll = 1.0
     num_releases: Count = 1
     charge_id: str = field(default="", compare=False)

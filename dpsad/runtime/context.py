@@ -92,10 +92,7 @@ class Context:
 
         Public where the run uses it: for the rest, see `size_is_public`.
         """
-        if self.stated_num_records or not self.run.records.exists():
-            return self.stated_num_records or None
-        noted = self.run.records.read_text(encoding="utf-8").split()[1:]  # older files have no number
-        return int(noted[0]) if noted else None
+        return self.stated_num_records or self.run.begun_with_num
 
     def require_same(self, records: ImageSet) -> None:
         """Notes which records the run is about, and refuses others from then on.
@@ -105,7 +102,7 @@ class Context:
         """
         noted, fingerprint = self.run.begun_with, records.fingerprint()
         if not noted:
-            self.run.records.write_text(f"{fingerprint}\n{len(records)}\n", encoding="utf-8")
+            self.run.note_records(fingerprint, len(records))
         elif noted != fingerprint:
             raise ValueError(
                 f"the records are not those that {self.run.path} was begun with, whose releases would not cover them; "

@@ -12,7 +12,7 @@ def device_named(name: str) -> torch.device:
     """The device that `device=name` means here; auto is CUDA where there is one.
 
     Raises:
-        ValueError: it is no device, or there is no such device here.
+        ValueError: it is neither cpu nor cuda, or there is no such device here.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -20,6 +20,10 @@ def device_named(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ValueError(f"device={name!r} is no device; use auto, cpu, cuda or cuda:1") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(
+            f"device={name!r} is not supported, for released sums need float64; use auto, cpu, cuda or cuda:1"
+        )
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={name!r}: torch sees no CUDA device here; use device=auto or cpu")
     return device

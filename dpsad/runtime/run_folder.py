@@ -49,8 +49,23 @@ class Run:
     @property
     def begun_with(self) -> str:
         """Fingerprint of the records that it was begun with; "" where it has noted none."""
+        return self._noted_of_records[0]
+
+    @property
+    def begun_with_num(self) -> int | None:
+        """The number of these; None where it has noted none, as in older runs."""
+        number = self._noted_of_records[1]
+        return int(number) if number.isdecimal() else None
+
+    @property
+    def _noted_of_records(self) -> tuple[str, str]:
         noted = self.records.read_text(encoding="utf-8").split() if self.records.exists() else []
-        return noted[0] if noted else ""
+        fingerprint, number = [*noted, "", ""][:2]
+        return fingerprint, number
+
+    def note_records(self, fingerprint: str, number: int) -> None:
+        """Writes down which records it is begun with, and how many."""
+        self.records.write_text(f"{fingerprint}\n{number}\n", encoding="utf-8")
 
     @property
     def prototypes(self) -> Path:

@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from dpsad.privacy.accounting import epsilon_of
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
-from dpsad.privacy.statement import formal_statement
+from dpsad.privacy.statement import LIMITED, formal_statement
 
 ROOT = Path(__file__).parent.parent.parent
 DELTA = 1e-5
@@ -100,6 +101,51 @@ def test_one_run_without_a_guarantee_leaves_no_bound(command, tmp_path):
     code, printed = command("ledger", tmp_path)
     assert (code, totals(printed)) == (0, [])
     assert "together: no bound, for lack of a formal guarantee (b)" in printed
+
+
+@pytest.mark.parametrize("read_off", [(), (LIMITED,)])
+def test_half_made_releases_of_limited_records_have_no_bound(command, tmp_path, read_off):
+    ledger = charged(plan(2.0))
+    ledger.note(read_off)
+    run = write_run(tmp_path / "a", ledger)
+    shutil.rmtree(run / "release")
+    torch.save({"ledger": ledger.state_dict()}, run / "private" / "sketch.pt")
+    code, printed = command("ledger", run)
+    assert code == 0
+    assert totals(printed) == ([] if read_off else pytest.approx([ledger.spent()], rel=1e-3))
+    assert ("no bound, for lack of a formal guarantee (a)" in printed) == bool(read_off)
+
+
+def test_sampled_shards_have_no_bound_beside_several_records_of_one_person(command, tmp_path):
+    """The other sets of the table stay."""
+    sampled = replace(plan(2.0), unit=Unit.SHARD, sampling_prob=0.5)
+    write_run(tmp_path / "a", charged(sampled))
+    write_run(tmp_path / "b", charged(plan(2.0)), records_per_person=3)
+    write_run(tmp_path / "c", charged(plan(4.0)), records="other")
+    code, printed = command("ledger", tmp_path)
+    assert code == 0
+    assert "together: no bound for up to 3 records of one person" in printed
+    assert totals(printed) == pytest.approx([charged(plan(4.0)).spent()], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"delta": None},
+        {"delta": "x"},
+        {"delta": 2.0},
+        {"guarantee": 5},
+        {"epsilon": "much"},
+        {"records_per_person": 0},
+        {"events": None},
+        {"events": ["all"]},
+    ],
+)
+def test_a_statement_with_something_else_in_a_place_is_damaged(command, tmp_path, change):
+    write_run(tmp_path / "a", charged(plan(2.0)), **change)
+    code, printed = command("ledger", tmp_path)
+    assert code == 2
+    assert "privacy.json is damaged and cannot be read" in printed
 
 
 @pytest.mark.parametrize(

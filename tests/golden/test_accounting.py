@@ -360,3 +360,18 @@ def test_a_plan_that_cannot_be_accounted_is_refused(wrong, message):
     right = {"purpose": "test", "unit": Unit.RECORD, "clip_norm": 1.0, "noise_multiplier": 1.0}
     with pytest.raises(ValueError, match=message):
         ReleasePlan(**{**right, **wrong})
+
+
+@pytest.mark.parametrize("noise_multiplier", [1e-200, 1e-7, 1e13, 1e155, math.inf, math.nan])
+def test_a_plan_with_noise_that_no_accountant_takes_is_refused(noise_multiplier):
+    with pytest.raises(ValueError, match=r"noise_multiplier=.* must be in \[1e-06, 1e\+12\], or 0"):
+        releases(1, noise=noise_multiplier)
+
+
+def test_calibration_keeps_to_noise_that_a_plan_may_have():
+    """A plan of a millionth of another's noise, and a budget that hardly lets anything out."""
+    quiet = releases(1, noise=1e-6)
+    scaled = calibrated([releases(1), quiet], epsilon=1.0, delta=DELTA, records_per_person=1)
+    assert epsilon_of([plan.event(1) for plan in scaled], DELTA) <= 1.0
+    with pytest.raises(ValueError, match=r"asks for noise of more than 1e\+12 times the bound"):
+        calibrated([releases(10**6)], epsilon=1e-12, delta=1e-30, records_per_person=1)

@@ -221,6 +221,36 @@ def test_an_image_set_is_taken_as_it_is(digits):
         dpsad.train(records, digits[1])
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda records: {"images": records.images * 300}, r"outside \[-1, 1\]; rescale the images"),
+        (lambda records: {"images": records.images[:, 0]}, r"expected \[num, chan, height, width\]"),
+        (lambda records: {"images": records.images.double()}, r"images torch\.float64, .*; pass torch\.float32"),
+        (lambda records: {"labels": records.labels.float()}, r"labels torch\.float32; pass"),
+        (
+            lambda records: {"read_off": (CLASSES_OF_DATA,), "labels": records.labels + 1},
+            r"label 10 of .* outside 0\.\.9",
+        ),
+    ],
+)
+def test_an_image_set_is_checked(change, message):
+    records = load_images(DataConfig(), "train")
+    broken = replace(records, **change(records))
+    public = {"method": "dp-diffusion", "settings": {"network.channels": 8}, "public": broken}
+    for call in ({"images": broken, "method": "class-means"}, {"images": records, **public}):
+        with pytest.raises(ValueError, match=message):
+            dpsad.train(**call, say=quiet)
+
+
+def test_a_record_outside_stated_classes_is_left_out():
+    records = load_images(DataConfig(), "train")
+    labels = records.labels.clone()
+    labels[7] = 10
+    student = dpsad.train(replace(records, labels=labels, read_off=()), method="class-means", delta=1e-6, say=quiet)
+    assert student.privacy.formal
+
+
 def test_a_plan_says_what_a_run_will_cost(trained):
     plan = dpsad.plan(200, epsilon=8, settings=TINY)
     assert plan.epsilon == pytest.approx(trained[0].privacy.epsilon, rel=1e-9)
