@@ -221,12 +221,6 @@ MIXING = [
         _tests("unit/methods/test_rows_stand_alone", "test_a_record_halfway_between_prototypes_does_not_change_sides"),
     ),
     Mutation(
-        "random features that float32 rounds by who else is there", "dpsad/networks/random_features.py",
-        "exact_products(x.flatten(1), frequencies, bound, float(frequencies.abs().max())).float()",
-        "x.flatten(1) @ frequencies.T",
-        _tests("unit/methods/test_rows_stand_alone", "test_a_record_s_row_is_the_same_without_another_record"),
-    ),
-    Mutation(
         "norms that know where a row lies among others", CLIPPING,
         "part if part.stride(1) == 1 else part.contiguous()", "part",
         _tests("unit/privacy/test_clipping", "test_a_norm_does_not_know_other_rows_however_rows_lie_in_memory"),
@@ -627,7 +621,8 @@ PROVENANCES = [
     ),
     Mutation(
         "records taken for public images", CONTEXT,
-        'require_apart("the public images", (hashed(public), hashed(public, records.image_shape[1:])), records)', "pass",
+        'require_apart("the public images", (hashed(public), hashed(public, records.image_shape[1:])), records)',
+        "pass",
         _tests("commands/test_public_images", "test_the_default_is_not_public"),
     ),
     Mutation(
