@@ -89,8 +89,8 @@ NOISE = [
         _tests("statistical/test_floating_point", "test_releases_are_on_the_grid_in_either_world"),
     ),
     Mutation(
-        "noise that is rounded before it is scaled", RANDOMNESS,
-        "rounded = exact.round()", "rounded = (exact / scale * 2**20).round() * scale / 2**20 if scale else exact",
+        "noise that is rounded twice, to a coarser grid at last", RANDOMNESS,
+        "return rounded[:num].reshape(shape)", "return ((rounded[:num] / 16).round() * 16).reshape(shape)",
         _tests("unit/privacy/test_randomness", "test_rounded_noise_has_its_distribution[0]"),
     ),
     Mutation(
