@@ -38,36 +38,65 @@ def _shared(method: str) -> tuple[str, ...]:
 SANITIZER, CLIPPING = "dpsad/privacy/sanitizer.py", "dpsad/privacy/clipping.py"
 PLAN, LEDGER, STATEMENT = "dpsad/privacy/plan.py", "dpsad/privacy/ledger.py", "dpsad/privacy/statement.py"
 ACCOUNTING, RANDOMNESS = "dpsad/privacy/accounting.py", "dpsad/privacy/randomness.py"
+GAUSSIAN, PROVENANCE = "dpsad/privacy/gaussian.py", "dpsad/privacy/provenance.py"
 DP_SGD, GS_WGAN = "dpsad/training/dp_sgd.py", "dpsad/methods/gs_wgan.py"
+DENOISER, DENOISER_FILES = "dpsad/training/denoiser.py", "dpsad/training/denoiser_files.py"
 PROTOTYPE_RELEASE = "dpsad/methods/dp_sad/prototype_release.py"
+PROTOTYPE_ROWS, METHOD = "dpsad/methods/dp_sad/prototype_rows.py", "dpsad/methods/method.py"
+PUBLIC_IMAGES, SOURCES = "dpsad/data/public_images.py", "dpsad/data/sources.py"
 CONTEXT, CHECKPOINT = "dpsad/runtime/context.py", "dpsad/runtime/checkpoint.py"
 JOINS = "poisson_sample(len(records), sanitizer.plan.sampling_prob, randomness)"
+NORMAL = "self.randomness.rounded_normal(shape, self.plan.noise_multiplier * steps)"
+CLIPPED = "sum_clipped(rows, self.plan.clip_norm, total, steps)"
+RELEASED_NORM = "released_norm = released.norm().item() / expected_batch_size"
 
 NOISE = [
     Mutation(
-        "noise of two thirds of the planned scale", PLAN,
-        "return self.noise_multiplier * self.clip_norm", "return 2 / 3 * self.noise_multiplier * self.clip_norm",
+        "noise of two thirds of the planned scale", SANITIZER,
+        "self.plan.noise_multiplier * steps", "2 / 3 * self.plan.noise_multiplier * steps",
         _tests("statistical/test_sanitizer", "test_noise_has_the_planned_scale"),
     ),
     Mutation(
         "the variance of the noise for its standard deviation", SANITIZER,
-        "alpha=self.plan.noise_scale", "alpha=self.plan.noise_scale**2",
+        "self.plan.noise_multiplier * steps", "self.plan.noise_multiplier**2 * steps",
         _tests("statistical/test_sanitizer", "test_noise_has_the_planned_scale"),
     ),
     Mutation(
-        "noise without the bound in its scale", SANITIZER,
-        "alpha=self.plan.noise_scale", "alpha=self.plan.noise_multiplier",
+        "noise in units of the data and not of the bound", SANITIZER,
+        "self.plan.noise_multiplier * steps", "self.plan.noise_multiplier * steps / self.plan.clip_norm",
         _tests("statistical/test_sanitizer", "test_noise_has_the_planned_scale"),
     ),
     Mutation(
         "noise drawn once for several releases", SANITIZER,
-        "self.randomness.normal(shape)", 'self.__dict__.setdefault("noise", self.randomness.normal(shape))',
+        NORMAL, f'self.__dict__.setdefault("noise", {NORMAL})',
         _tests("statistical/test_sanitizer", "test_noise_of_releases_and_coordinates_is_independent"),
     ),
     Mutation(
         "noise from torch's global generator", SANITIZER,
-        "self.randomness.normal(shape)", "torch.randn(shape)",
+        NORMAL, "(torch.randn(shape, dtype=torch.float64) * self.plan.noise_multiplier * steps).round()",
         _tests("statistical/test_sanitizer", "test_an_empty_batch_is_pure_noise"),
+    ),
+    Mutation(
+        "noise drawn and added in float32", SANITIZER,
+        f"        total += {NORMAL}.to(device)\n        return total.mul_(self.plan.clip_norm / steps).float()",
+        "        noise = self.randomness.normal(shape) * self.plan.noise_scale\n"
+        "        return total.mul_(self.plan.clip_norm / steps).float() + noise",
+        _tests("statistical/test_floating_point", "test_which_numbers_can_be_reached_tells_nothing_of_a_record"),
+    ),
+    Mutation(
+        "noise rounded to a coarser grid than the sum", SANITIZER,
+        NORMAL, "16 * self.randomness.rounded_normal(shape, self.plan.noise_multiplier * steps / 16)",
+        _tests("statistical/test_floating_point", "test_releases_are_on_the_grid_in_either_world"),
+    ),
+    Mutation(
+        "noise that is rounded twice, to a coarser grid at last", RANDOMNESS,
+        "return rounded[:num].reshape(shape)", "return ((rounded[:num] / 16).round() * 16).reshape(shape)",
+        _tests("unit/privacy/test_randomness", "test_rounded_noise_has_its_distribution[0]"),
+    ),
+    Mutation(
+        "noise that float64 leaves open rounded as it falls", RANDOMNESS,
+        "(steep | near[:half] | near[half:]).nonzero()", "(steep & ~steep).nonzero()",
+        _tests("unit/privacy/test_randomness", "test_numbers_that_float64_leaves_open_are_worked_out_with_more_bits"),
     ),
     Mutation(
         "secret numbers that begin anew whenever a run goes on", RANDOMNESS,
@@ -94,27 +123,25 @@ NOISE = [
 CLIPS = [
     Mutation(
         "rows clipped to twice the bound", SANITIZER,
-        "sum_clipped(rows, self.plan.clip_norm, total)", "sum_clipped(rows, 2 * self.plan.clip_norm, total)",
+        CLIPPED, "sum_clipped(rows, 2 * self.plan.clip_norm, total, 2 * steps)",
         _tests(
             "statistical/test_sanitizer", "test_one_record_moves_the_release_by_its_clipped_norm_and_no_further"
         ),
     ),
     Mutation(
-        "the sum clipped, not the rows", SANITIZER,
-        "sum_clipped(rows, self.plan.clip_norm, total)",
-        'sum_clipped(rows, float("inf"), total); total *= (self.plan.clip_norm / total.norm()).clamp(max=1)',
-        _tests(
-            "statistical/test_sanitizer", "test_one_record_moves_the_release_by_its_clipped_norm_and_no_further"
-        ),
+        "the sum clipped, not the rows", CLIPPING,
+        "_steps_of(row_norms(some), clip_norm, steps)",
+        "_steps_of(row_norms([part.sum(0, keepdim=True) for part in some]), clip_norm, steps)",
+        _tests("unit/privacy/test_clipping", "test_sum_agrees_with_a_loop_over_numbers"),
     ),
     Mutation(
         "each layer's part of a row clipped by itself", CLIPPING,
-        "torch.stack(norms).norm(dim=0)", "torch.stack(norms).amax(dim=0)",
+        "(piece.float() * factor).int()", "(piece.float() * _steps_of(row_norms([part]), clip_norm, steps)).int()",
         _tests("unit/privacy/test_clipping", "test_sum_agrees_with_a_loop_over_numbers"),
     ),
     Mutation(
         "each image of a shard's row clipped by itself", CLIPPING,
-        "    if rows.unit is None:", "    if True:",
+        "entries = rows if rows.unit is None else", "entries = BlockRows(rows.values, rows.block) if True else",
         _tests("unit/methods/dp_sad/test_prototype_rows", "test_block_rows_of_one_unit_are_clipped_together"),
     ),
     Mutation(
@@ -127,6 +154,21 @@ CLIPS = [
         "rows that are not finite let through", CLIPPING,
         "torch.where(norm.isfinite(), (clip_norm / norm).clamp(max=1), 0)", "(clip_norm / norm).clamp(max=1)",
         _tests("unit/privacy/test_clipping", "test_scale_of_known_norms"),
+    ),
+    Mutation(
+        "no margin for the rounding of norms", CLIPPING,
+        "MARGIN = 2.0**-18", "MARGIN = 0.0",
+        _tests("unit/privacy/test_clipping", "test_a_clipped_row_is_within_the_bound_exactly"),
+    ),
+    Mutation(
+        "a bound that may be infinite", PLAN,
+        'Range("[1e-9, 1e9]")', 'Range("[1e-9, inf]")',
+        _tests("unit/privacy/test_ranges", "test_a_plan_bounds_rows_by_a_finite_number"),
+    ),
+    Mutation(
+        "a sum in float32, whose last bits know the order", SANITIZER,
+        "torch.zeros(shape, dtype=torch.float64, device=device)", "torch.zeros(shape, device=device)",
+        _tests("statistical/test_sanitizer", "test_chunks_are_summed_one_at_a_time_and_their_size_does_not_matter"),
     ),
 ]  # fmt: skip
 
@@ -147,7 +189,7 @@ MIXING = [
         _tests("unit/privacy/test_no_mixing", "test_a_layer_that_mixes_examples_is_refused_by_name"),
     ),
     Mutation(
-        "records centred on the mean of all", "dpsad/methods/dp_sad/prototype_rows.py",
+        "records centred on the mean of all", PROTOTYPE_ROWS,
         "_differences_from_nearest(images[index], own[label]",
         "_differences_from_nearest(images[index] - images[index].mean(0), own[label]",
         _tests("statistical/test_sanitizer", "test_a_sketch_row_is_a_function_of_its_record_alone"),
@@ -158,7 +200,7 @@ MIXING = [
         _tests("unit/methods/test_public_autoencoder", "test_a_record_s_latents_do_not_depend_on_the_other_records"),
     ),
     Mutation(
-        "a shard that answers by another's teacher", "dpsad/methods/dp_sad/prototype_rows.py",
+        "a shard that answers by another's teacher", PROTOTYPE_ROWS,
         "proposal.labels, part)\n        rows", "proposal.labels)[: len(part)]\n        rows",
         _tests("unit/methods/dp_sad/test_prototype_rows", "test_teachers_pull_towards_their_answers_and_say_whether_"
                "they_have_any"),
@@ -173,12 +215,27 @@ MIXING = [
         "    require_own_labels(records)", "    pass",
         _tests("unit/training/test_provenance_is_carried", "test_clusters_of_all_records_are_no_labels_of_their_own"),
     ),
+    Mutation(
+        "the nearest prototype by distances that float32 rounds by who else is there", PROTOTYPE_ROWS,
+        "nearest = distances.argmin(1)", "nearest = torch.cdist(flat, own).argmin(1)",
+        _tests("unit/methods/test_rows_stand_alone", "test_a_record_halfway_between_prototypes_does_not_change_sides"),
+    ),
+    Mutation(
+        "norms that know where a row lies among others", CLIPPING,
+        "part if part.stride(1) == 1 else part.contiguous()", "part",
+        _tests("unit/privacy/test_clipping", "test_a_norm_does_not_know_other_rows_however_rows_lie_in_memory"),
+    ),
+    Mutation(
+        "networks that see records in batches of as many as are left", "dpsad/training/batches.py",
+        "part.new_zeros(size - num, *part.shape[1:])", "part.new_zeros(0, *part.shape[1:])",
+        _tests("unit/methods/test_rows_stand_alone", "test_networks_see_records_in_batches_of_one_size"),
+    ),
 ]  # fmt: skip
 
 SAMPLING = [
     Mutation(
         "batches of a fixed size accounted as Poisson samples", RANDOMNESS,
-        "return (randomness.uniform(num_records) < sampling_prob).nonzero().flatten()",
+        "return randomness.happens(num_records, sampling_prob).nonzero().flatten()",
         "return randomness.uniform(num_records).argsort()[: round(num_records * sampling_prob)].sort().values",
         _tests("unit/privacy/test_randomness", "test_records_join_independently"),
     ),
@@ -206,6 +263,11 @@ SAMPLING = [
         "joined = torch.randperm(shards.num_shards)[: config.shards_per_step]",
         _tests("unit/methods/test_gs_wgan", "test_every_shard_joins_a_step_by_a_secret_draw_of_its_own_with_the_"
                "planned_probability"),
+    ),
+    Mutation(
+        "a probability that is rounded up", RANDOMNESS,
+        "int(prob * 2**53)", "math.ceil(prob * 2**53) + 1",
+        _tests("unit/privacy/test_randomness", "test_no_record_joins_more_often_than_was_accounted"),
     ),
     Mutation(
         "an empty batch skipped", DP_SGD,
@@ -257,7 +319,7 @@ ACCOUNTS = [
     ),
     Mutation(
         "the last charge alone accounted", LEDGER,
-        "entries = [*self.entries, plan]", "entries = [plan]",
+        "entries=[*self.entries, *plans]", "entries=[*plans]",
         _tests("unit/privacy/test_ledger", "test_charges_add_up_as_one_mechanism_and_not_epsilon_by_epsilon"),
     ),
     Mutation(
@@ -265,6 +327,33 @@ ACCOUNTS = [
         "if total > self.epsilon:", "if total > 1.01 * self.epsilon:",
         _tests("unit/privacy/test_ledger", "test_a_charge_just_over_the_budget_is_refused_and_leaves_the_ledger_as_it_"
                "was"),
+    ),
+    Mutation(
+        "one record accounted where a person has several", PLAN,
+        "reach = records_per_person * self.sensitivity()", "reach = self.sensitivity()",
+        _tests("golden/test_records_of_one_person", "test_records_that_all_take_part_move_a_sum_so_many_times_as_far"),
+    ),
+    Mutation(
+        "one record accounted where several of a person are sampled", PLAN,
+        "elif records_per_person > 1:", "elif False:",
+        _tests("golden/test_records_of_one_person", "test_one_sampled_release_is_the_integral_of_its_densities"),
+    ),
+    Mutation(
+        "a ledger that forgets how many records a person has", LEDGER,
+        "[plan.event(self.records_per_person) for plan", "[plan.event(1) for plan",
+        _tests("unit/methods/test_records_of_one_person", "test_a_ledger_accounts_for_all_records_whoever_planned_the_"
+               "release"),
+    ),
+    Mutation(
+        "delta of Gaussians as a plain difference, whose digits cancel", GAUSSIAN,
+        "    density = math.exp(-near * near / 2)",
+        "    return float(ndtr(-near) - math.exp(epsilon) * ndtr(-far))\n    density = math.exp(-near * near / 2)",
+        _tests("unit/privacy/test_gaussian", "test_delta_is_exact_to_rounding_and_never_below"),
+    ),
+    Mutation(
+        "epsilon of Gaussians rounded down", GAUSSIAN,
+        "    return high\n", "    return low\n",
+        _tests("unit/privacy/test_gaussian", "test_epsilon_is_the_least_upper_bound"),
     ),
 ]  # fmt: skip
 
@@ -331,13 +420,46 @@ CHARGES = [
     ),
     Mutation(
         "a run that goes on with other records", CONTEXT,
-        'elif noted.read_text(encoding="utf-8").strip() != fingerprint:', "elif not fingerprint:",
-        _tests("unit/runtime/test_context", "test_a_run_is_about_the_records_it_was_begun_with"),
+        "elif noted != fingerprint:", "elif not fingerprint:",
+        _tests("unit/runtime/test_public_num_records", "test_a_run_is_about_the_records_it_was_begun_with"),
     ),
     Mutation(
         "a fingerprint of the images without their labels", "dpsad/data/records.py",
         "for tensor in (self.images, self.labels):", "for tensor in (self.images,):",
-        _tests("unit/runtime/test_context", "test_a_run_is_about_the_records_it_was_begun_with"),
+        _tests("unit/runtime/test_public_num_records", "test_a_run_is_about_the_records_it_was_begun_with"),
+    ),
+    Mutation(
+        "a charge without its name in a run that takes it over", LEDGER,
+        'self.charge(plan, fixed_noise=state["fixed_noise"])',
+        'self.charge(replace(plan, charge_id=""), fixed_noise=state["fixed_noise"])',
+        _tests("unit/privacy/test_ledger", "test_every_charge_has_a_name_of_its_own_that_a_take_over_keeps"),
+    ),
+    Mutation(
+        "copies of a half-made run that pass for one", SANITIZER,
+        "self.ledger.renew(self.plan)", "pass",
+        _tests("unit/privacy/test_ledger", "test_half_made_releases_that_are_gone_on_with_get_another_name"),
+    ),
+    Mutation(
+        "two processes in one run folder", "dpsad/runtime/run_lock.py",
+        "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass",
+        _tests("commands/test_ledger_command", "test_a_second_process_in_a_folder_is_refused_and_a_dead_one_keeps_"
+               "nobody_out"),
+    ),
+    Mutation(
+        "a line of the log before its step is saved", CHECKPOINT,
+        "self._once_saved.append(tell)", "tell()",
+        _tests("unit/runtime/test_checkpoint", "test_what_a_step_tells_is_told_once_it_is_on_disk"),
+    ),
+    Mutation(
+        "releases from a model that is not finite any more", CHECKPOINT,
+        "if not all_finite(part.state_dict())]", "if False]",
+        _tests("unit/training/test_not_finite", "test_gradient_steps_stop_before_the_next_release"),
+    ),
+    Mutation(
+        "weights that are not finite in a release", "dpsad/release/export.py",
+        'require_finite("the student", made.model, '
+        '"nothing was released; train another with a lower learning rate")', "pass",
+        _tests("unit/release/test_export", "test_weights_that_are_not_finite_are_not_exported"),
     ),
 ]  # fmt: skip
 
@@ -375,23 +497,87 @@ STATEMENTS = [
     Mutation(
         "a size that was read from the data called covered", CONTEXT,
         "return not self.stated_num_records", "return False",
-        _tests("unit/runtime/test_context", "test_a_stated_number_of_records_is_the_one_that_counts"),
+        _tests("unit/runtime/test_public_num_records", "test_a_stated_number_of_records_is_the_one_that_counts"),
     ),
     Mutation(
         "a model card that claims what the statement does not", "dpsad/release/model_card.py",
         'if statement["formal"]:', 'if statement["epsilon"] is not None:',
         _tests("unit/release/test_model_card", "test_a_card_of_what_is_not_formal_claims_nothing_and_says_why"),
     ),
+    Mutation(
+        "a claim in spite of a limit on the records", STATEMENT,
+        "reasons.append(LIMITED)", "pass",
+        _tests("unit/privacy/test_ledger", "test_the_statement_lists_what_was_read_off_and_a_limit_voids_it"),
+    ),
+    Mutation(
+        "a limit that nobody notes", SOURCES,
+        "read_off=(*records.read_off, LIMITED)", "read_off=records.read_off",
+        _tests("unit/data/test_neighbours", "test_what_is_not_stated_is_said_to_be_read_off"),
+    ),
+    Mutation(
+        "a claim although no noise was added", STATEMENT,
+        "reasons.append(NO_NOISE)", "pass",
+        _tests("unit/privacy/test_statement", "test_without_noise_nothing_is_claimed"),
+    ),
+    Mutation(
+        "what was read off the records kept from the ledger", CONTEXT,
+        "self.ledger.note(records.read_off)", "pass",
+        _tests("unit/api/test_training", "test_stated_classes_are_not_read_off_and_a_limit_voids_the_claim"),
+    ),
+    Mutation(
+        "what was read off the records of another run forgotten", LEDGER,
+        'fixed_noise=state["fixed_noise"])\n        self.note(state.get("read_off", ()))',
+        'fixed_noise=state["fixed_noise"])',
+        _tests("unit/privacy/test_ledger", "test_what_was_read_off_the_records_stays_and_travels_with_the_charges"),
+    ),
+    Mutation(
+        "what was read off the records left out of the statement", STATEMENT,
+        "not_covered += [fact for fact in ledger.read_off if fact != LIMITED]", "pass",
+        _tests("unit/privacy/test_ledger", "test_the_statement_lists_what_was_read_off_and_a_limit_voids_it"),
+    ),
+    Mutation(
+        "a range of pixels that was read off and not said to be", "dpsad/data/npz.py",
+        'read_off = [RANGE_OF_DATA] if config.range == "auto" and array.dtype != np.uint8 else []',
+        "read_off: list[str] = []",
+        _tests("unit/data/test_neighbours", "test_what_is_not_stated_is_said_to_be_read_off"),
+    ),
+    Mutation(
+        "no word of a delta that is too large", STATEMENT,
+        "elif num_records is not None and ledger.delta * num_records >= 1:", "elif False:",
+        _tests("unit/privacy/test_ledger", "test_a_delta_that_is_too_large_for_the_records_is_in_the_statement"),
+    ),
+    Mutation(
+        "no word of a delta that is too large for a number nobody knows", STATEMENT,
+        "    if num_records is None and not size_is_public:", "    if False:",
+        _tests("unit/privacy/test_ledger", "test_where_the_number_of_records_is_private_the_statement_says_for_how_"
+               "many_delta_is_too_large"),
+    ),
+    Mutation(
+        "a nominal epsilon without its reasons", STATEMENT,
+        '"reasons": list(reasons),', '"reasons": [],',
+        _tests("unit/privacy/test_statement", "test_a_nominal_epsilon_is_never_called_epsilon"),
+    ),
+    Mutation(
+        "half of the reasons against a nominal epsilon", "dpsad/methods/dp_sad/nominal_noise.py",
+        "*MODEL_REASONS, SAMPLING_REASON]", "*MODEL_REASONS]",
+        _tests("unit/methods/dp_sad/test_nominal_noise", "test_reasons_name_what_applies"),
+    ),
+    Mutation(
+        "public images left out of the statement", STATEMENT,
+        "not_covered += [PUBLIC_IMAGES] if set(public_images) - {UNNOTED} else []", "pass",
+        _tests("unit/training/test_provenance_is_carried", "test_records_that_were_called_public_are_refused_by_the_"
+               "loop_and_the_statement"),
+    ),
 ]  # fmt: skip
 
 PROVENANCES = [
     Mutation(
-        "the least private of what a model has seen", "dpsad/privacy/provenance.py",
+        "the least private of what a model has seen", PROVENANCE,
         "for kind in reversed(Provenance)", "for kind in Provenance",
         _tests("unit/training/test_provenance_is_carried", "test_what_is_released_together_is_as_private_as_its_parts"),
     ),
     Mutation(
-        "a denoiser that forgets what it was trained on", "dpsad/training/denoiser.py",
+        "a denoiser that forgets what it was trained on", DENOISER,
         "combined(denoiser.provenance, batches.provenance)", "denoiser.provenance",
         _tests("unit/training/test_provenance_is_carried", "test_a_denoiser_has_seen_what_it_learned_from_and_what_it_"
                "started_as"),
@@ -402,8 +588,8 @@ PROVENANCES = [
         _tests("unit/students/test_prototypes", "test_what_they_have_seen_goes_wherever_they_go"),
     ),
     Mutation(
-        "a denoiser's file that is public whatever it says", "dpsad/training/denoiser_files.py",
-        'Provenance(saved["provenance"])', "Provenance.PUBLIC",
+        "a denoiser's file that is public whatever it says", DENOISER_FILES,
+        '= Provenance(saved["provenance"]), public', "= Provenance.PUBLIC, public",
         _tests("unit/training/test_denoiser_files", "test_a_denoiser_comes_back_also_from_before_its_shape_had_all_its_"
                "keys"),
     ),
@@ -421,7 +607,7 @@ PROVENANCES = [
         _tests("unit/methods/dp_sad/test_distillation", "test_without_a_sanitizer_nothing_may_have_seen_records"),
     ),
     Mutation(
-        "a statement about a private student", "dpsad/methods/method.py",
+        "a statement about a private student", METHOD,
         'require_released("the student", provenance_of(made.model), "a release that claims a guarantee")', "pass",
         _tests(
             "unit/training/test_provenance_is_carried",
@@ -434,10 +620,60 @@ PROVENANCES = [
         _tests("commands/test_dp_diffusion", "test_only_a_model_that_saw_nothing_private_is_started_from"),
     ),
     Mutation(
-        "records taken for public images", "dpsad/api/launch.py",
-        "if [public.source, public.name.lower(), public.path] ==", "if [public] ==",
-        _tests("commands/test_dp_diffusion", "test_what_does_not_fit_together_is_refused[public_data.source=digits "
-               "public_data.path=null-public_data.source=digits names the records themselves]"),
+        "records taken for public images", CONTEXT,
+        'require_apart("the public images", (hashed(public), hashed(public, records.image_shape[1:])), records)',
+        "pass",
+        _tests("commands/test_public_images", "test_the_default_is_not_public"),
+    ),
+    Mutation(
+        "public images compared with records at their own size alone", CONTEXT,
+        "(hashed(public), hashed(public, records.image_shape[1:])), records)", "(hashed(public),), records)",
+        _tests("commands/test_public_images", "test_a_copy_of_the_records_is_not_public[as_they_were_before_records_"
+               "were_enlarged]"),
+    ),
+    Mutation(
+        "records compared with public images at another size", PUBLIC_IMAGES,
+        "resized(grey.cpu(), size)", "grey.cpu()",
+        _tests("unit/data/test_public_images", "test_records_are_compared_at_the_size_of_the_public_images"),
+    ),
+    Mutation(
+        "records in colour that pass for others", PUBLIC_IMAGES,
+        "grey = to_grey(part) if part.shape[1] == 3 else part", "grey = part",
+        _tests("unit/data/test_public_images", "test_neither_order_nor_labels_nor_type_nor_channels_nor_repetition_"
+               "matter"),
+    ),
+    Mutation(
+        "latents compared in place of their images", PUBLIC_IMAGES,
+        "images if images.origin is None else images.origin", "images",
+        _tests("unit/training/test_provenance_is_carried", "test_latents_are_the_images_that_they_stand_for"),
+    ),
+    Mutation(
+        "a model of records that were called public in DP-SGD", DP_SGD,
+        '    require_apart("the model", public_images_of(model), records)', "    pass",
+        _tests("unit/training/test_provenance_is_carried", "test_records_that_were_called_public_are_refused_by_the_"
+               "loop_and_the_statement"),
+    ),
+    Mutation(
+        "a statement about a model of records that were called public", METHOD,
+        'context.require_apart("the student", public_images)', "pass",
+        _tests("unit/training/test_provenance_is_carried", "test_records_that_were_called_public_are_refused_by_the_"
+               "loop_and_the_statement"),
+    ),
+    Mutation(
+        "a denoiser that forgets which public images it was trained on", DENOISER,
+        "united(denoiser.public_images, batches.public_images)", "denoiser.public_images",
+        _tests("unit/training/test_provenance_is_carried", "test_records_that_were_called_public_are_refused_by_the_"
+               "loop_and_the_statement"),
+    ),
+    Mutation(
+        "a denoiser's file without its public images", DENOISER_FILES,
+        "[images.state_dict() for images in denoiser.public_images]", "[]",
+        _tests("commands/test_public_images", "test_a_model_that_was_pretrained_on_records_is_refused"),
+    ),
+    Mutation(
+        "a latent model that forgets what its decoder has learned from", "students/latent.py",
+        "united(public_images_of(denoiser), public_images_of(decoder))", "public_images_of(denoiser)",
+        _tests("unit/training/test_provenance_is_carried", "test_latents_are_the_images_that_they_stand_for"),
     ),
 ]  # fmt: skip
 
@@ -455,7 +691,7 @@ SHARED = [
     Mutation(
         "the size of the data where a number was stated", CONTEXT,
         "return self.stated_num_records or len(records)", "return len(records)",
-        _tests("unit/runtime/test_context", "test_a_stated_number_of_records_is_the_one_that_counts"),
+        _tests("unit/runtime/test_public_num_records", "test_a_stated_number_of_records_is_the_one_that_counts"),
     ),
     Mutation(
         "class counts that are not the released ones", "dpsad/methods/class_means.py",
@@ -492,19 +728,23 @@ SHARED = [
     ),
     Mutation(
         "the size of a batch in the public log", DP_SGD,
-        "released_norm=released.norm().item() / expected_batch_size", "released_norm=float(len(joined))",
+        RELEASED_NORM, "released_norm = float(len(joined))",
         _shared("dpdm"),
     ),
     Mutation(
         "the norm of the batch in the public log, before the noise", DP_SGD,
-        "released_norm=released.norm().item() / expected_batch_size",
-        "released_norm=records.images[joined].norm().item()",
+        RELEASED_NORM, "released_norm = records.images[joined].norm().item()",
         _shared("dpdm"),
     ),
     Mutation(
-        "a teacher's loss in the public log", "dpsad/training/denoiser.py",
-        "log.private(step", "log.public(step",
+        "a teacher's loss in the public log", DENOISER,
+        "partial(log.private, step", "partial(log.public, step",
         _tests("unit/training/test_denoiser", "test_what_it_measures_on_images_stays_private"),
+    ),
+    Mutation(
+        "a shard's teacher whose failure everybody sees", "dpsad/methods/dp_sad/shard_teachers.py",
+        "learning_rate_key=None,", 'learning_rate_key="shards.learning_rate",',
+        _tests("unit/training/test_not_finite", "test_nobody_sees_that_a_shard_s_teacher_failed"),
     ),
     Mutation(
         "private numbers in the public file", "dpsad/runtime/log.py",
@@ -534,6 +774,28 @@ DATA = [
         "ids by a record's place", "dpsad/data/arrays.py",
         "-{seen[digest.digest()]}", "-{len(ids)}",
         _tests("unit/data/test_arrays", "test_a_record_that_goes_moves_no_other_s_id"),
+    ),
+    Mutation(
+        "ids in an archive by a record's place", "dpsad/data/npz.py",
+        "ids=content_ids(images, own)", "ids=tuple(map(str, range(len(own))))",
+        _tests("unit/data/test_neighbours", "test_a_record_that_goes_takes_its_own_facts_alone[write_npz-0]"),
+    ),
+    Mutation(
+        "ids in a torchvision set by a record's place", "dpsad/data/torchvision_sets.py",
+        "ids=content_ids(images, labels)", "ids=tuple(map(str, range(len(labels))))",
+        _tests("unit/data/test_neighbours", "test_a_record_that_goes_takes_its_own_facts_alone[write_mnist-0]"),
+    ),
+    Mutation(
+        "a share by a record's place", SOURCES,
+        "[joins(name, config.share) for name in records.ids]",
+        "[joins(str(place), config.share) for place in range(len(records))]",
+        _tests("unit/data/test_neighbours", "test_a_record_that_goes_takes_its_own_facts_alone[write_npz-0]"),
+    ),
+    Mutation(
+        "a share of a folder by a file's place", "dpsad/data/folder.py",
+        "for entry in entries if entry.split == split and joins(entry.record_id, config.share)]",
+        "for place, entry in enumerate(entries) if entry.split == split and joins(str(place), config.share)]",
+        _tests("unit/data/test_neighbours", "test_a_record_that_goes_takes_its_own_facts_alone[write_folder-0]"),
     ),
     Mutation(
         "training and test side by a record's place", "dpsad/data/folder.py",
