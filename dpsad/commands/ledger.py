@@ -11,6 +11,7 @@ from dpsad.privacy.accounting import epsilon_of
 from dpsad.privacy.budget import MAX_EPSILON
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
+from dpsad.privacy.selection import Selection
 from dpsad.runtime.checkpoint import load
 from dpsad.runtime.run_folder import CONFIG, STATEMENT, Run
 
@@ -23,6 +24,7 @@ class Spending:
     charges: every plan it was charged with.
     bounded: whether these bound all that it has released.
     records_per_person: how many records of one person it protects together.
+    selection: how many repetitions the charges are of, where only the best was released; None where there was one.
     statement: its privacy.json; None where it has released no student yet.
     """
 
@@ -31,6 +33,7 @@ class Spending:
     charges: tuple[ReleasePlan, ...]
     bounded: bool
     records_per_person: int
+    selection: Selection | None
     statement: dict[str, Any] | None
 
 
@@ -70,12 +73,18 @@ def ledger_table(paths: Sequence[Path], *, delta: float | None, same_records: bo
 
 
 def runs_below(path: Path) -> list[Path]:
-    """The run folders at a path, or the release folder that it is.
+    """The run folders at a path, or the release folder that it is. What a run keeps in its private/ is a part of it.
 
     Raises:
         ValueError: there is none.
     """
-    found = sorted({config.parent for config in path.rglob(CONFIG) if Run(config.parent).private.is_dir()})
+    found = sorted(
+        {
+            config.parent
+            for config in path.rglob(CONFIG)
+            if Run(config.parent).private.is_dir() and "private" not in config.relative_to(path).parts
+        }
+    )
     if not found and (path / STATEMENT).is_file():
         found = [path]
     if not found:
@@ -94,15 +103,16 @@ def spending_of(path: Path) -> Spending:
     records = noted[0] if noted else ""
     file = run.statement if run.statement.exists() else path / STATEMENT
     if not file.exists():
-        charges, bounded, per_person = _united(_kept_ledgers(run))
-        return Spending(path, records, charges, bounded, per_person, None)
+        return Spending(path, records, *_united(_kept_ledgers(run)), None)
     try:
         statement = json.loads(file.read_text(encoding="utf-8"))
         charges = tuple(ReleasePlan.from_dict(event) for event in statement["events"])
         bounded, per_person = bool(statement["formal"]), int(statement.get("records_per_person", 1))
+        drawn = statement.get("selection")
+        selection = Selection(repetitions=drawn["repetitions"], mean=drawn["mean"]) if drawn else None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged and cannot be read; restore it from a copy") from error
-    return Spending(path, records, charges, bounded, per_person, statement)
+    return Spending(path, records, charges, bounded, per_person, selection, statement)
 
 
 def once_each(charges: Iterable[ReleasePlan]) -> list[ReleasePlan]:
@@ -114,21 +124,30 @@ def once_each(charges: Iterable[ReleasePlan]) -> list[ReleasePlan]:
 
 
 def total(runs: Sequence[Spending], delta: float | None) -> str:
-    """What all runs on one set of records have cost together, in a line."""
+    """What all runs on one set of records have cost together, in a line.
+
+    The charges of a selection are accounted as one mechanism: none of them counts as another's, and copies of a run
+    count once.
+    """
     unbounded = [run.path.name for run in runs if not run.bounded]
     if unbounded:
         return f"together: no bound, for lack of a formal guarantee ({', '.join(unbounded)})"
-    every = [charge for run in runs for charge in run.charges]
-    distinct = once_each(every)
+    plain = once_each(charge for run in runs if run.selection is None for charge in run.charges)
+    selected = {tuple(charge.charge_id for charge in run.charges): run for run in runs if run.selection and run.charges}
     deltas = [run.statement["delta"] for run in runs if run.statement]
     at = delta or min(deltas, default=1e-5)
     per_person = max(run.records_per_person for run in runs)
-    epsilon = epsilon_of([charge.event(per_person) for charge in distinct], at)
-    shared = len(every) - len(distinct)
+    events = [charge.event(per_person) for charge in plain]
+    for run in selected.values():
+        assert run.selection is not None
+        events.append(run.selection.event([charge.event(per_person) for charge in run.charges]))
+    epsilon = epsilon_of(events, at)
+    num_charges = len(plain) + sum(len(run.charges) for run in selected.values())
+    shared = sum(len(run.charges) for run in runs) - num_charges
     counted = f"; {shared} that several runs share, counted once" if shared else ""
     said = f"epsilon {epsilon:.4g}" if epsilon < math.inf else f"no bound up to epsilon {MAX_EPSILON:g}"
     protected = f" for up to {per_person} records of one person" if per_person > 1 else ""
-    return f"together: {said} at delta {at:g}{protected} ({len(distinct)} charges{counted})"
+    return f"together: {said} at delta {at:g}{protected} ({num_charges} charges{counted})"
 
 
 def _lines(runs: Sequence[Spending]) -> Iterator[str]:
@@ -157,15 +176,16 @@ def _kept_ledgers(run: Run) -> Iterator[dict]:
                 yield part["ledger"]
 
 
-def _united(states: Iterable[dict]) -> tuple[tuple[ReleasePlan, ...], bool, int]:
-    """The charges of saved ledgers, each once, whether their noise bounds what they released, and for how many records
-    of one person."""
+def _united(states: Iterable[dict]) -> tuple[tuple[ReleasePlan, ...], bool, int, Selection | None]:
+    """The charges of saved ledgers, each once, whether their noise bounds what they released, for how many records of
+    one person, and of how many repetitions, which bounds charges that were made once, too."""
     charges: list[ReleasePlan] = []
-    bounded, per_person = True, 1
+    bounded, per_person, selection = True, 1, None
     for state in states:
         ledger = Ledger(state["epsilon"], state["delta"])
         ledger.load_state_dict(state)
         charges += ledger.entries
         bounded &= not ledger.fixed_noise
         per_person = max(per_person, ledger.records_per_person)
-    return tuple(once_each(charges)), bounded, per_person
+        selection = ledger.selection or selection
+    return tuple(once_each(charges)), bounded, per_person, selection

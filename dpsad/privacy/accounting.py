@@ -7,6 +7,7 @@ import attr
 import dp_accounting
 import numpy as np
 from dp_accounting import pld, rdp
+from dp_accounting.dp_event import RepeatAndSelectDpEvent
 from dp_accounting.pld.privacy_loss_distribution import (
     PrivacyLossDistribution,
     from_gaussian_mechanism,
@@ -17,6 +18,7 @@ from dpsad.privacy.budget import MAX_EPSILON
 from dpsad.privacy.gaussian import gaussian_epsilon
 
 ACCOUNTANT = "dp_accounting.pld.PLDAccountant"
+SELECTION_ACCOUNTANT = "dp_accounting.rdp.RdpAccountant"  # the one that knows the best of several repetitions
 ADJACENCY = "add-or-remove-one-record"
 _RELATION = dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE
 _REPLACED = dp_accounting.NeighboringRelation.REPLACE_ONE
@@ -79,6 +81,11 @@ def epsilon_of(events: Sequence[dp_accounting.DpEvent], delta: float) -> float:
         return min(unsampled, float(by_losses.compose(composed).get_epsilon(above_rounding)))
     if by_rdp.supports(composed):
         return float(by_rdp.compose(composed).get_epsilon(delta))
+    if any(isinstance(event, RepeatAndSelectDpEvent) for event in merged):
+        raise ValueError(
+            "no accountant knows the best of several runs that sample shards, or several records of one person; set "
+            "shards.sampling_prob=1, or privacy.records_per_person=1"
+        )
     raise ValueError(f"no accountant for {composed}; use Gaussian events")
 
 
