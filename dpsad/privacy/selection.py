@@ -11,6 +11,7 @@ from dp_accounting.dp_event import RepeatAndSelectDpEvent
 
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.ranges import Range, require_ranges
+from dpsad.privacy.renyi import logarithmic_halting
 
 # distributions of the number of repetitions, and the shapes that the accountant knows them by
 SHAPES = {"logarithmic": 0.0, "geometric": 1.0, "poisson": math.inf}
@@ -66,15 +67,5 @@ class Selection:
         yield 0.0
         if self.repetitions == "geometric":
             yield from ((1 - 1 / self.mean) ** (number - 1) / self.mean for number in count(1))
-        halting = _logarithmic_halting(self.mean)
+        halting = logarithmic_halting(self.mean)
         yield from ((1 - halting) ** number / (number * -math.log(halting)) for number in count(1))
-
-
-def _logarithmic_halting(mean: float) -> float:
-    """The parameter gamma of a logarithmic distribution, whose mean is (1 / gamma - 1) / log(1 / gamma)."""
-    low, high = 1e-6, 1.0  # means of 72,000 and 1
-    while high - low > 1e-12 * high:
-        middle = (low * high) ** 0.5
-        # the larger end, whose mean is a hair smaller than the accountant's
-        low, high = (low, middle) if (1 / middle - 1) / -math.log(middle) <= mean else (middle, high)
-    return high
