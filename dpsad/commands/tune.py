@@ -30,6 +30,7 @@ from dpsad.runtime.run_folder import Run
 from students.sampling import even_labels, generate
 
 STAGE = "tune"
+EPOCHS = 20  # of the logistic regression that scores, 100 iterations of L-BFGS
 CLOSE = 1.003  # by so much the budget of a repetition may be below the largest that fits
 
 
@@ -243,7 +244,13 @@ def right_answers(config: Config, records: ImageSet, scoring: Scoring, device: t
     labels = even_labels(scoring.num, len(student.class_names))
     samples = generate(student, labels, seed=config.seed)
     classifier = train_classifier(
-        "logistic", samples, labels, num_classes=len(student.class_names), seed=config.seed, device=device
+        "logistic",
+        samples,
+        labels,
+        num_classes=len(student.class_names),
+        seed=config.seed,
+        epochs=EPOCHS,
+        device=device,
     )
     return predict(classifier, records.images).argmax(dim=1) == records.labels.cpu()
 
