@@ -96,12 +96,12 @@ def test_a_tune_that_was_stopped_goes_on_with_what_it_drew_and_pays_once(command
     def right_answers(config, *args, inner=tune.right_answers):
         made.append(config.run)
         if len(made) == 2:
-            raise KeyboardInterrupt
+            raise RuntimeError("power cut")
         return inner(config, *args)
 
     monkeypatch.setattr(tune, "right_answers", right_answers)
     words = (*DATA, *TRIES, f"run={run}")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(RuntimeError, match="power cut"):
         command("tune", *words)
     stopped = load(run / "private" / "tune.checkpoint")["parts"]["tune"]
     assert len(stopped["results"]) == 1
