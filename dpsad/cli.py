@@ -187,6 +187,45 @@ def audit(
 
 
 @app.command()
+def tune(
+    overrides: Overrides = None,
+    config: ConfigOption = None,
+    tries: Annotated[
+        list[str] | None,
+        typer.Option("--try", help="key=value,value,...; repeat for all combinations of several keys."),
+    ] = None,
+    mean: Annotated[float, typer.Option(help="Repetitions on average; their number is drawn, and secret.")] = 4.0,
+    repetitions: Annotated[
+        str,
+        typer.Option(help="How it is distributed: geometric, logarithmic (both at least 1) or poisson (0 as well)."),
+    ] = "geometric",
+    num: Annotated[
+        int, typer.Option(help="Synthetic images that each score's classifier learns from.", min=10, max=MAX_COUNT)
+    ] = 5000,
+    score_noise: Annotated[
+        float, typer.Option(help="Standard deviation of the noise on a score, in records.", min=0.1, max=1e6)
+    ] = 20.0,
+) -> None:
+    """Choose settings by results on the records, and pay for the choice: epsilon is of all that was tried.
+
+    A secret number of repetitions each train a candidate drawn at random, on a part of the budget. Each is scored by
+    how many records logistic regression on its samples gets right, with noise. The best is released, the rest removed.
+    Candidates may differ in what leaves the plan of releases as it is: steps and learning rates of teacher and student,
+    networks, samplers, augmentation.
+    """
+    from dpsad.api.config import Config
+    from dpsad.commands.read import read_config
+    from dpsad.commands.tune import Scoring, run_tuning
+    from dpsad.privacy.selection import Selection
+
+    def read(changes: Sequence[str]) -> Config:
+        return read_config(config, [*(overrides or []), *changes])
+
+    selection = Selection(repetitions=repetitions, mean=mean)
+    run_tuning(tries or [], read, selection=selection, scoring=Scoring(num=num, noise=score_noise), say=tqdm.write)
+
+
+@app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, such as runs/*.")],
     out: Annotated[Path, typer.Option(help="A folder for report.html and the tables; private.")] = Path(

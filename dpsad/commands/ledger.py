@@ -11,6 +11,7 @@ from dpsad.privacy.accounting import epsilon_of
 from dpsad.privacy.budget import MAX_EPSILON
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
+from dpsad.privacy.selection import Selection
 from dpsad.privacy.statement import LIMITED
 from dpsad.runtime.checkpoint import load
 from dpsad.runtime.run_folder import CONFIG, STATEMENT, Run
@@ -35,6 +36,7 @@ class Spending:
     charges: every plan it was charged with.
     bounded: whether these bound all that it has released.
     records_per_person: how many records of one person it protects together.
+    selection: how many repetitions the charges are of, where only the best was released; None where there was one.
     statement: its privacy.json; None where it has released no student yet.
     """
 
@@ -43,6 +45,7 @@ class Spending:
     charges: tuple[ReleasePlan, ...]
     bounded: bool
     records_per_person: int
+    selection: Selection | None
     statement: dict[str, Any] | None
 
 
@@ -83,12 +86,18 @@ def ledger_table(paths: Sequence[Path], *, delta: float | None, same_records: bo
 
 
 def runs_below(path: Path) -> list[Path]:
-    """The run folders at a path, or the release folder that it is.
+    """The run folders at a path, or the release folder that it is. What a run keeps in its private/ is a part of it.
 
     Raises:
         ValueError: there is none.
     """
-    found = sorted({config.parent for config in path.rglob(CONFIG) if Run(config.parent).private.is_dir()})
+    found = sorted(
+        {
+            config.parent
+            for config in path.rglob(CONFIG)
+            if Run(config.parent).private.is_dir() and "private" not in config.relative_to(path).parts
+        }
+    )
     if not found and (path / STATEMENT).is_file():
         found = [path]
     if not found:
@@ -106,8 +115,7 @@ def spending_of(path: Path) -> Spending:
     records = run.begun_with
     file = run.statement if run.statement.exists() else path / STATEMENT
     if not file.exists():
-        charges, bounded, per_person = _united(_kept_ledgers(run))
-        return Spending(path, records, charges, bounded, per_person, None)
+        return Spending(path, records, *_united(_kept_ledgers(run)), None)
     try:
         statement = {"method": "", "records_per_person": 1, **json.loads(file.read_text(encoding="utf-8"))}
         for key, kind in _TYPES.items():
@@ -115,9 +123,12 @@ def spending_of(path: Path) -> Spending:
                 raise TypeError(f"{key} is {statement[key]!r}")
         Ledger(math.inf, statement["delta"], records_per_person=statement["records_per_person"])  # refuses what is none
         charges = tuple(map(ReleasePlan.from_dict, statement["events"]))
+        drawn = statement.get("selection")
+        selection = Selection(repetitions=drawn["repetitions"], mean=drawn["mean"]) if drawn else None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} is damaged and cannot be read ({error}); restore it from a copy") from error
-    return Spending(path, records, charges, statement["formal"], statement["records_per_person"], statement)
+    bounded, per_person = statement["formal"], statement["records_per_person"]
+    return Spending(path, records, charges, bounded, per_person, selection, statement)
 
 
 def once_each(charges: Iterable[ReleasePlan]) -> list[ReleasePlan]:
@@ -129,25 +140,33 @@ def once_each(charges: Iterable[ReleasePlan]) -> list[ReleasePlan]:
 
 
 def total(runs: Sequence[Spending], delta: float | None) -> str:
-    """What all runs on one set of records have cost together, in a line."""
+    """What all runs on one set of records have cost together, in a line.
+
+    The charges of a selection are accounted as one mechanism: none of them counts as another's, and copies of a run
+    count once.
+    """
     unbounded = [run.path.name for run in runs if not run.bounded]
     if unbounded:
         return f"together: no bound, for lack of a formal guarantee ({', '.join(unbounded)})"
-    every = [charge for run in runs for charge in run.charges]
-    distinct = once_each(every)
+    plain = once_each(charge for run in runs if run.selection is None for charge in run.charges)
+    selected = {tuple(charge.charge_id for charge in run.charges): run for run in runs if run.selection and run.charges}
     deltas = [run.statement["delta"] for run in runs if run.statement]
     at = delta or min(deltas, default=1e-5)
     per_person = max(run.records_per_person for run in runs)
     try:
-        events = [charge.event(per_person) for charge in distinct]
+        events = [charge.event(per_person) for charge in plain]
+        for run in selected.values():
+            assert run.selection is not None
+            events.append(run.selection.event([charge.event(per_person) for charge in run.charges]))
     except ValueError:
         return f"together: no bound for up to {per_person} records of one person, for some runs sample shards"
     epsilon = epsilon_of(events, at)
-    shared = len(every) - len(distinct)
+    num_charges = len(plain) + sum(len(run.charges) for run in selected.values())
+    shared = sum(len(run.charges) for run in runs) - num_charges
     counted = f"; {shared} that several runs share, counted once" if shared else ""
     said = f"epsilon {epsilon:.4g}" if epsilon < math.inf else f"no bound up to epsilon {MAX_EPSILON:g}"
     protected = f" for up to {per_person} records of one person" if per_person > 1 else ""
-    return f"together: {said} at delta {at:g}{protected} ({len(distinct)} charges{counted})"
+    return f"together: {said} at delta {at:g}{protected} ({num_charges} charges{counted})"
 
 
 def _lines(runs: Sequence[Spending]) -> Iterator[str]:
@@ -176,15 +195,16 @@ def _kept_ledgers(run: Run) -> Iterator[dict]:
                 yield part["ledger"]
 
 
-def _united(states: Iterable[dict]) -> tuple[tuple[ReleasePlan, ...], bool, int]:
-    """The charges of saved ledgers, each once, whether they bound what was released, and for how many records of one
-    person."""
+def _united(states: Iterable[dict]) -> tuple[tuple[ReleasePlan, ...], bool, int, Selection | None]:
+    """The charges of saved ledgers, each once, whether they bound what was released, for how many records of one
+    person, and of how many repetitions, which bounds charges that were made once, too."""
     charges: list[ReleasePlan] = []
-    bounded, per_person = True, 1
+    bounded, per_person, selection = True, 1, None
     for state in states:
         ledger = Ledger(state["epsilon"], state["delta"])
         ledger.load_state_dict(state)
         charges += ledger.entries
         bounded &= not ledger.fixed_noise and LIMITED not in ledger.read_off
         per_person = max(per_person, ledger.records_per_person)
-    return tuple(once_each(charges)), bounded, per_person
+        selection = ledger.selection or selection
+    return tuple(once_each(charges)), bounded, per_person, selection

@@ -7,6 +7,7 @@ import attr
 import dp_accounting
 import numpy as np
 from dp_accounting import pld, rdp
+from dp_accounting.dp_event import RepeatAndSelectDpEvent
 from dp_accounting.pld.privacy_loss_distribution import (
     PrivacyLossDistribution,
     from_gaussian_mechanism,
@@ -15,8 +16,10 @@ from dp_accounting.pld.privacy_loss_distribution import (
 
 from dpsad.privacy.budget import MAX_EPSILON
 from dpsad.privacy.gaussian import gaussian_delta, gaussian_epsilon
+from dpsad.privacy.renyi import renyi_epsilon
 
 ACCOUNTANT = "dp_accounting.pld.PLDAccountant"
+SELECTION_ACCOUNTANT = "dpsad.privacy.renyi"  # of the best of several repetitions
 ADJACENCY = "add-or-remove-one-record"
 _RELATION = dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE
 _REPLACED = dp_accounting.NeighboringRelation.REPLACE_ONE
@@ -52,9 +55,10 @@ def epsilon_of(events: Sequence[dp_accounting.DpEvent], delta: float) -> float:
         ValueError: an event that neither the PLD nor the RDP accountant knows.
 
     Formal guarantee: an upper bound under adding or removing one record, by privacy loss distributions rounded
-    pessimistically (RDP where PLD does not know the event). Events of different relations compose as privacy loss
-    distributions, each of which bounds what one record added or removed does to its event. Where delta is too small
-    for the rounding of these (1e-15, or 1e-16 a release), sampled releases cost what they would unsampled.
+    pessimistically (RDP where PLD does not know the event, `renyi_epsilon` where the best of several runs is selected).
+    Events of different relations compose as privacy loss distributions, each of which bounds what one record added or
+    removed does to its event. Where delta is too small for the rounding of these (1e-15, or 1e-16 a release), sampled
+    releases cost what they would unsampled.
     Edge cases: no events give 0; an event without noise gives infinity, and so does all above 500 that is Gaussian.
     Gaussian events on all records alone are accounted exactly, in closed form.
 
@@ -67,6 +71,8 @@ def epsilon_of(events: Sequence[dp_accounting.DpEvent], delta: float) -> float:
     merged = merge_gaussians([single for event in events for single in _parts(event)])
     if len(merged) == 1 and isinstance(merged[0], dp_accounting.GaussianDpEvent) and merged[0].noise_multiplier > 0:
         return gaussian_epsilon(1 / merged[0].noise_multiplier, delta)
+    if any(isinstance(event, RepeatAndSelectDpEvent) for event in merged):
+        return renyi_epsilon(merged, delta)
     grid, above_rounding = _grid(merged, delta), delta - _ROUNDING * sum(_single(event)[1] for event in merged)
     if any(isinstance(_single(event)[0], ReplacedRowEvent) for event in merged):
         return min(_epsilon_unsampled(merged, delta), _epsilon_of_mixed(merged, above_rounding, grid))

@@ -3,14 +3,15 @@
 import math
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
-from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY, epsilon_of
+from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY, SELECTION_ACCOUNTANT, epsilon_of
 from dpsad.privacy.budget import require_budget
 from dpsad.privacy.calibration import calibrated
 from dpsad.privacy.config import PrivacyConfig, RecordsPerPerson
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.ranges import require_within
+from dpsad.privacy.selection import Selection
 
 
 class BudgetExceeded(ValueError):
@@ -29,6 +30,8 @@ class Ledger:
         records_per_person: how many records one person has at most, >= 1; every entry is accounted for all of them
             together, whoever planned it.
         read_off: what was taken from all records together before any release, a text each; no charge covers it.
+        selection: where the entries are of one repetition among several, of which the best alone is released: how many
+            there are. Epsilon is that of the selection. None where all that is charged is released.
     """
 
     epsilon: float
@@ -37,6 +40,7 @@ class Ledger:
     fixed_noise: bool = False
     records_per_person: int = 1
     read_off: tuple[str, ...] = ()
+    selection: Selection | None = None
 
     def __post_init__(self) -> None:
         require_budget(self.epsilon, self.delta)
@@ -109,6 +113,9 @@ class Ledger:
         Raises:
             ValueError: nothing is left.
         """
+        assert self.selection is None, (
+            "the ledger of a selection only adds up; each repetition has its own to plan with"
+        )
         return calibrated(
             plans,
             epsilon=epsilon,
@@ -129,14 +136,20 @@ class Ledger:
 
         Raises:
             BudgetExceeded: it has cost more than this budget.
+            ValueError: it is of one repetition among several, whose entries alone are not what it has cost.
         """
+        if state.get("selection"):
+            raise ValueError(
+                "what `dpsad tune` keeps of a run that it repeats cannot be gone on from; go on from an ordinary run"
+            )
         for plan in _entries(state):
             self._enter(plan, state["fixed_noise"])
         self.note(state.get("read_off", ()))
 
     def spent(self) -> float:
         """Epsilon of everything charged so far, at the ledger's delta."""
-        return epsilon_of([plan.event(self.records_per_person) for plan in self.entries], self.delta)
+        events = [plan.event(self.records_per_person) for plan in self.entries]
+        return epsilon_of([self.selection.event(events)] if self.selection and events else events, self.delta)
 
     def statement(self) -> dict:
         """What was spent, as plain data for privacy.json; no bound at all is None, since JSON knows no infinity."""
@@ -146,8 +159,9 @@ class Ledger:
             "delta": self.delta,
             "adjacency": self.adjacency,
             **self._unit(),
-            "accountant": ACCOUNTANT,
+            "accountant": SELECTION_ACCOUNTANT if self.selection else ACCOUNTANT,
             "events": [plan.to_dict() for plan in self.entries],
+            **self._selection(),
             "budget": {"epsilon": self.epsilon if self.epsilon < math.inf else None, "delta": self.delta},
         }
 
@@ -160,6 +174,9 @@ class Ledger:
             "records_per_person": self.records_per_person,
         }
 
+    def _selection(self) -> dict:
+        return {"selection": asdict(self.selection)} if self.selection else {}
+
     def state_dict(self) -> dict:
         return {
             "epsilon": self.epsilon,
@@ -168,6 +185,7 @@ class Ledger:
             "fixed_noise": self.fixed_noise,
             "records_per_person": self.records_per_person,
             "read_off": list(self.read_off),
+            **self._selection(),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -189,6 +207,7 @@ class Ledger:
         self.fixed_noise |= state["fixed_noise"]
         self.records_per_person = state.get("records_per_person", 1)  # before it was counted, one record was protected
         self.note(state.get("read_off", ()))  # versions before 0.2 did not note it
+        self.selection = Selection(**state["selection"]) if state.get("selection") else None
 
 
 def _named(plan: ReleasePlan) -> ReleasePlan:

@@ -16,6 +16,10 @@ NOT_COVERED = [
     "other releases from the same records, by other runs or copies of this one, with which this one adds up: "
     "`dpsad ledger` says to how much",
 ]
+TUNED = (
+    "the choice of hyperparameters other than {keys}, where it was made by looking at results on these records (these "
+    "were chosen privately, which epsilon covers)"
+)
 FIXED_NOISE = "privacy.noise_seed was set, so whoever knows it can take the noise away"
 PUBLIC_SIZE = "the number of records, which was taken from the data and counts as public"
 MORE_RECORDS = "that no person has more than {} records, which the code cannot see"
@@ -86,6 +90,23 @@ def formal_statement(
         "reasons": reasons,
         "not_covered": not_covered,
     }
+
+
+def selected_statement(of_one: dict, ledger: Ledger, *, tuned: Sequence[str]) -> dict:
+    """What may be claimed of the best of several repetitions, the others being kept secret.
+
+    Args:
+        of_one: `formal_statement` of the repetition that is released, as if it had been the only one.
+        ledger: of that repetition among the others, with its score; epsilon is computed from it.
+        tuned: keys that the repetitions chose among.
+
+    Returns:
+        As `formal_statement`, and under `selection` how the number of repetitions was drawn.
+    """
+    assert ledger.selection is not None
+    chosen = TUNED.format(keys=", ".join(tuned))
+    not_covered = [chosen if item == NOT_COVERED[0] else item for item in of_one["not_covered"]]
+    return {**of_one, **ledger.statement(), "not_covered": not_covered}
 
 
 def nominal_statement(plan: ReleasePlan, budget: Ledger, reasons: Sequence[str]) -> dict:

@@ -57,7 +57,12 @@ def release_folder(folder: str | Path) -> Path:
 
 
 def load_student(folder: str | Path, *, device: torch.device | str = "cpu") -> Student:
-    """Loads a released student.
+    """Loads a released student; arguments and errors are those of `load_releasable`."""
+    return load_releasable(folder, device=device).student()
+
+
+def load_releasable(folder: str | Path, *, device: torch.device | str = "cpu") -> Releasable:
+    """Loads a released model, and how to make images with it.
 
     Args:
         folder: a release folder, or the run folder that holds it.
@@ -76,4 +81,4 @@ def load_student(folder: str | Path, *, device: torch.device | str = "cpu") -> S
     made.model.load_state_dict(load_file(folder / WEIGHTS))
     require_finite(f"the student in {folder}", made.model, "train another with a lower learning rate")
     made.model.to(torch.device(device))
-    return made.student()
+    return made

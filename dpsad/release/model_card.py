@@ -34,6 +34,12 @@ def model_card(config: ReleaseConfig, statement: dict) -> str:
             f" Records have changed {config.fine_tuned:.1%} of its denoiser's parameters; all others come from public "
             "images."
         )
+    chosen = ""
+    if selection := statement.get("selection"):
+        chosen = (
+            f" It is the best of a secret number of runs, {selection['mean']:g} on average, by a noisy score; epsilon "
+            "covers the choice."
+        )
     uncovered = "\n".join(f"- {item}" for item in statement["not_covered"])
     return f"""# Image generator
 
@@ -54,7 +60,7 @@ or `dpsad sample release --num 1000 --out samples/`. The picture `samples.png` {
 
 ## Privacy
 
-{claim}
+{claim}{chosen}
 
 Not covered:
 

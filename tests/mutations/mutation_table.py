@@ -804,4 +804,40 @@ DATA = [
     ),
 ]  # fmt: skip
 
-MUTATIONS = [*NOISE, *CLIPS, *MIXING, *SAMPLING, *ACCOUNTS, *CHARGES, *STATEMENTS, *PROVENANCES, *SHARED, *DATA]
+SELECTIONS = [
+    Mutation(
+        "the best of several runs at the price of one", LEDGER,
+        "[self.selection.event(events)] if self.selection and events else events", "events",
+        _tests("unit/privacy/test_selection", "test_a_ledger_of_a_selection_pays_for_all_that_was_tried"),
+    ),
+    Mutation(
+        "a number of runs that everybody knows", "dpsad/privacy/selection.py",
+        "if uniform < below or", "if number >= self.mean or",
+        _tests("unit/privacy/test_selection", "test_the_number_of_runs_has_the_distribution_that_is_accounted"),
+    ),
+    Mutation(
+        "a score of the records without noise or charge", "dpsad/commands/tune.py",
+        "return Sanitizer(scoring.plan(), ledger, randomness).release([rows], (1,)).item()",
+        "return rows.sum().item()",
+        _tests("commands/test_tune", "test_a_score_is_charged_and_its_noise_has_the_planned_scale"),
+    ),
+    Mutation(
+        "candidates that release other sums", "dpsad/commands/tune.py",
+        "if plans(candidate, epsilon) != planned:", "if False:",
+        _tests("commands/test_tune", "test_candidates_that_release_other_sums_are_refused_before_anything_is_made"),
+    ),
+]  # fmt: skip
+
+MUTATIONS = [
+    *SELECTIONS,
+    *NOISE,
+    *CLIPS,
+    *MIXING,
+    *SAMPLING,
+    *ACCOUNTS,
+    *CHARGES,
+    *STATEMENTS,
+    *PROVENANCES,
+    *SHARED,
+    *DATA,
+]
