@@ -71,7 +71,7 @@ def test_canaries_and_shadows_train_anew_and_leave_nothing_behind(run, command, 
     assert result["canaries"]["num_canaries"] == 20
     assert result["canaries"]["score"] == shadow_runs.BY_LOSS
     assert set(result["membership"]["true_positive_rates"]) == {"0.01", "0.001"}
-    assert result["membership"]["num_records"] == 200
+    assert result["membership"]["num_records"] == 201
     assert {path.name for path in (run / "private").iterdir()} == before | {"audit.json"}
 
 

@@ -175,6 +175,7 @@ def test_a_limit_voids_the_statement(command, tiny, tmp_path):
     del taught["sketch"]["ledger"]["read_off"]  # as versions wrote it that did not note it
     save_atomic(taught, tmp_path / "r" / "private" / "teacher.pt")
     shutil.rmtree(tmp_path / "r" / "release")
+    (tmp_path / "r" / "private" / "distill.checkpoint").unlink()  # of the teacher as it was
     assert command("distill", f"run={tmp_path / 'r'}")[0] == 0
     assert not json.loads((tmp_path / "r" / "release" / "privacy.json").read_text())["formal"]
 
