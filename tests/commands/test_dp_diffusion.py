@@ -140,7 +140,7 @@ def test_a_run_that_was_stopped_goes_on_without_a_second_charge(command, words, 
     monkeypatch.setattr(room, interrupted, interrupting)
     code, printed = command("baseline", *words)
     assert (code, "stopped after 1 steps" in printed) == (130, True)
-    code, printed = command("baseline", *words, "pretrain.learning_rate=1")
+    code, printed = command("baseline", *words, "pretrain.batch_size=3")
     assert (code, "already holds another run" in printed) == (2, True)
     assert command("baseline", *words)[0] == 0
     assert len(json.loads((tmp_path / "run" / "release" / "privacy.json").read_text())["events"]) == 1
