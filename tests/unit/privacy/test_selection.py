@@ -99,9 +99,9 @@ def test_a_saved_ledger_of_a_selection_stays_one_and_no_other_run_goes_on_from_i
         Ledger(20.0, 1e-5).take_over(ledger.state_dict())
     with pytest.raises(AssertionError, match="only adds up"):
         ledger.calibrate(plan())
-    plain = Ledger(1.0, 1e-5)
-    again.load_state_dict(plain.state_dict())
-    assert again.selection is None
+    unused = Ledger(1.0, 1e-5, selection=Selection())
+    unused.load_state_dict(Ledger(1.0, 1e-5).state_dict())
+    assert unused.selection is None
 
 
 def test_sampled_shards_and_sampled_records_of_one_person_say_what_to_set():
