@@ -71,6 +71,7 @@ class Repetitions:
         return {**vars(self), "ledger": self.ledger.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.ledger = replace(self.ledger, entries=[])  # what was charged for this draw, which is not made use of
         self.ledger.load_state_dict(state["ledger"])
         self.epsilon, self.picks, self.results = state["epsilon"], state["picks"], state["results"]
 

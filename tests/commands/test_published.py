@@ -9,6 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from dpsad import load_student
+from dpsad.api import judging as sampling
 from dpsad.commands import evaluate as judging
 from dpsad.data.clusters import Clusters
 from dpsad.data.config import DataConfig
@@ -116,7 +117,7 @@ def test_samples_by_cluster_are_judged_by_the_class_most_records_of_it_have(taug
     def hand_out(student, labels, *, seed):
         return torch.stack([records.images[of_cluster == label][seed] for label in labels])
 
-    monkeypatch.setattr(judging, "generate", hand_out)
+    monkeypatch.setattr(sampling, "generate", hand_out)
     result, _ = evaluation(command, run)
     assert result["no_classifiers"] is None
     assert result["student"]["classifiers"]["logistic"]["accuracy"] > 0.4
