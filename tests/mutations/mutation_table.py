@@ -314,7 +314,7 @@ ACCOUNTS = [
     ),
     Mutation(
         "epsilon at another delta than is stated", LEDGER,
-        "in self.entries], self.delta)", "in self.entries], 10 * self.delta)",
+        "and events else events, self.delta)", "and events else events, 10 * self.delta)",
         _tests("unit/privacy/test_ledger", "test_charges_add_up_as_one_mechanism_and_not_epsilon_by_epsilon"),
     ),
     Mutation(
@@ -430,8 +430,7 @@ CHARGES = [
     ),
     Mutation(
         "a charge without its name in a run that takes it over", LEDGER,
-        'self.charge(plan, fixed_noise=state["fixed_noise"])',
-        'self.charge(replace(plan, charge_id=""), fixed_noise=state["fixed_noise"])',
+        'self._enter(plan, state["fixed_noise"])', 'self._enter(replace(plan, charge_id=""), state["fixed_noise"])',
         _tests("unit/privacy/test_ledger", "test_every_charge_has_a_name_of_its_own_that_a_take_over_keeps"),
     ),
     Mutation(
@@ -526,8 +525,8 @@ STATEMENTS = [
     ),
     Mutation(
         "what was read off the records of another run forgotten", LEDGER,
-        'fixed_noise=state["fixed_noise"])\n        self.note(state.get("read_off", ()))',
-        'fixed_noise=state["fixed_noise"])',
+        'self._enter(plan, state["fixed_noise"])\n        self.note(state.get("read_off", ()))',
+        'self._enter(plan, state["fixed_noise"])',
         _tests("unit/privacy/test_ledger", "test_what_was_read_off_the_records_stays_and_travels_with_the_charges"),
     ),
     Mutation(
