@@ -215,7 +215,7 @@ MIXING = [
         "    require_own_labels(records)", "    pass",
         _tests("unit/training/test_provenance_is_carried", "test_clusters_of_all_records_are_no_labels_of_their_own"),
     ),
-    # not here, since processors differ in how float32 rounds: distances by torch.cdist, norms of rows that lie crosswise
+    # processors differ in how float32 rounds, so not here: distances by torch.cdist, norms of rows that lie crosswise
     Mutation(
         "networks that see records in batches of as many as are left", "dpsad/training/batches.py",
         "part.new_zeros(size - num, *part.shape[1:])", "part.new_zeros(0, *part.shape[1:])",
