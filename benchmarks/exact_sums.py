@@ -28,7 +28,7 @@ from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.sanitizer import Sanitizer
 
-ROUNDS, CHUNK = 3, 32
+ROUNDS, CHUNK = 5, 32
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PLAN = ReleasePlan(purpose="benchmark", unit=Unit.RECORD, clip_norm=1.0, noise_multiplier=2.0, num_releases=1000)
 Release = Callable[[Iterable[BlockRows | PartedRows], tuple[int, ...]], Tensor]
@@ -81,9 +81,9 @@ def prototype_step(records: int) -> tuple[str, Callable[[Release], object]]:
 
 
 def main() -> None:
-    records = int(sys.argv[1]) if len(sys.argv) > 1 else 64
+    records = int(sys.argv[1]) if len(sys.argv) > 1 else 128
     clock = time.perf_counter if DEVICE.type == "cuda" else time.process_time
-    sanitizer = Sanitizer(PLAN, Ledger(1e3, 1e-5), PrivateRandomness(DEVICE))
+    sanitizer = Sanitizer(PLAN, Ledger(500.0, 1e-5), PrivateRandomness(DEVICE))
 
     def seconds(run: Callable[[], object]) -> float:
         start = clock()
@@ -94,7 +94,7 @@ def main() -> None:
 
     steps = [
         gradient_step(records, draws, NetworkConfig(patch=2, channels=channels))
-        for channels in (24, 72, 120)
+        for channels in (32, 72, 120)
         for draws in (1, 2)
     ]
     print(f"{platform.processor() or platform.machine()}, {DEVICE}, {torch.get_num_threads()} threads")

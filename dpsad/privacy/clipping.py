@@ -10,7 +10,7 @@ from torch import Tensor
 from dpsad.privacy.exact import folded_sum, whole_numbers
 
 MARGIN = 2.0**-18  # of the bound, for the rounding of norms and factors in float32: 64 roundings
-SLICE = 64  # squares that are summed in whatever order is fastest
+SLICE = 64  # numbers whose squares are summed in whatever order is fastest
 ROWS, COLUMNS = 64, 4096  # that are worked on at once, so that they stay in cache
 
 
@@ -69,22 +69,21 @@ def clip_scale(norm: Tensor, clip_norm: float) -> Tensor:
 def row_norms(parts: Sequence[Tensor]) -> Tensor:
     """[units] float32 norms of rows that lie in parts, [units, size] each.
 
-    Formal guarantee: too small by at most 46 roundings of float32 for rows of up to 2^30 numbers, and a function of
+    Formal guarantee: too small by at most 47 roundings of float32 for rows of up to 2^30 numbers, and a function of
     the row alone, to the bit.
     """
     # numbers of one row must be neighbours in memory: torch sums others by their place among the rows
     lying = [part if part.stride(1) == 1 else part.contiguous() for part in parts]
-    sums = [_slice_sums(some.float().square()) for part in lying for some in part.split(COLUMNS, dim=1)]
-    return folded_sum(torch.cat(sums, dim=1)).sqrt()
+    return folded_sum(torch.cat([_slice_norms(part.float()) for part in lying], dim=1).square_()).sqrt()
 
 
-def _slice_sums(squares: Tensor) -> Tensor:
-    """[units, size] -> [units, slices] sums of up to `SLICE` neighbours, by the same instructions for every unit."""
-    whole = squares.shape[1] // SLICE * SLICE
-    sums = squares[:, :whole].unflatten(1, (whole // SLICE, SLICE)).sum(2)
-    if whole == squares.shape[1]:
-        return sums
-    return torch.cat([sums, squares[:, whole:].sum(1, keepdim=True)], dim=1)
+def _slice_norms(part: Tensor) -> Tensor:
+    """[units, size] -> [units, slices] norms of up to `SLICE` neighbours, by the same instructions for every unit."""
+    whole = part.shape[1] // SLICE * SLICE
+    norms = torch.linalg.vector_norm(part[:, :whole].unflatten(1, (whole // SLICE, SLICE)), dim=2)
+    if whole == part.shape[1]:
+        return norms
+    return torch.cat([norms, torch.linalg.vector_norm(part[:, whole:], dim=1, keepdim=True)], dim=1)
 
 
 def steps_for(noise_multiplier: float) -> int:
