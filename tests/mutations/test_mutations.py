@@ -14,8 +14,8 @@ def named(mutation):
     return mutation.name.replace(" ", "-")
 
 
-@pytest.fixture(scope="module")
-def pool():
+@pytest.fixture
+def pool():  # of its own for each test: one that hangs is ended with it, and holds up no other
     with fresh_processes() as pool:
         yield pool
 
