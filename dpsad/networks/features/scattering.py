@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 ORIENTATIONS = 8
-PATHS = (
+# the mean, the modulus of each wavelet, and that of each coarse one on each fine modulus
+PATHS = 1 + 2 * ORIENTATIONS + ORIENTATIONS**2
     1 + 2 * ORIENTATIONS + ORIENTATIONS**2
 )  # the mean, each wavelet's modulus, and each coarse one's of a fine one's
 GROUPS = 27  # of three paths, each of which is normalised by itself
