@@ -9,8 +9,6 @@ from torch.nn import functional as F
 ORIENTATIONS = 8
 # the mean, the modulus of each wavelet, and that of each coarse one on each fine modulus
 PATHS = 1 + 2 * ORIENTATIONS + ORIENTATIONS**2
-    1 + 2 * ORIENTATIONS + ORIENTATIONS**2
-)  # the mean, each wavelet's modulus, and each coarse one's of a fine one's
 GROUPS = 27  # of three paths, each of which is normalised by itself
 STRIDE = 4  # pixels between two places of the result
 LEAST = 1e-6  # of a modulus, whose gradient at zero would not be finite
