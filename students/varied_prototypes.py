@@ -9,6 +9,7 @@ from dpsad.data.augmentation import AugmentationConfig, variation_size, vary
 from students.base import Student
 from students.prototypes import Prototypes
 from students.seeds import Normal
+from students.spread import Spread
 
 
 class HeldPrototypes(nn.Module):
@@ -18,6 +19,8 @@ class HeldPrototypes(nn.Module):
     labels: Tensor
     counts: Tensor
     min_count: Tensor
+    spread_basis: Tensor
+    spread_factors: Tensor
 
     def __init__(self, prototypes: Prototypes):
         super().__init__()
@@ -26,13 +29,17 @@ class HeldPrototypes(nn.Module):
         self.register_buffer("labels", prototypes.labels)
         self.register_buffer("counts", prototypes.counts)
         self.register_buffer("min_count", torch.tensor(float(prototypes.min_count)))
+        if prototypes.spread is not None:
+            self.register_buffer("spread_basis", prototypes.spread.basis)
+            self.register_buffer("spread_factors", prototypes.spread.factors)
 
     def prototypes(self) -> Prototypes:
-        return Prototypes(self.images, self.labels, self.counts, self.min_count.item(), self.provenance)
+        spread = Spread(self.spread_basis, self.spread_factors) if "spread_basis" in self._buffers else None
+        return Prototypes(self.images, self.labels, self.counts, self.min_count.item(), self.provenance, spread)
 
 
 def varied(prototypes: Prototypes, augmentation: AugmentationConfig, labels: Tensor, normal: Normal) -> Tensor:
-    """A prototype for each label, in proportion to the released counts, varied as its own noise says.
+    """A prototype for each label, in proportion to the released counts, spread out and varied as its own noise says.
 
     Args:
         augmentation: public variation; its white noise is left out.
@@ -42,8 +49,9 @@ def varied(prototypes: Prototypes, augmentation: AugmentationConfig, labels: Ten
     Returns:
         [batch, chan, height, width].
     """
-    chosen = prototypes.images[prototypes.choose(labels, torch.special.ndtr(normal((1,))[:, 0]))]
-    return vary(chosen, augmentation, normal((variation_size(chosen, augmentation),)))
+    chosen = prototypes.choose(labels, torch.special.ndtr(normal((1,))[:, 0]))
+    images = prototypes.spread_out(chosen, normal((prototypes.spread_dim,)))
+    return vary(images, augmentation, normal((variation_size(images, augmentation),)))
 
 
 def varied_student(

@@ -15,6 +15,7 @@ from dpsad.methods.dp_sad.nominal_noise import NominalConfig
 from dpsad.methods.dp_sad.prototypes import PrototypesConfig
 from dpsad.methods.dp_sad.settings import GUARANTEES, RefineConfig
 from dpsad.methods.dp_sad.shard_teachers import ShardsConfig
+from dpsad.methods.dp_sad.spread import SpreadConfig
 from dpsad.methods.dp_sad.teacher import TeacherConfig
 from dpsad.methods.dp_sgd_denoiser import BaselineConfig
 from dpsad.methods.gs_wgan import GsWganConfig
@@ -33,8 +34,8 @@ from students.few_step import SamplerConfig
 
 # what a run folder stands for: changing any of it makes another run
 FIXED = (
-    "guarantee", "method", "data", "public_data", "privacy", "network", "prototypes", "shards", "teacher",
-    "augmentation", "pretrain", "autoencoder", "compress", "fine_tune",
+    "guarantee", "method", "data", "public_data", "privacy", "network", "prototypes", "spread", "shards",
+    "teacher", "augmentation", "pretrain", "autoencoder", "compress", "fine_tune",
 )  # fmt: skip
 
 # rates of stages that spend nothing, and what each makes: until that is there, a stage may be begun again with another
@@ -76,6 +77,7 @@ class Config:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     prototypes: PrototypesConfig = field(default_factory=PrototypesConfig)
+    spread: SpreadConfig = field(default_factory=SpreadConfig)
     shards: ShardsConfig = field(default_factory=ShardsConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     student: StudentConfig = field(default_factory=StudentConfig)

@@ -1,5 +1,6 @@
 """Students as they are handed out: what it takes to build one again."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ from students.from_prototypes import StartedDenoiser, prototype_student
 from students.generator import Generator, GeneratorConfig, generator_student
 from students.latent import LatentModel, latent_student
 from students.prototypes import Prototypes
+from students.spread import Spread
 from students.varied_prototypes import HeldPrototypes, varied_student
 
 
@@ -31,6 +33,7 @@ class ReleaseConfig:
     parameterisation, network, sampler: of a denoiser.
     fine_tuned: share of the denoiser's parameters that records have changed; the others come from public images.
     num_prototypes, augmentation: how many prototypes there are, and how they are varied.
+    spread_dim, spread_groups: size of their spread, 0 where they have none.
     autoencoder: of latents.
     generator: of a generator.
     """
@@ -44,6 +47,8 @@ class ReleaseConfig:
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     fine_tuned: Fraction = 1.0
     num_prototypes: CountOrZero = 0
+    spread_dim: CountOrZero = 0
+    spread_groups: CountOrZero = 0
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -92,8 +97,10 @@ def _new_denoiser(config: ReleaseConfig, image_channels: int | None = None) -> D
 
 
 def _no_prototypes(config: ReleaseConfig) -> Prototypes:
-    num, shape = config.num_prototypes, _shape(config)
-    return Prototypes(torch.empty(num, *shape), torch.empty(num, dtype=torch.int64), torch.empty(num), 0.0)
+    num, shape, dim = config.num_prototypes, _shape(config), config.spread_dim
+    spread = Spread(torch.empty(dim, math.prod(shape)), torch.empty(config.spread_groups, dim, dim)) if dim else None
+    labels = torch.empty(num, dtype=torch.int64)
+    return Prototypes(torch.empty(num, *shape), labels, torch.empty(num), 0.0, spread=spread)
 
 
 def _new_started(config: ReleaseConfig) -> StartedDenoiser:

@@ -13,9 +13,10 @@ from dpsad.methods.dp_sad.prototype_rows import record_rows, shard_rows, teacher
 from dpsad.methods.dp_sad.prototypes import Rows, release_prototypes
 from dpsad.methods.dp_sad.pseudo_labels import read_records
 from dpsad.methods.dp_sad.queries import Answers, Proposal
-from dpsad.methods.dp_sad.release_plans import plan_of_teachers, plans_of_prototypes
+from dpsad.methods.dp_sad.release_plans import plan_of_teachers, plans_of_prototypes, plans_of_spread
 from dpsad.methods.dp_sad.settings import DpSadSettings
 from dpsad.methods.dp_sad.shard_teachers import ask_teachers, new_shard_discriminators, shard_teachers
+from dpsad.methods.dp_sad.spread import release_spread
 from dpsad.privacy.clipping import BlockRows
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.provenance import Provenance
@@ -91,6 +92,16 @@ def released_prototypes(settings: DpSadSettings, context: Context) -> Released:
             randomness=randomness,
             rng=rng,
         )
+        if settings.spread.share:
+            prototypes = release_spread(
+                settings.spread,
+                prototypes,
+                images=records.images,
+                labels=records.labels,
+                plans=plans_of_spread(settings, ledger),
+                ledger=ledger,
+                randomness=randomness,
+            )
         if shards is not None and settings.shards.teacher != "none":
             teachers = shard_teachers(settings.shards, settings.teacher, context, records, shards)
             discriminators = new_shard_discriminators(settings.shards, subject, context)

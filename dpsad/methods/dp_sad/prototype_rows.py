@@ -114,15 +114,19 @@ def teacher_rows(
 def _differences_from_nearest(
     images: Tensor, outputs: Tensor, bound: float, count_share: float
 ) -> tuple[Tensor, Tensor]:
-    """Rows of records of one class, [num, pixels + 1] of norm at most 1, and which output is nearest to each.
-
-    Formal guarantee: both are functions of one record, to the bit. A distance that other records round otherwise would
-    send a record to another output, and move the sum by twice its row.
-    """
+    """Rows of records of one class, [num, pixels + 1] of norm at most 1, and which output is nearest to each."""
     flat, own = images.flatten(1), outputs.flatten(1)
-    # ||record - output||^2 up to what is the same for all outputs
-    distances = own.double().square().sum(1) - 2 * exact_products(flat, own, RANGE, RANGE)
-    nearest = distances.argmin(1)
+    nearest = nearest_outputs(flat, own)
     differences = clip_rows(flat - own[nearest], bound) * (math.sqrt(1 - count_share) / bound)
     ones = torch.full((len(flat), 1), math.sqrt(count_share), device=flat.device)
     return torch.cat([differences, ones], dim=1), nearest
+
+
+def nearest_outputs(records: Tensor, outputs: Tensor) -> Tensor:
+    """Which output is nearest to each record: [num, pixels] and [outputs, pixels] -> [num].
+
+    Formal guarantee: a function of one record, to the bit. A distance that other records round otherwise would send a
+    record to another output, and move the sum by twice its row.
+    """
+    # ||record - output||^2 up to what is the same for all outputs
+    return (outputs.double().square().sum(1) - 2 * exact_products(records, outputs, RANGE, RANGE)).argmin(1)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from dpsad.methods.dp_sad.nominal_noise import nominal_plan
 from dpsad.methods.dp_sad.prototypes import prototype_plans
 from dpsad.methods.dp_sad.settings import DpSadSettings
+from dpsad.methods.dp_sad.spread import spread_plans
 from dpsad.privacy.gaussian import gaussian_epsilon, gaussian_mu
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
@@ -17,7 +18,7 @@ def plans(settings: DpSadSettings, budget: Ledger, num_records: int) -> list[Rel
         return []
     planned: list[ReleasePlan] = []
     if settings.uses_prototypes:
-        planned += plans_of_prototypes(settings, budget, num_records)
+        planned += plans_of_prototypes(settings, budget, num_records) + plans_of_spread(settings, budget)
         if settings.guarantee == "shards" and settings.shards.teacher != "none":
             # the bound on a row depends on the number of classes; what it costs does not
             num_classes = max(1, settings.data.num_classes)
@@ -39,12 +40,18 @@ def plans_of_prototypes(settings: DpSadSettings, budget: Ledger, num_records: in
     """The prototypes' releases, with the noise that their share of the budget asks for."""
     mu, shards = prototypes_mu(settings, budget), settings.shards
     if settings.guarantee != "shards":
-        return prototype_plans(settings.prototypes, mu)
+        return prototype_plans(settings.prototypes, mu * (1 - settings.spread.share) ** 0.5)
     mu *= 1.0 if shards.teacher == "none" else (1 - shards.teacher_share) ** 0.5
     # a row is made of as many records' as a shard has, by public numbers
     clip_norm = shards.relative_clip_norm * max(1.0, num_records / shards.num_shards) ** 0.5
     planned = prototype_plans(settings.prototypes, mu, unit=Unit.SHARD, clip_norm=clip_norm)
     return _sampled(settings, planned, mu, budget)
+
+
+def plans_of_spread(settings: DpSadSettings, budget: Ledger) -> list[ReleasePlan]:
+    """The releases of how records lie around prototypes, with their share of the prototypes' budget, if any."""
+    share = settings.spread.share
+    return spread_plans(settings.spread, prototypes_mu(settings, budget) * share**0.5) if share else []
 
 
 def plan_of_teachers(settings: DpSadSettings, budget: Ledger, num_classes: int) -> ReleasePlan:

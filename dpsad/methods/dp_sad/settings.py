@@ -11,6 +11,7 @@ from dpsad.methods.dp_sad.distillation import StudentConfig
 from dpsad.methods.dp_sad.nominal_noise import NominalConfig
 from dpsad.methods.dp_sad.prototypes import PrototypesConfig
 from dpsad.methods.dp_sad.shard_teachers import ShardsConfig
+from dpsad.methods.dp_sad.spread import SpreadConfig
 from dpsad.methods.dp_sad.teacher import TeacherConfig
 from dpsad.networks.config import NetworkConfig
 from dpsad.privacy.config import PrivacyConfig
@@ -76,6 +77,7 @@ class DpSadSettings:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     prototypes: PrototypesConfig = field(default_factory=PrototypesConfig)
+    spread: SpreadConfig = field(default_factory=SpreadConfig)
     shards: ShardsConfig = field(default_factory=ShardsConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
@@ -98,6 +100,17 @@ class DpSadSettings:
                 "sampler.start=prototypes needs prototypes and their classes: guarantee=records or shards, "
                 "teacher.data=prototypes and student.use_labels=true; use sampler.start=noise and a "
                 "sampler.sigma_max of 20 or more"
+            )
+        if self.spread.share and not (has_prototypes and self.guarantee == "records"):
+            raise ValueError(
+                f"spread.share={self.spread.share} needs prototypes that records themselves move: guarantee=records "
+                "and teacher.data=prototypes; use spread.share=0"
+            )
+        finest = self.prototypes.per_class[-1]
+        if self.spread.share and finest % self.spread.per_class:
+            raise ValueError(
+                f"spread.per_class={self.spread.per_class} must divide the {finest} prototypes of a class, the last of "
+                "prototypes.per_class"
             )
         if self.guarantee == "nominal":
             return

@@ -195,6 +195,12 @@ def releasable_student(
     if settings.sampler.start == "noise":
         return Releasable(denoiser, release)
     assert prototypes is not None  # the settings refuse runs without any
-    num = len(prototypes.labels)
-    started = replace(release, kind="prototypes", num_prototypes=num, augmentation=settings.augmentation)
+    started = replace(
+        release,
+        kind="prototypes",
+        num_prototypes=len(prototypes.labels),
+        spread_dim=prototypes.spread_dim,
+        spread_groups=0 if prototypes.spread is None else len(prototypes.spread.factors),
+        augmentation=settings.augmentation,
+    )
     return Releasable(StartedDenoiser(denoiser, prototypes), started)

@@ -1,0 +1,243 @@
+"""How records lie around their prototypes, released as noisy second moments of the differences.
+
+By one row a record, twice. First all differences together, in the lowest spatial frequencies: that says in which
+directions images differ at all. Then, along those directions, the records of each group of neighbouring prototypes by
+themselves. A moment of thousands of records rises far above the noise, where a mean of dozens hardly does. What noise
+alone would show is taken out of both, as far as random matrices tell.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from dpsad.methods.dp_sad.prototype_rows import nearest_outputs
+from dpsad.methods.dp_sad.wiener_filter import cosine_basis
+from dpsad.privacy.clipping import BlockRows, clip_rows
+from dpsad.privacy.exact import exact_products
+from dpsad.privacy.ledger import Ledger
+from dpsad.privacy.plan import ReleasePlan, Unit
+from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.privacy.ranges import Count, Fraction, Positive, Share, require_ranges
+from dpsad.privacy.sanitizer import Sanitizer
+from students.prototypes import Prototypes
+from students.spread import Spread
+
+CHUNK = 512  # records whose rows are held at once
+FARTHEST = 2.0  # that pixels in [-1, 1] differ by
+SLACK = 0.9  # of the bound along directions, over what differences have there on average: a lower one takes less noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpreadConfig:
+    """How the spread of prototypes is released.
+
+    share: of the prototypes' budget (of mu^2); 0 releases none, and images vary by `augmentation` alone.
+    per_class: groups of prototypes in a class that have a covariance of their own; divides the prototypes of a class.
+    frequencies: of the cosine basis, the lowest, in which differences are told.
+    directions: at most so many are kept of those in which all differences vary most.
+    pooled_share: of its own budget, for all differences together.
+    clip_rms: bound on a record's difference, as root mean square over pixels.
+    """
+
+    share: Fraction = 0.0
+    per_class: Count = 16
+    frequencies: Count = 300
+    directions: Count = 80
+    pooled_share: Share = 0.2
+    clip_rms: Positive = 0.4
+
+    def __post_init__(self) -> None:
+        require_ranges(self, "spread")
+        if self.share == 1:
+            raise ValueError("spread.share=1 leaves nothing for the prototypes themselves; it must be below 1")
+
+
+def spread_plans(config: SpreadConfig, mu: float) -> list[ReleasePlan]:
+    """Its two releases: of all differences, and of each group's.
+
+    Args:
+        mu: signal-to-noise ratio of both together; they cost what one Gaussian release of multiplier 1/mu does.
+    """
+    return [
+        ReleasePlan(
+            purpose=purpose,
+            unit=Unit.RECORD,
+            clip_norm=1.0,
+            noise_multiplier=1 / (mu * math.sqrt(share)),
+            num_releases=1,
+        )
+        for purpose, share in (
+            ("spread, all prototypes", config.pooled_share),
+            (f"spread, {config.per_class} groups a class", 1 - config.pooled_share),
+        )
+    ]
+
+
+def release_spread(
+    config: SpreadConfig,
+    prototypes: Prototypes,
+    *,
+    images: Tensor,
+    labels: Tensor,
+    plans: Sequence[ReleasePlan],
+    ledger: Ledger,
+    randomness: PrivateRandomness,
+) -> Prototypes:
+    """Releases how records lie around prototypes.
+
+    Args:
+        prototypes: released, equally many of each class, class by class.
+        images, labels: [num, chan, height, width] and [num], records.
+        plans: as `spread_plans` gives them.
+        ledger: is charged before each release.
+        randomness: secret; the privacy noise.
+
+    Returns:
+        The prototypes with their spread; without, where no direction rises above the noise.
+
+    Formal guarantee: the result is post-processing of the prototypes and of the releases in `plans`. A record's row in
+    each is the second moments of its difference from its nearest prototype, a function of that record and of what was
+    released before, of norm at most 1.
+    Edge cases: a group with few records has the covariance of its class; a class with few has next to none.
+    """
+    pooled_plan, grouped_plan = plans
+    num_classes, size = int(prototypes.labels.max()) + 1, prototypes.images[0].numel()
+    nearest = _nearest(images, labels, prototypes, num_classes)
+    counts = prototypes.counts.double().clamp(min=0)
+
+    basis = lowest_frequencies(tuple(prototypes.images.shape[1:]), config.frequencies).to(images)
+    bound = config.clip_rms * math.sqrt(size)
+    told = _differences(images, prototypes.images, nearest, basis, bound)
+    moments = Sanitizer(pooled_plan, ledger, randomness).release(map(second_moments, told), (pairs_of(len(basis)),))
+    values, vectors = rising_eigenvalues(symmetric(moments), pooled_plan.noise_scale)
+    rises = values > 0
+    variance = values[rises][-config.directions :] * (bound**2 / counts.sum().clamp(min=1))
+    if not len(variance):
+        return prototypes
+    # steps along a direction are in units that take out half its deviation, so that none drowns in the joint bound
+    unit = variance.double().pow(0.25).to(basis)
+    directions = vectors[:, rises][:, -config.directions :].mT.to(basis) @ basis / unit[:, None]
+
+    bound = SLACK * math.sqrt((variance / unit.double() ** 2).sum().item())
+    told = _differences(images, prototypes.images, nearest, directions, bound)
+    num_groups = config.per_class * num_classes
+    group = nearest // (len(prototypes.images) // num_groups)
+    moments = Sanitizer(grouped_plan, ledger, randomness).release(
+        (BlockRows(second_moments(rows), own) for rows, own in zip(told, group.split(CHUNK), strict=True)),
+        (num_groups, pairs_of(len(directions))),
+    )
+    covariances = _covariances(
+        symmetric(moments).unflatten(0, (num_classes, -1)),
+        counts.reshape(num_classes, config.per_class, -1).sum(2),
+        grouped_plan.noise_scale,
+        prototypes.min_count,
+    )
+    factors = bound * _square_roots(covariances).flatten(0, 1).to(basis)
+    return replace(prototypes, spread=Spread(directions * unit[:, None] ** 2, factors))
+
+
+def lowest_frequencies(image_shape: tuple[int, ...], num: int) -> Tensor:
+    """[at most num, pixels] orthonormal cosines of images, from low to high, all channels alike."""
+    chan, height, width = image_shape
+    down, across = cosine_basis(height), cosine_basis(width)
+    radius = (torch.arange(height)[:, None] / height) ** 2 + (torch.arange(width) / width) ** 2
+    order = radius.flatten().repeat_interleave(chan).argsort(stable=True)[:num]
+    place, channel = order // chan, order % chan
+    waves = down[place // width][:, :, None] * across[place % width][:, None]
+    return torch.einsum("kc,khw->kchw", torch.eye(chan)[channel], waves).flatten(1)
+
+
+def pairs_of(dim: int) -> int:
+    """How many second moments so many numbers have."""
+    return dim * (dim + 1) // 2
+
+
+def second_moments(rows: Tensor) -> Tensor:
+    """[num, dim] -> [num, dim * (dim + 1) / 2] products of pairs, whose norm is the square of a row's norm."""
+    first, second = torch.triu_indices(rows.shape[1], rows.shape[1], device=rows.device)
+    weight = torch.where(first == second, 1.0, math.sqrt(2))
+    return rows[:, first] * rows[:, second] * weight
+
+
+def symmetric(moments: Tensor) -> Tensor:
+    """[..., dim * (dim + 1) / 2] moments -> [..., dim, dim] float64; noise off the diagonal is less by sqrt(2)."""
+    dim = (math.isqrt(8 * moments.shape[-1] + 1) - 1) // 2
+    first, second = torch.triu_indices(dim, dim, device=moments.device)
+    values = moments.double() / torch.where(first == second, 1.0, math.sqrt(2))
+    matrices = torch.zeros(*moments.shape[:-1], dim, dim, dtype=torch.float64, device=moments.device)
+    matrices[..., first, second] = values
+    matrices[..., second, first] = values
+    return matrices
+
+
+def rising_eigenvalues(matrices: Tensor, noise: float) -> tuple[Tensor, Tensor]:
+    """Eigenvalues of what is under the noise, as far as they rise above it, and eigenvectors.
+
+    Args:
+        matrices: [..., dim, dim] float64, symmetric: a signal of few directions, and normal noise.
+        noise: deviation of the noise on the diagonal; off it, it is less by sqrt(2).
+
+    Returns:
+        [..., dim] values in rising order of the noisy ones, 0 where noise alone would show as much; [..., dim, dim].
+
+    Source: Benaych-Georges and Nadakuditi 2011, Theorem 2.1, solved for the signal.
+    """
+    values, vectors = torch.linalg.eigh(matrices)
+    edge = noise * math.sqrt(2 * matrices.shape[-1])
+    rising = values.sign() * (values.abs() + (values.square() - edge**2).clamp(min=0).sqrt()) / 2
+    return torch.where(values.abs() > edge, rising, 0), vectors
+
+
+def _covariances(moments: Tensor, counts: Tensor, noise: float, min_count: float) -> Tensor:
+    """Each group's covariance: its class's, and how it rises above that.
+
+    Args:
+        moments: [classes, groups, dim, dim] noisy sums of second moments.
+        counts: [classes, groups] released counts, >= 0.
+
+    Returns:
+        [classes, groups, dim, dim] float64; may have negative eigenvalues.
+    """
+    of_class = counts.sum(1).clamp(min=min_count)[:, None, None]
+    pooled = _from_eigen(*rising_eigenvalues(moments.sum(1), noise * math.sqrt(moments.shape[1]))) / of_class
+    own = counts.clamp(min=min_count)[..., None, None]
+    beyond = _from_eigen(*rising_eigenvalues(moments - own * pooled[:, None], noise)) / own
+    return pooled[:, None] + beyond
+
+
+def _from_eigen(values: Tensor, vectors: Tensor) -> Tensor:
+    return vectors * values[..., None, :] @ vectors.mT
+
+
+def _square_roots(covariances: Tensor) -> Tensor:
+    """Symmetric roots of the part of each matrix that is not negative."""
+    values, vectors = torch.linalg.eigh(covariances)
+    return _from_eigen(values.clamp(min=0).sqrt(), vectors)
+
+
+def _nearest(images: Tensor, labels: Tensor, prototypes: Prototypes, num_classes: int) -> Tensor:
+    """[num] the place of each record's nearest prototype of its class."""
+    own = prototypes.images.flatten(1).unflatten(0, (num_classes, -1))
+    nearest = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+    for label in range(num_classes):
+        for index in (labels == label).nonzero().flatten().split(CHUNK):
+            nearest[index] = label * own.shape[1] + nearest_outputs(images[index].flatten(1), own[label])
+    return nearest
+
+
+def _differences(
+    images: Tensor, prototypes: Tensor, nearest: Tensor, directions: Tensor, bound: float
+) -> Iterator[Tensor]:
+    """Each record's difference from its prototype along the directions, over a bound that it is brought within.
+
+    Returns:
+        Chunks of [records, directions] of norm at most 1; each row is a function of one record, to the bit.
+    """
+    largest = float(directions.abs().max())
+    for records, place in zip(images.split(CHUNK), nearest.split(CHUNK), strict=True):
+        differences = (records - prototypes[place]).flatten(1)
+        told = exact_products(differences, directions, FARTHEST, largest).float()
+        yield clip_rows(told, bound) / bound
