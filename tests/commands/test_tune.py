@@ -123,8 +123,9 @@ def test_a_tune_that_was_stopped_goes_on_with_what_it_drew_and_pays_once(command
 
 
 def test_candidates_that_release_other_sums_are_refused_before_anything_is_made(command, run):
-    shares = "prototypes.shares=[0.4,0.6],[0.5,0.5]"
-    code, printed = command("tune", "--config", "digits", "--try", shares, "refine.steps=0", f"run={run}")
+    words = ("--config", "digits", "--try", "prototypes.shares=[0.4,0.6],[0.5,0.5]", "--num", 40)
+    steps = ("refine.steps=0", "teacher.steps=1", "student.steps=1")
+    code, printed = command("tune", *words, *steps, f"run={run}")
     assert (code, "would release other sums than" in printed) == (2, True), printed
     assert not run.exists()
 

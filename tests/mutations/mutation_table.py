@@ -45,6 +45,7 @@ PROTOTYPE_RELEASE = "dpsad/methods/dp_sad/prototype_release.py"
 PROTOTYPE_ROWS, METHOD = "dpsad/methods/dp_sad/prototype_rows.py", "dpsad/methods/method.py"
 PUBLIC_IMAGES, SOURCES = "dpsad/data/public_images.py", "dpsad/data/sources.py"
 CONTEXT, CHECKPOINT = "dpsad/runtime/context.py", "dpsad/runtime/checkpoint.py"
+STUDENT = "dpsad/methods/dp_sad/student.py"
 JOINS = "poisson_sample(len(records), sanitizer.plan.sampling_prob, randomness)"
 NORMAL = "self.randomness.rounded_normal(shape, self.plan.noise_multiplier * steps)"
 CLIPPED = "sum_clipped(rows, self.plan.clip_norm, total, steps)"
@@ -444,6 +445,60 @@ CHARGES = [
         "releases from a model that is not finite any more", CHECKPOINT,
         "if not all_finite(part.state_dict())]", "if False]",
         _tests("unit/training/test_not_finite", "test_gradient_steps_stop_before_the_next_release"),
+    ),
+    Mutation(
+        "a stage that broke and may draw its noise anew", CHECKPOINT,
+        "            self._stop_for_good(said)\n", "            pass\n",
+        _tests("unit/runtime/test_checkpoint", "test_a_stage_that_spends_and_breaks_stops_for_good",
+               "test_a_stage_that_breaks_before_its_first_save_keeps_what_it_spent"),
+    ),
+    Mutation(
+        "a stage that stopped for good and is gone on with", CHECKPOINT,
+        'if "stopped" in state:', "if False:",
+        _tests("unit/runtime/test_checkpoint", "test_a_stage_that_spends_and_breaks_stops_for_good",
+               "test_a_stage_that_breaks_before_its_first_save_keeps_what_it_spent"),
+    ),
+    Mutation(
+        "a half-distilled student that goes on with another teacher", STUDENT,
+        "settings.network, *sources, unnamed=False", "settings.network, unnamed=False",
+        _tests("commands/test_changed_teacher", "test_a_teacher_made_anew_on_the_same_records_is_refused[distill]"),
+    ),
+    Mutation(
+        "a half-refined student that goes on with another teacher's charges", "dpsad/training/private_denoiser.py",
+        "*([learned_from] if learned_from else []))", ")",
+        _tests("commands/test_changed_teacher", "test_a_teacher_made_anew_on_the_same_records_is_refused[refine]"),
+    ),
+    Mutation(
+        "a half-taught teacher that goes on with other prototypes", "dpsad/methods/dp_sad/teacher.py",
+        '"teach", config, network, source, unnamed', '"teach", config, network, unnamed',
+        _tests("commands/test_changed_teacher", "test_a_teacher_half_taught_is_not_gone_on_with_by_other_prototypes"),
+    ),
+    Mutation(
+        "a teacher known again by its weights and not by what it was charged", "dpsad/methods/dp_sad/teacher.py",
+        '"prototypes": prototypes})', '"prototypes": None})',
+        _tests("commands/test_changed_teacher", "test_a_teacher_made_anew_on_the_same_records_is_refused[distill]"),
+    ),
+    Mutation(
+        "a student gone on with that does not say whom it learned from", STUDENT,
+        "*sources, unnamed=False", "*sources",
+        _tests("commands/test_changed_teacher", "test_a_stage_that_does_not_say_what_it_learned_from_is_refused"),
+    ),
+    Mutation(
+        "a fingerprint of a model's shapes and not of its weights", "dpsad/runtime/state_fingerprint.py",
+        ".numpy().tobytes()", '.numpy().tobytes()[:0]',
+        _tests("unit/runtime/test_state_fingerprint", "test_every_difference_is_another_one"),
+    ),
+    Mutation(
+        "a ledger taken up that drops what is charged here", LEDGER,
+        "dropped = _left_out(self.entries, loaded)", "dropped = _left_out([], loaded)",
+        _tests("unit/privacy/test_ledger", "test_a_ledger_that_is_taken_up_drops_no_charge",
+               "test_a_sanitizer_is_not_gone_on_with_where_that_drops_a_charge"),
+    ),
+    Mutation(
+        "charges of equal plans taken for one another", LEDGER,
+        "elif not plan.charge_id or plan.charge_id not in found:",
+        "elif plan not in loaded:",
+        _tests("unit/privacy/test_ledger", "test_a_ledger_that_is_taken_up_drops_no_charge"),
     ),
     Mutation(
         "weights that are not finite in a release", "dpsad/release/export.py",
