@@ -216,7 +216,23 @@ MIXING = [
         "    require_own_labels(records)", "    pass",
         _tests("unit/training/test_provenance_is_carried", "test_clusters_of_all_records_are_no_labels_of_their_own"),
     ),
-    # processors differ in how float32 rounds, so not here: distances by torch.cdist, norms of rows that lie crosswise
+    Mutation(
+        "random features by products that float32 rounds", "dpsad/networks/random_features.py",
+        "_waves(exact_products(x.flatten(1), frequencies, bound, float(frequencies.abs().max())).float())",
+        "_waves(x.flatten(1) @ frequencies.T)",
+        _tests("unit/methods/test_rows_stand_alone", "test_random_features_are_worked_out_without_rounding"),
+    ),
+    Mutation(
+        "records' random features as if they were a generator's", "dpsad/methods/dp_merf.py",
+        "features.of_each(images.to(device), bound=1.0)", "features(images.to(device))",
+        _tests("unit/methods/test_rows_stand_alone", "test_random_features_are_worked_out_without_rounding"),
+    ),
+    Mutation(
+        "the nearest prototype by distances that float32 rounds", PROTOTYPE_ROWS,
+        "nearest = distances.argmin(1)", "nearest = torch.cdist(flat, own).argmin(1)",
+        _tests("unit/methods/test_rows_stand_alone", "test_a_record_halfway_between_prototypes_does_not_change_sides"),
+    ),
+    # processors differ in how float32 rounds, so not here: norms of rows that lie crosswise
     Mutation(
         "networks that see records in batches of as many as are left", "dpsad/training/batches.py",
         "part.new_zeros(size - num, *part.shape[1:])", "part.new_zeros(0, *part.shape[1:])",
