@@ -437,6 +437,11 @@ CHARGES = [
         _tests("unit/runtime/test_public_num_records", "test_a_run_is_about_the_records_it_was_begun_with"),
     ),
     Mutation(
+        "a set that a program has changed taken for the one it was", "dpsad/data/arrays.py",
+        "images = replace(images)", "images = images",
+        _tests("unit/data/test_arrays", "test_a_set_that_a_program_changed_since_is_another_one"),
+    ),
+    Mutation(
         "a charge without its name in a run that takes it over", LEDGER,
         'self._enter(plan, state["fixed_noise"])', 'self._enter(replace(plan, charge_id=""), state["fixed_noise"])',
         _tests("unit/privacy/test_ledger", "test_every_charge_has_a_name_of_its_own_that_a_take_over_keeps"),
