@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -65,6 +66,7 @@ def records_of(images: ArrayLike | Tensor | ImageSet, labels: ArrayLike | Tensor
         return image_set_of(images, labels)
     if labels is not None:
         raise ValueError("labels beside an ImageSet, which has its own; leave them out")
+    images = replace(images)  # another set: a program may have changed its pixels since they were last looked at
     return images if images.origin is not None else validate(images, where="images")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ RANGE_OF_DATA = "the range of pixel values, which was taken from the data and co
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageSet:
-    """Labelled images, one record each.
+    """Labelled images, one record each. Pixels and labels of a set are not changed; other ones make another set.
 
     images: [num, chan, height, width] float32 in [-1, 1].
     labels: [num] int64 in 0..num_classes-1.
@@ -78,6 +79,10 @@ class ImageSet:
 
     def fingerprint(self) -> str:
         """A short name of these images and labels in this order: the same for the same set, and no other."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.blake2b(repr((self.class_names, tuple(self.images.shape))).encode(), digest_size=16)
         for tensor in (self.images, self.labels):
             digest.update(tensor.contiguous().cpu().numpy().data)

@@ -26,6 +26,9 @@ def device_named(name: str) -> torch.device:
         )
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={name!r}: torch sees no CUDA device here; use device=auto or cpu")
+    there = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if device.type == "cuda" and name not in ("cuda", *there):  # by name: torch takes cuda:256 for cuda:0
+        raise ValueError(f"device={name!r} is not here; torch sees {', '.join(there)}; use one of them, auto or cpu")
     return device
 
 

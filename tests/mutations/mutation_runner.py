@@ -13,13 +13,14 @@ import importlib.util
 import io
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from multiprocessing.pool import Pool
+from multiprocessing.pool import AsyncResult, Pool
 from pathlib import Path
 from types import CodeType
 
@@ -27,7 +28,7 @@ import pytest
 from mutation_table import MUTATIONS, Mutation
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 300  # after which a mutation that hangs is given up
+SECONDS = 300  # after which a mutation that hangs is given up, and its process with it
 # imported once, and had by every process
 HEAVY = (
     "dp_accounting.pld", "dp_accounting.rdp", "omegaconf", "opacus.grad_sample", "opacus.validators", "pytest",
@@ -71,8 +72,12 @@ def mutated_source(mutation: Mutation) -> str:
     return source.replace(mutation.old, mutation.new)
 
 
-def outcome_of(mutation: Mutation) -> Outcome:
-    """Runs the mutation's tests on code that has the mistake; for a process that has not imported the project yet."""
+def outcome_of(mutation: Mutation, seconds: int = SECONDS) -> Outcome:
+    """Runs the mutation's tests on code that has the mistake; for a process that has not imported the project yet.
+
+    The process ends after so many seconds, whatever the tests do: the next mutation does not wait for it.
+    """
+    signal.alarm(seconds)
     source, module = mutated_source(mutation), mutation.file.removesuffix(".py").replace("/", ".")
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
@@ -85,6 +90,14 @@ def outcome_of(mutation: Mutation) -> Outcome:
         return Outcome(mutation.caught_by, f"these tests do not import {module}", seconds)
     missed = [name for name in mutation.caught_by if not any(_is_of(node, name) for node in watch.noticed)]
     return Outcome(tuple(missed), why if missed else "", seconds)
+
+
+def awaited(mutation: Mutation, outcome: "AsyncResult[Outcome]") -> Outcome:
+    """What became of a mutation once its process is done, or has been ended because it hangs."""
+    try:
+        return outcome.get(SECONDS + 5)
+    except multiprocessing.TimeoutError:
+        return Outcome(mutation.caught_by, f"the tests hang: given up after {SECONDS} seconds", SECONDS)
 
 
 @contextlib.contextmanager
@@ -134,7 +147,7 @@ def main(words: list[str]) -> int:
     print("| mistake | file | | seconds |\n|---|---|---|---|")
     with fresh_processes(int(os.environ.get("DPSAD_MUTATION_PROCESSES", "1"))) as pool:
         for mutation, result in [(mutation, pool.apply_async(outcome_of, (mutation,))) for mutation in chosen]:
-            outcome = result.get(SECONDS)
+            outcome = awaited(mutation, result)
             num_caught += outcome.caught
             verdict = "caught by" if outcome.caught else "NOT CAUGHT by"
             tests = ", ".join(name.split("::")[-1] for name in mutation.caught_by)

@@ -45,6 +45,7 @@ PROTOTYPE_RELEASE = "dpsad/methods/dp_sad/prototype_release.py"
 PROTOTYPE_ROWS, METHOD = "dpsad/methods/dp_sad/prototype_rows.py", "dpsad/methods/method.py"
 PUBLIC_IMAGES, SOURCES = "dpsad/data/public_images.py", "dpsad/data/sources.py"
 CONTEXT, CHECKPOINT = "dpsad/runtime/context.py", "dpsad/runtime/checkpoint.py"
+STUDENT = "dpsad/methods/dp_sad/student.py"
 JOINS = "poisson_sample(len(records), sanitizer.plan.sampling_prob, randomness)"
 NORMAL = "self.randomness.rounded_normal(shape, self.plan.noise_multiplier * steps)"
 CLIPPED = "sum_clipped(rows, self.plan.clip_norm, total, steps)"
@@ -215,7 +216,23 @@ MIXING = [
         "    require_own_labels(records)", "    pass",
         _tests("unit/training/test_provenance_is_carried", "test_clusters_of_all_records_are_no_labels_of_their_own"),
     ),
-    # processors differ in how float32 rounds, so not here: distances by torch.cdist, norms of rows that lie crosswise
+    Mutation(
+        "random features by products that float32 rounds", "dpsad/networks/random_features.py",
+        "_waves(exact_products(x.flatten(1), frequencies, bound, float(frequencies.abs().max())).float())",
+        "_waves(x.flatten(1) @ frequencies.T)",
+        _tests("unit/methods/test_rows_stand_alone", "test_random_features_are_worked_out_without_rounding"),
+    ),
+    Mutation(
+        "records' random features as if they were a generator's", "dpsad/methods/dp_merf.py",
+        "features.of_each(images.to(device), bound=1.0)", "features(images.to(device))",
+        _tests("unit/methods/test_rows_stand_alone", "test_random_features_are_worked_out_without_rounding"),
+    ),
+    Mutation(
+        "the nearest prototype by distances that float32 rounds", PROTOTYPE_ROWS,
+        "nearest = distances.argmin(1)", "nearest = torch.cdist(flat, own).argmin(1)",
+        _tests("unit/methods/test_rows_stand_alone", "test_a_record_halfway_between_prototypes_does_not_change_sides"),
+    ),
+    # processors differ in how float32 rounds, so not here: norms of rows that lie crosswise
     Mutation(
         "networks that see records in batches of as many as are left", "dpsad/training/batches.py",
         "part.new_zeros(size - num, *part.shape[1:])", "part.new_zeros(0, *part.shape[1:])",
@@ -420,6 +437,11 @@ CHARGES = [
         _tests("unit/runtime/test_public_num_records", "test_a_run_is_about_the_records_it_was_begun_with"),
     ),
     Mutation(
+        "a set that a program has changed taken for the one it was", "dpsad/data/arrays.py",
+        "images = replace(images)", "images = images",
+        _tests("unit/data/test_arrays", "test_a_set_that_a_program_changed_since_is_another_one"),
+    ),
+    Mutation(
         "a charge without its name in a run that takes it over", LEDGER,
         'self._enter(plan, state["fixed_noise"])', 'self._enter(replace(plan, charge_id=""), state["fixed_noise"])',
         _tests("unit/privacy/test_ledger", "test_every_charge_has_a_name_of_its_own_that_a_take_over_keeps"),
@@ -444,6 +466,60 @@ CHARGES = [
         "releases from a model that is not finite any more", CHECKPOINT,
         "if not all_finite(part.state_dict())]", "if False]",
         _tests("unit/training/test_not_finite", "test_gradient_steps_stop_before_the_next_release"),
+    ),
+    Mutation(
+        "a stage that broke and may draw its noise anew", CHECKPOINT,
+        "            self._stop_for_good(said)\n", "            pass\n",
+        _tests("unit/runtime/test_checkpoint", "test_a_stage_that_spends_and_breaks_stops_for_good",
+               "test_a_stage_that_breaks_before_its_first_save_keeps_what_it_spent"),
+    ),
+    Mutation(
+        "a stage that stopped for good and is gone on with", CHECKPOINT,
+        'if "stopped" in state:', "if False:",
+        _tests("unit/runtime/test_checkpoint", "test_a_stage_that_spends_and_breaks_stops_for_good",
+               "test_a_stage_that_breaks_before_its_first_save_keeps_what_it_spent"),
+    ),
+    Mutation(
+        "a half-distilled student that goes on with another teacher", STUDENT,
+        "settings.network, *sources, unnamed=False", "settings.network, unnamed=False",
+        _tests("commands/test_changed_teacher", "test_a_teacher_made_anew_on_the_same_records_is_refused[distill]"),
+    ),
+    Mutation(
+        "a half-refined student that goes on with another teacher's charges", "dpsad/training/private_denoiser.py",
+        "*([learned_from] if learned_from else []))", ")",
+        _tests("commands/test_changed_teacher", "test_a_teacher_made_anew_on_the_same_records_is_refused[refine]"),
+    ),
+    Mutation(
+        "a half-taught teacher that goes on with other prototypes", "dpsad/methods/dp_sad/teacher.py",
+        '"teach", config, network, source, unnamed', '"teach", config, network, unnamed',
+        _tests("commands/test_changed_teacher", "test_a_teacher_half_taught_is_not_gone_on_with_by_other_prototypes"),
+    ),
+    Mutation(
+        "a teacher known again by its weights and not by what it was charged", "dpsad/methods/dp_sad/teacher.py",
+        '"prototypes": prototypes})', '"prototypes": None})',
+        _tests("commands/test_changed_teacher", "test_a_teacher_made_anew_on_the_same_records_is_refused[distill]"),
+    ),
+    Mutation(
+        "a student gone on with that does not say whom it learned from", STUDENT,
+        "*sources, unnamed=False", "*sources",
+        _tests("commands/test_changed_teacher", "test_a_stage_that_does_not_say_what_it_learned_from_is_refused"),
+    ),
+    Mutation(
+        "a fingerprint of a model's shapes and not of its weights", "dpsad/runtime/state_fingerprint.py",
+        ".numpy().tobytes()", '.numpy().tobytes()[:0]',
+        _tests("unit/runtime/test_state_fingerprint", "test_every_difference_is_another_one"),
+    ),
+    Mutation(
+        "a ledger taken up that drops what is charged here", LEDGER,
+        "dropped = _left_out(self.entries, loaded)", "dropped = _left_out([], loaded)",
+        _tests("unit/privacy/test_ledger", "test_a_ledger_that_is_taken_up_drops_no_charge",
+               "test_a_sanitizer_is_not_gone_on_with_where_that_drops_a_charge"),
+    ),
+    Mutation(
+        "charges of equal plans taken for one another", LEDGER,
+        "elif not plan.charge_id or plan.charge_id not in found:",
+        "elif plan not in loaded:",
+        _tests("unit/privacy/test_ledger", "test_a_ledger_that_is_taken_up_drops_no_charge"),
     ),
     Mutation(
         "weights that are not finite in a release", "dpsad/release/export.py",

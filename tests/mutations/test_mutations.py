@@ -4,9 +4,10 @@
 """
 
 import ast
+import multiprocessing
 
 import pytest
-from mutation_runner import ROOT, SECONDS, fresh_processes, mutated_source, outcome_of
+from mutation_runner import ROOT, awaited, fresh_processes, mutated_source, outcome_of
 from mutation_table import MUTATIONS, Mutation
 
 
@@ -14,15 +15,15 @@ def named(mutation):
     return mutation.name.replace(" ", "-")
 
 
-@pytest.fixture
-def pool():  # of its own for each test: one that hangs is ended with it, and holds up no other
+@pytest.fixture(scope="module")
+def pool():
     with fresh_processes() as pool:
         yield pool
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=named)
 def test_a_mistake_is_caught(pool, mutation):
-    outcome = pool.apply_async(outcome_of, (mutation,)).get(SECONDS)
+    outcome = awaited(mutation, pool.apply_async(outcome_of, (mutation,)))
     assert outcome.caught, f"{mutation.name}: {outcome.missed} did not fail\n{outcome.why}"
 
 
@@ -59,7 +60,7 @@ def test_what_nobody_notices_is_not_called_caught(pool, new, test, why):
     """Nor what fails only because the mutation makes no sense."""
     tests = (f"tests/unit/privacy/test_ledger.py::{test}",)
     mutation = Mutation("harmless", "dpsad/privacy/plan.py", "return 2 if self is Unit.SHARD else 1", new, tests)
-    outcome = pool.apply_async(outcome_of, (mutation,)).get(SECONDS)
+    outcome = awaited(mutation, pool.apply_async(outcome_of, (mutation,)))
     assert outcome.missed == tests
     assert why in outcome.why
 
@@ -67,5 +68,14 @@ def test_what_nobody_notices_is_not_called_caught(pool, new, test, why):
 def test_tests_that_do_not_import_the_mistake_are_told_from_those_that_let_it_pass(pool):
     tests = ("tests/unit/privacy/test_provenance.py::test_names_are_what_files_hold",)
     mutation = Mutation("elsewhere", "dpsad/commands/sample.py", "check_destination(out)", "pass", tests)
-    outcome = pool.apply_async(outcome_of, (mutation,)).get(SECONDS)
+    outcome = awaited(mutation, pool.apply_async(outcome_of, (mutation,)))
     assert outcome.why == "these tests do not import dpsad.commands.sample"
+
+
+def test_a_mutation_that_hangs_is_given_up_and_the_next_one_does_not_wait_for_it(pool):
+    tests = ("tests/unit/privacy/test_ledger.py::test_a_shard_costs_what_a_record_costs_at_half_the_noise",)
+    file, old = "dpsad/privacy/plan.py", "return 2 if self is Unit.SHARD else 1"
+    hangs = Mutation("hangs", file, old, 'return __import__("time").sleep(1000)', tests)
+    with pytest.raises(multiprocessing.TimeoutError):
+        pool.apply_async(outcome_of, (hangs, 1)).get(6)
+    assert awaited(hangs, pool.apply_async(outcome_of, (Mutation("caught", file, old, "return 1", tests),))).caught

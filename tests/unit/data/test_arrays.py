@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpsad.data.arrays import content_ids, image_set_of
+from dpsad.data.arrays import content_ids, image_set_of, records_of
 
 BYTES = np.random.default_rng(0).integers(0, 256, (12, 5, 4), dtype=np.uint8)
 LABELS = np.arange(12) % 3
@@ -25,6 +25,14 @@ def test_texts_become_classes_and_missing_labels_one():
     assert named.class_names == ("ant", "bee", "cat")
     assert named.labels[:3].tolist() == [2, 0, 1]
     assert image_set_of(BYTES).class_names == ("unlabelled",)
+
+
+def test_a_set_that_a_program_changed_since_is_another_one():
+    own = image_set_of(BYTES, LABELS)
+    first = records_of(own).fingerprint()
+    assert records_of(own).fingerprint() == own.fingerprint() == first
+    own.images[0] *= -1
+    assert records_of(own).fingerprint() != first
 
 
 @pytest.mark.parametrize("gone", [0, 5, 11])

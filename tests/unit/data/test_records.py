@@ -1,3 +1,4 @@
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -29,6 +30,20 @@ def test_take_keeps_order_and_everything_of_a_record_together():
     assert torch.equal(picked.images, records.images[[4, 1]])
     assert picked.class_names == records.class_names
     assert records.take(records.labels == 2).ids == ("r2", "r5")
+
+
+def test_a_set_is_hashed_once_however_often_its_fingerprint_is_asked_for(monkeypatch):
+    num_hashed = []
+
+    def counted(*told, blake2b=hashlib.blake2b, **more):
+        num_hashed.append(1)
+        return blake2b(*told, **more)
+
+    monkeypatch.setattr(hashlib, "blake2b", counted)
+    records = image_set()
+    assert len({records.fingerprint() for _ in range(5)}) == len(num_hashed) == 1
+    others = [records.take(torch.arange(5)), replace(records, images=-records.images)]
+    assert len({each.fingerprint() for each in (records, *others)}) == len(num_hashed) == 3
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

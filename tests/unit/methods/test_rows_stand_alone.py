@@ -1,5 +1,7 @@
 """Each kind of row is the same to the bit whoever else is there: one record fewer moves all later ones up a place."""
 
+import math
+
 import pytest
 import torch
 
@@ -73,18 +75,43 @@ def test_a_record_s_row_is_the_same_without_another_record(records, kind, index)
         assert block == together[record_id][1]
 
 
+def products_that_nearly_cancel(rng):
+    """(20 images, 40 frequencies) whose inner products are thousands of times smaller than what they add up."""
+    half = torch.randint(-(2**16), 2**16 + 1, (20, 32), generator=rng) / 2**16
+    frequencies = torch.randint(-(2**16) + 4, 2**16 - 3, (32, 40), generator=rng) / 2**16
+    apart = torch.randint(-4, 5, (32, 40), generator=rng) / 2**16
+    frequencies[0, 0], apart[0, 0] = 1.0, 0.0  # the largest, so that whole steps of it are powers of two
+    return torch.cat([half, half], dim=1).view(20, 1, 8, 8), torch.cat([frequencies, apart - frequencies])
+
+
+def test_random_features_are_worked_out_without_rounding(rng):
+    """Against whole numbers: sums in float32 are off in every row, in any order, and so by what stands beside it."""
+    images, frequencies = products_that_nearly_cancel(rng)
+    records = ImageSet(images=images, labels=torch.zeros(20).long(), ids=tuple(map(str, range(20))), class_names=("a",))
+    features = features_of(DpMerfConfig(num_features=80, step_features=0), (1, 8, 8), rng)
+    features.frequencies = frequencies
+    whole = (2**16 * images).long().flatten(1) @ (2**16 * frequencies).long()
+    phases = (whole.double() / 2**32).float()
+    expected = torch.cat([phases.cos(), phases.sin()], dim=1) / math.sqrt(40)
+    (rows,) = embedding_rows(features, records, 0.1)
+    assert torch.equal(rows.values[:, :-1], expected * math.sqrt(0.9))
+    in_float32 = (images.flatten(1) @ frequencies - phases).abs()
+    assert (in_float32.max(dim=1).values > 0).all(), "the test tells exact products from others"
+
+
 def halfway(rng):
-    """(400 records of one class, 40 prototypes), each record as far from one prototype as from the next."""
+    """(400 records of one class, 40 prototypes, the lower place of the two that each record is as far from)."""
     prototypes = torch.randint(-512, 513, (40, 1, 28, 28), generator=rng) / 512
     first = torch.randint(40, (400,), generator=rng)
     images = (prototypes[first] + prototypes[(first + 1) % 40]) / 2
     ids = tuple(map(str, range(400)))
-    return ImageSet(images=images, labels=torch.zeros(400).long(), ids=ids, class_names=("a",)), prototypes
+    records = ImageSet(images=images, labels=torch.zeros(400).long(), ids=ids, class_names=("a",))
+    return records, prototypes, torch.minimum(first, (first + 1) % 40)
 
 
 def test_a_record_halfway_between_prototypes_does_not_change_sides(rng):
-    """The sum moves by the record's own row, and no further: rounding decides nothing."""
-    records, prototypes = halfway(rng)
+    """The sum moves by the record's own row, and no further: rounding decides nothing, the order of prototypes does."""
+    records, prototypes, lower = halfway(rng)
     proposal = propose_prototypes(prototypes[None])
 
     def summed(records):
@@ -94,6 +121,7 @@ def test_a_record_halfway_between_prototypes_does_not_change_sides(rng):
         return total
 
     together, rows = summed(records), rows_of_records(records, proposal, 10.0)
+    assert [block for _, block in rows.values()] == lower.tolist()
     for index in (0, 17, 399):
         fewer = without(records, index)
         assert all(block == rows[key][1] for key, (_, block) in rows_of_records(fewer, proposal, 10.0).items())
