@@ -229,7 +229,8 @@ MIXING = [
     ),
     Mutation(
         "the nearest prototype by distances that float32 rounds", PROTOTYPE_ROWS,
-        "nearest = distances.argmin(1)", "nearest = torch.cdist(flat, own).argmin(1)",
+        "return (outputs.double().square().sum(1) - 2 * exact_products(records, outputs, RANGE, RANGE)).argmin(1)",
+        "return torch.cdist(records, outputs).argmin(1)",
         _tests("unit/methods/test_rows_stand_alone", "test_a_record_halfway_between_prototypes_does_not_change_sides"),
     ),
     # processors differ in how float32 rounds, so not here: norms of rows that lie crosswise
@@ -366,6 +367,21 @@ ACCOUNTS = [
 ]  # fmt: skip
 
 CHARGES = [
+    Mutation(
+        "a spread that takes its share of the signal in place of the budget", "dpsad/methods/dp_sad/release_plans.py",
+        "prototypes_mu(settings, budget) * share**0.5", "prototypes_mu(settings, budget) * share**0.25",
+        _tests("unit/methods/dp_sad/test_spread", "test_a_run_with_a_spread_costs_what_it_would_without"),
+    ),
+    Mutation(
+        "prototypes that keep the budget of their spread", "dpsad/methods/dp_sad/release_plans.py",
+        "mu * (1 - settings.spread.share) ** 0.5", "mu",
+        _tests("unit/methods/dp_sad/test_spread", "test_a_run_with_a_spread_costs_what_it_would_without"),
+    ),
+    Mutation(
+        "groups of prototypes whose spread is not charged", "dpsad/methods/dp_sad/spread.py",
+        "Sanitizer(grouped_plan, ledger, randomness)", "Sanitizer(grouped_plan, ledger.planned([]), randomness)",
+        _tests("unit/methods/dp_sad/test_spread", "test_both_releases_are_charged_before_they_are_made"),
+    ),
     Mutation(
         "a release without a charge", SANITIZER,
         "        self.charge()\n        if self.num_made", "        if self.num_made",

@@ -27,7 +27,6 @@ from students.spread import Spread
 
 CHUNK = 512  # records whose rows are held at once
 FARTHEST = 2.0  # that pixels in [-1, 1] differ by
-SLACK = 0.9  # of the bound along directions, over what differences have there on average: a lower one takes less noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +39,8 @@ class SpreadConfig:
     directions: at most so many are kept of those in which all differences vary most.
     pooled_share: of its own budget, for all differences together.
     clip_rms: bound on a record's difference, as root mean square over pixels.
+    relative_clip_norm: bound on what a record's difference has along the directions, over what all differences have on
+        average, as the first release tells; below 1, since noise costs more than the few that are clipped.
     """
 
     share: Fraction = 0.0
@@ -48,6 +49,7 @@ class SpreadConfig:
     directions: Count = 80
     pooled_share: Share = 0.2
     clip_rms: Positive = 0.4
+    relative_clip_norm: Positive = 0.9
 
     def __post_init__(self) -> None:
         require_ranges(self, "spread")
@@ -105,12 +107,12 @@ def release_spread(
     """
     pooled_plan, grouped_plan = plans
     num_classes, size = int(prototypes.labels.max()) + 1, prototypes.images[0].numel()
-    nearest = _nearest(images, labels, prototypes, num_classes)
+    nearest = nearest_prototypes(images, labels, prototypes, num_classes)
     counts = prototypes.counts.double().clamp(min=0)
 
     basis = lowest_frequencies(tuple(prototypes.images.shape[1:]), config.frequencies).to(images)
     bound = config.clip_rms * math.sqrt(size)
-    told = _differences(images, prototypes.images, nearest, basis, bound)
+    told = difference_rows(images, prototypes.images, nearest, basis, bound)
     moments = Sanitizer(pooled_plan, ledger, randomness).release(map(second_moments, told), (pairs_of(len(basis)),))
     values, vectors = rising_eigenvalues(symmetric(moments), pooled_plan.noise_scale)
     rises = values > 0
@@ -121,8 +123,8 @@ def release_spread(
     unit = variance.double().pow(0.25).to(basis)
     directions = vectors[:, rises][:, -config.directions :].mT.to(basis) @ basis / unit[:, None]
 
-    bound = SLACK * math.sqrt((variance / unit.double() ** 2).sum().item())
-    told = _differences(images, prototypes.images, nearest, directions, bound)
+    bound = config.relative_clip_norm * math.sqrt((variance / unit.double() ** 2).sum().item())
+    told = difference_rows(images, prototypes.images, nearest, directions, bound)
     num_groups = config.per_class * num_classes
     group = nearest // (len(prototypes.images) // num_groups)
     moments = Sanitizer(grouped_plan, ledger, randomness).release(
@@ -218,7 +220,7 @@ def _square_roots(covariances: Tensor) -> Tensor:
     return _from_eigen(values.clamp(min=0).sqrt(), vectors)
 
 
-def _nearest(images: Tensor, labels: Tensor, prototypes: Prototypes, num_classes: int) -> Tensor:
+def nearest_prototypes(images: Tensor, labels: Tensor, prototypes: Prototypes, num_classes: int) -> Tensor:
     """[num] the place of each record's nearest prototype of its class."""
     own = prototypes.images.flatten(1).unflatten(0, (num_classes, -1))
     nearest = torch.zeros(len(images), dtype=torch.int64, device=images.device)
@@ -228,7 +230,7 @@ def _nearest(images: Tensor, labels: Tensor, prototypes: Prototypes, num_classes
     return nearest
 
 
-def _differences(
+def difference_rows(
     images: Tensor, prototypes: Tensor, nearest: Tensor, directions: Tensor, bound: float
 ) -> Iterator[Tensor]:
     """Each record's difference from its prototype along the directions, over a bound that it is brought within.

@@ -15,10 +15,12 @@ from dpsad.methods.dp_merf import DpMerfConfig, embedding_rows, features_of
 from dpsad.methods.dp_sad.prototype_rows import record_rows, shard_rows, teacher_rows
 from dpsad.methods.dp_sad.prototypes import propose_prototypes
 from dpsad.methods.dp_sad.queries import Proposal
+from dpsad.methods.dp_sad.spread import difference_rows, nearest_prototypes, second_moments
 from dpsad.methods.public_autoencoder import latents_of
 from dpsad.networks.autoencoder import Autoencoder, AutoencoderConfig
 from dpsad.privacy.clipping import BlockRows, sum_clipped
 from dpsad.training.batches import in_full_batches
+from students.prototypes import Prototypes
 from teachers.closed_form import ClosedFormTeachers
 
 NUM, K, STEPS = 300, 12, 2**24
@@ -57,10 +59,21 @@ def rows_of_prototypes(records):
     return rows_of_records(records, propose_prototypes(centres), 4.0)
 
 
+def rows_of_spread(records):
+    rng = torch.Generator().manual_seed(0)
+    images, directions = torch.rand(40, 1, 8, 8, generator=rng) * 2 - 1, torch.randn(9, 64, generator=rng)
+    prototypes = Prototypes(images, torch.arange(40) // 4, torch.ones(40), 1.0)
+    nearest = nearest_prototypes(records.images, records.labels, prototypes, 10)
+    chunks = difference_rows(records.images, images, nearest, directions, 6.0)
+    moments = torch.cat([second_moments(rows) for rows in chunks])
+    return by_record(records, [BlockRows(moments, nearest)])
+
+
 KINDS = {
     "prototypes": rows_of_prototypes,
     "class means": lambda records: by_record(records, list(image_rows(records, 0.1))),
     "random features": rows_of_features,
+    "spread": rows_of_spread,
 }
 
 

@@ -14,6 +14,8 @@ from dpsad.release.export import export_release, load_student
 from dpsad.release.students import Releasable, ReleaseConfig
 from dpsad.runtime.run_folder import WEIGHTS, open_run
 from students.prototypes import Prototypes
+from students.seeds import image_seeds
+from students.spread import Spread
 from students.varied_prototypes import HeldPrototypes
 
 STATEMENT = {**formal_statement(Ledger(1.0, 1e-5), guarantee="records", size_is_public=False), "method": "class-means"}
@@ -39,6 +41,20 @@ def test_finite_weights_whose_images_are_not_are_not_exported(tmp_path, monkeypa
     with pytest.raises(ValueError, match="20 of 20 images have NaN or infinite pixels"):
         export_release(tmp_path / "release", releasable(), STATEMENT)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_spread_is_handed_out_with_its_prototypes(tmp_path, rng):
+    spread = Spread(torch.randn(3, 64, generator=rng) / 50, torch.randn(2, 3, 3, generator=rng))
+    prototypes = Prototypes(torch.zeros(4, 1, 8, 8), torch.arange(4) // 2, torch.full((4,), 20.0), 1.0, spread=spread)
+    sizes = {"num_prototypes": 4, "spread_dim": 3, "spread_groups": 2}
+    config = ReleaseConfig(kind="images", image_shape=(1, 8, 8), class_names=("a", "b"), **sizes)
+    made = Releasable(HeldPrototypes(prototypes), config)
+    export_release(tmp_path / "release", made, STATEMENT)
+    labels, seeds = torch.arange(6) % 2, image_seeds(0, 6)
+    images = load_student(tmp_path / "release").sample(labels, seeds)
+    assert torch.equal(images, made.student().sample(labels, seeds))
+    assert len(images.flatten(1).unique(dim=0)) == 6
+    assert torch.equal(Prototypes.from_dict(prototypes.state_dict()).spread.factors, spread.factors)
 
 
 @pytest.mark.parametrize("value", [math.nan, -math.inf])
