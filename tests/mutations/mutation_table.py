@@ -761,6 +761,12 @@ PROVENANCES = [
 
 SHARED = [
     Mutation(
+        "a spread divided by how many records there are", "dpsad/methods/dp_sad/spread.py",
+        "counts = prototypes.counts.double().clamp(min=0)",
+        "counts = torch.bincount(nearest, minlength=len(prototypes.images)).double()",
+        _shared("dp-sad, spread"),
+    ),
+    Mutation(
         "a private batch size as divisor", DP_SGD,
         "released / expected_batch_size)", "released / max(1, len(joined)))",
         _tests("unit/training/test_dp_sgd", "test_a_step_divides_by_the_expected_size_and_not_by_how_many_joined"),

@@ -33,6 +33,10 @@ SHARDS = {
 }  # fmt: skip
 RUNS = {
     "dp-sad": {**DP_SAD, "sampler.start": "prototypes", "sampler.sigma_max": 1.0},  # and so releases those, too
+    "dp-sad, spread": {
+        **DP_SAD, "sampler.start": "prototypes", "sampler.sigma_max": 1.0, "spread.share": 0.5, "spread.per_class": 2,
+        "spread.frequencies": 10, "spread.directions": 4,
+    },
     "dp-sad, shards": SHARDS,
     "dp-sad, shards' denoisers": {**SHARDS, "shards.teacher": "denoisers"},
     "dpdm": BASELINE,
