@@ -8,8 +8,9 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(VENV)/bin/dpsad quickstart
 
+# one process a core, of one thread each
 test: $(STAMP)
-	$(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
 
 mutations: $(STAMP)
 	$(VENV)/bin/python tests/mutations/mutation_runner.py
