@@ -17,6 +17,7 @@ class Student:
         image_shape: (chan, height, width).
         class_names: by label.
         use_labels: whether it heeds labels; without, it makes images of any class, and labels say nothing.
+        chosen: likewise, of images that a guide has chosen, where there is one.
     """
 
     def __init__(
@@ -27,8 +28,9 @@ class Student:
         class_names: Sequence[str],
         *,
         use_labels: bool = True,
+        chosen: Make | None = None,
     ):
-        self.model, self.make = model.eval().requires_grad_(False), make
+        self.model, self.make, self.chosen = model.eval().requires_grad_(False), make, chosen or make
         self.image_shape, self.class_names, self.use_labels = image_shape, tuple(class_names), use_labels
 
     @property
@@ -43,6 +45,7 @@ class Student:
         *,
         batch_size: int = 250,
         progress: Callable[[int], object] | None = None,
+        guide: bool = True,
     ) -> Tensor:
         """Makes one image for each label and seed.
 
@@ -52,6 +55,7 @@ class Student:
                 else is in the batch.
             batch_size: images at a time.
             progress: called with the number of images of each finished batch.
+            guide: whether the guide chooses among images, where there is one.
 
         Returns:
             [num, chan, height, width] in [-1, 1], float32, on the CPU.
@@ -59,12 +63,12 @@ class Student:
         Raises:
             ValueError: an image has NaN or infinite pixels.
         """
-        device = self.device
+        device, make = self.device, self.chosen if guide else self.make
         images = torch.empty(len(labels), *self.image_shape)
         with torch.no_grad():
             for start in range(0, len(labels), batch_size):
                 index = slice(start, start + batch_size)
-                made = self.make(labels[index].to(device), normal_of(seeds[index], device)).cpu()
+                made = make(labels[index].to(device), normal_of(seeds[index], device)).cpu()
                 require_finite_images(made)
                 images[index] = made.clamp(-1, 1)
                 if progress is not None:

@@ -11,6 +11,7 @@ from dpsad.errors import require_choice
 from dpsad.methods.class_means import ClassMeansConfig
 from dpsad.methods.dp_merf import DpMerfConfig
 from dpsad.methods.dp_sad.distillation import StudentConfig
+from dpsad.methods.dp_sad.guide import GuideConfig
 from dpsad.methods.dp_sad.nominal_noise import NominalConfig
 from dpsad.methods.dp_sad.prototypes import PrototypesConfig
 from dpsad.methods.dp_sad.settings import GUARANTEES, RefineConfig
@@ -83,6 +84,7 @@ class Config:
     student: StudentConfig = field(default_factory=StudentConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     nominal: NominalConfig = field(default_factory=NominalConfig)
+    guide: GuideConfig = field(default_factory=GuideConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     compress: CompressConfig = field(default_factory=CompressConfig)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dpsad.release.model_card import model_card
-from dpsad.release.students import KINDS, Releasable, ReleaseConfig
+from dpsad.release.students import Releasable, ReleaseConfig, new_model
 from dpsad.runtime.config_files import load_config, save_config
 from dpsad.runtime.finite import require_finite
 from dpsad.runtime.run_folder import CONFIG, MODEL_CARD, SAMPLES, STATEMENT, WEIGHTS, Run
@@ -77,7 +77,7 @@ def load_releasable(folder: str | Path, *, device: torch.device | str = "cpu") -
                 f"{folder} is no release: it has no {name}; pass a run folder after `dpsad distill` or baseline"
             )
     config = load_config(ReleaseConfig, base=folder / CONFIG, overrides=())
-    made = Releasable(KINDS[config.kind].new_model(config), config)
+    made = Releasable(new_model(config), config)
     made.model.load_state_dict(load_file(folder / WEIGHTS))
     require_finite(f"the student in {folder}", made.model, "train another with a lower learning rate")
     made.model.to(torch.device(device))

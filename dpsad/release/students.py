@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from students.base import Student
 from students.few_step import SamplerConfig, few_step_student
 from students.from_prototypes import StartedDenoiser, prototype_student
 from students.generator import Generator, GeneratorConfig, generator_student
+from students.guide import Guide, Guided, chosen_by, new_guide
 from students.latent import LatentModel, latent_student
 from students.prototypes import Prototypes
 from students.spread import Spread
@@ -36,6 +37,7 @@ class ReleaseConfig:
     spread_dim, spread_groups: size of their spread, 0 where they have none.
     autoencoder: of latents.
     generator: of a generator.
+    guide_directions, attempts: size of the guide, 0 where there is none, and how often it lets an image be made anew.
     """
 
     kind: str = "denoiser"  # releases from before there were kinds
@@ -52,6 +54,8 @@ class ReleaseConfig:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    guide_directions: CountOrZero = 0
+    attempts: Count = 1
 
     def __post_init__(self) -> None:
         require_choice("kind", self.kind, tuple(KINDS))
@@ -70,7 +74,26 @@ class Releasable:
     config: ReleaseConfig
 
     def student(self) -> Student:
-        return KINDS[self.config.kind].student(self.config, self.model)
+        kind = KINDS[self.config.kind]
+        if not isinstance(self.model, Guided):
+            return kind.student(self.config, self.model)
+        alone = kind.student(self.config, self.model.model)
+        chosen = chosen_by(self.model.guide, alone.make, self.config.attempts)
+        return Student(self.model, alone.make, alone.image_shape, alone.class_names, chosen=chosen)
+
+
+def guided_release(made: Releasable, guide: Guide, attempts: int) -> Releasable:
+    """A model that is handed out with the guide that chooses among its images."""
+    directions = guide.classifier.in_features
+    return Releasable(Guided(made.model, guide), replace(made.config, guide_directions=directions, attempts=attempts))
+
+
+def new_model(config: ReleaseConfig) -> nn.Module:
+    """A model of the right shape, its weights yet to be loaded."""
+    model = KINDS[config.kind].new_model(config)
+    if not config.guide_directions:
+        return model
+    return Guided(model, new_guide(_shape(config), len(config.class_names), config.guide_directions))
 
 
 def releasable_generator(

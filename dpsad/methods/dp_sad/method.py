@@ -59,7 +59,7 @@ METHOD = Method(
     settings=DpSadSettings,
     guarantees=GUARANTEES,
     checkpoint="distill",
-    then_fixed=("student", "discriminator", "nominal", "refine"),
+    then_fixed=("student", "discriminator", "nominal", "guide", "refine"),
     plans=plans,
     train=train,
 )

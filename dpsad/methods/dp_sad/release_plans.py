@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from dpsad.methods.dp_sad.guide import guide_plan
 from dpsad.methods.dp_sad.nominal_noise import nominal_plan
 from dpsad.methods.dp_sad.prototypes import prototype_plans
 from dpsad.methods.dp_sad.settings import DpSadSettings
@@ -23,6 +24,8 @@ def plans(settings: DpSadSettings, budget: Ledger, num_records: int) -> list[Rel
             # the bound on a row depends on the number of classes; what it costs does not
             num_classes = max(1, settings.data.num_classes)
             planned.append(plan_of_teachers(settings, budget.planned(planned), num_classes))
+    if settings.guide.share:
+        planned.append(plan_of_guide(settings, budget))
     if settings.refine.steps:
         refinement = gradient_plan("refine", "refine", settings.refine, num_records)
         planned.append(budget.planned(planned).calibrate(refinement))
@@ -54,6 +57,11 @@ def plans_of_spread(settings: DpSadSettings, budget: Ledger) -> list[ReleasePlan
     return spread_plans(settings.spread, prototypes_mu(settings, budget) * share**0.5) if share else []
 
 
+def plan_of_guide(settings: DpSadSettings, budget: Ledger) -> ReleasePlan:
+    """The guide's releases, with their share of the whole budget."""
+    return guide_plan(settings.guide, _whole_mu(budget) * settings.guide.share**0.5)
+
+
 def plan_of_teachers(settings: DpSadSettings, budget: Ledger, num_classes: int) -> ReleasePlan:
     """The release of the answers of shards' teachers, one at each level.
 
@@ -74,13 +82,18 @@ def plan_of_teachers(settings: DpSadSettings, budget: Ledger, num_classes: int) 
 
 
 def prototypes_mu(settings: DpSadSettings, budget: Ledger) -> float:
-    """The prototypes' share of the budget; all of it where nothing is left to refine.
+    """The prototypes' share of the budget; all but the guide's where nothing is left to refine."""
+    share = settings.privacy.split if settings.refine.steps else 1 - settings.guide.share
+    return _whole_mu(budget) * share**0.5
 
-    It is what one record may move a sum by, over the noise: all of a person's move it so many times as far.
+
+def _whole_mu(budget: Ledger) -> float:
+    """What one record may move a sum by, over the noise, within the whole budget.
+
+    All of a person's records move it so many times as far.
     """
-    share = settings.privacy.split if settings.refine.steps else 1.0
     # a hair below the exact budget, so that the accountant's rounding does not refuse it
-    return gaussian_mu(budget.epsilon * (1 - 1e-4), budget.delta) * share**0.5 / budget.records_per_person
+    return gaussian_mu(budget.epsilon * (1 - 1e-4), budget.delta) / budget.records_per_person
 
 
 def _sampled(settings: DpSadSettings, planned: list[ReleasePlan], mu: float, budget: Ledger) -> list[ReleasePlan]:

@@ -8,6 +8,7 @@ from dpsad.data.augmentation import AugmentationConfig
 from dpsad.data.config import DataConfig
 from dpsad.errors import require_choice
 from dpsad.methods.dp_sad.distillation import StudentConfig
+from dpsad.methods.dp_sad.guide import GuideConfig
 from dpsad.methods.dp_sad.nominal_noise import NominalConfig
 from dpsad.methods.dp_sad.prototypes import PrototypesConfig
 from dpsad.methods.dp_sad.shard_teachers import ShardsConfig
@@ -83,6 +84,7 @@ class DpSadSettings:
     student: StudentConfig = field(default_factory=StudentConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     nominal: NominalConfig = field(default_factory=NominalConfig)
+    guide: GuideConfig = field(default_factory=GuideConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
@@ -100,6 +102,15 @@ class DpSadSettings:
                 "sampler.start=prototypes needs prototypes and their classes: guarantee=records or shards, "
                 "teacher.data=prototypes and student.use_labels=true; use sampler.start=noise and a "
                 "sampler.sigma_max of 20 or more"
+            )
+        if self.guide.share and self.guarantee != "records":
+            raise ValueError(
+                f"guide.share={self.guide.share} needs guarantee=records, whose rows train the guide; use guide.share=0"
+            )
+        if self.guide.share + self.privacy.split >= 1 and self.guide.share and self.refine.steps:
+            raise ValueError(
+                f"guide.share={self.guide.share} and privacy.split={self.privacy.split} leave nothing of the budget "
+                "for refine.steps; together they must be below 1"
             )
         if self.spread.share and not (has_prototypes and self.guarantee == "records"):
             raise ValueError(

@@ -9,24 +9,27 @@ from dpsad.data.records import ImageSet, Subject
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.noise_levels import every_level, linear_schedule_levels, lognormal_levels, one_random_level
 from dpsad.methods.dp_sad.distillation import Levels, Sanitize, distill
+from dpsad.methods.dp_sad.guide import train_guide
 from dpsad.methods.dp_sad.nominal_noise import NominalConfig, nominal_noise, reasons
 from dpsad.methods.dp_sad.prototype_release import Released
 from dpsad.methods.dp_sad.pseudo_labels import read_records
 from dpsad.methods.dp_sad.queries import Answers
-from dpsad.methods.dp_sad.release_plans import plan_of_nominal
+from dpsad.methods.dp_sad.release_plans import plan_of_guide, plan_of_nominal
 from dpsad.methods.dp_sad.settings import DpSadSettings
 from dpsad.methods.dp_sad.teacher import TeacherConfig, read_teacher, teacher_fingerprint
 from dpsad.methods.method import Trained, formally
-from dpsad.privacy.provenance import Provenance, require_released
+from dpsad.privacy.provenance import Provenance, provenance_of, require_released
 from dpsad.privacy.statement import nominal_statement
-from dpsad.release.students import Releasable, ReleaseConfig
+from dpsad.release.students import Releasable, ReleaseConfig, guided_release
 from dpsad.runtime.context import Context
 from dpsad.runtime.device import on_device
 from dpsad.training.batches import Batches, batches_of_images, batches_of_prototypes
 from dpsad.training.models import new_denoiser
 from dpsad.training.private_denoiser import fit_to_records, lognormal_of
 from students.from_prototypes import StartedDenoiser
+from students.guide import Guide
 from students.prototypes import Prototypes
+from students.sampling import even_labels, generate
 from teachers.denoiser import DenoiserTeacher
 
 
@@ -37,7 +40,8 @@ def distill_formally(settings: DpSadSettings, context: Context) -> Trained:
     context.require_apart("the teacher", teacher.public_images)
     learned_from = teacher_fingerprint(teacher, saved)
     released = Released.of(saved, context.device, context.ledger) if saved is not None else None
-    records = _records_of(subject, settings, context) if settings.refine.steps else None
+    uses_records = settings.refine.steps > 0 or settings.guide.share > 0
+    records = _records_of(subject, settings, context) if uses_records else None
     if released is None:
         public = context.read_public()
         batches, source = batches_of_images(public, settings.augmentation, context.device), public.fingerprint()
@@ -55,7 +59,11 @@ def distill_formally(settings: DpSadSettings, context: Context) -> Trained:
         sanitize=None,
         answers=released.answers if released is not None else None,
     )
-    if records is not None:
+    prototypes, guide = released.prototypes if released is not None else None, None
+    if records is not None and settings.guide.share:
+        before = releasable_student(settings, student, subject, prototypes)
+        guide = released_guide(settings, context, before, records, learned_from)
+    if records is not None and settings.refine.steps:
         student = fit_to_records(
             "refine",
             "refine",
@@ -67,7 +75,9 @@ def distill_formally(settings: DpSadSettings, context: Context) -> Trained:
             records=records,
             learned_from=learned_from,
         )
-    made = releasable_student(settings, student, subject, released.prototypes if released is not None else None)
+    made = releasable_student(settings, student, subject, prototypes)
+    if guide is not None:
+        made = guided_release(made, guide, settings.guide.attempts)
     # how far a shard's row is clipped depends on the number of records, too
     uses_size = records is not None or settings.guarantee == "shards"
     return formally(made, context, settings.guarantee, uses_size=uses_size)
@@ -94,6 +104,28 @@ def distill_nominally(settings: DpSadSettings, context: Context) -> Trained:
     why = reasons(settings.nominal, copies_teacher=copies_teacher, clustered=records.clustered)
     statement = nominal_statement(plan, context.ledger, why)
     return Trained(releasable_student(settings, student, subject, None), statement)
+
+
+def released_guide(
+    settings: DpSadSettings, context: Context, before: Releasable, records: ImageSet, learned_from: str
+) -> Guide:
+    """The run's guide, its features whitened by images of the student as it was distilled."""
+    plan = plan_of_guide(settings, context.ledger)
+    student = before.student()
+    labels = even_labels(settings.guide.images, records.num_classes)
+    with context.timed("guide") as seconds:
+        samples = ImageSet(
+            images=generate(student, labels, seed=context.seed),
+            labels=labels,
+            ids=tuple(map(str, range(len(labels)))),
+            class_names=records.class_names,
+            provenance=provenance_of(before.model),
+        )
+        guide = train_guide(
+            settings.guide, context, samples=samples, records=records, plan=plan, learned_from=learned_from
+        )
+    context.say(f"guide: {plan.num_releases} steps in {seconds():.0f} s; epsilon {context.ledger.spent():.3f}")
+    return guide
 
 
 def _distilled(

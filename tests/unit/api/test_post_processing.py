@@ -37,6 +37,7 @@ RUNS = {
         **DP_SAD, "sampler.start": "prototypes", "sampler.sigma_max": 1.0, "spread.share": 0.5, "spread.per_class": 2,
         "spread.frequencies": 10, "spread.directions": 4,
     },
+    "dp-sad, guide": {**DP_SAD, "guide.share": 0.2, "guide.steps": 3, "guide.images": 30, "guide.directions": 10},
     "dp-sad, shards": SHARDS,
     "dp-sad, shards' denoisers": {**SHARDS, "shards.teacher": "denoisers"},
     "dpdm": BASELINE,

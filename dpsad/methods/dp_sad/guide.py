@@ -1,0 +1,146 @@
+"""The guide: a classifier of fixed features that records train through clipped and noised rows.
+
+Far cheaper than pixels or weights of a denoiser: its gradient has a few thousand numbers, and few full-batch steps are
+enough once features are whitened. Whitening comes from images of the student, which are released.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dpsad.data.records import ImageSet
+from dpsad.networks.features.scattering import Scattering
+from dpsad.networks.features.whitening import whitening_of
+from dpsad.privacy.clipping import PartedRows
+from dpsad.privacy.plan import ReleasePlan, Unit
+from dpsad.privacy.provenance import Provenance
+from dpsad.privacy.ranges import Count, Fraction, HalfLife, LearningRate, Positive, require_ranges
+from dpsad.privacy.sanitizer import Sanitizer
+from dpsad.runtime.context import Context
+from dpsad.training.batches import in_full_batches
+from dpsad.training.dp_sgd import Rows, dp_sgd
+from students.guide import Guide
+
+AT_ONCE = 50  # images whose features are worked out together
+CHUNK = 500  # records whose rows are held
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuideConfig:
+    """How the guide is trained, and how it chooses among samples.
+
+    share: of the whole budget (of mu^2); 0 trains none.
+    images: of the student, released as they are, whose features say how to whiten.
+    directions: whitened features.
+    floor: added to the variance along each direction, as a share of the largest.
+    steps: noisy full-batch steps.
+    clip_norm: bound on a record's gradient; features have norm 1, so it is below sqrt(2) by itself.
+    learning_rate: of Adam, constant.
+    ema_half_life_steps: of the weight average.
+    attempts: images that are made, at most, until the guide takes one for its class; 1 leaves samples as they come.
+    """
+
+    share: Fraction = 0.0
+    images: Count = 4000
+    directions: Count = 500
+    floor: Fraction = 0.01
+    steps: Count = 20
+    clip_norm: Positive = 1.0
+    learning_rate: LearningRate = 1.0
+    ema_half_life_steps: HalfLife = 5.0
+    attempts: Count = 4
+
+    def __post_init__(self) -> None:
+        require_ranges(self, "guide")
+        if self.share == 1:
+            raise ValueError("guide.share=1 leaves nothing for the student; it must be below 1")
+
+
+def guide_plan(config: GuideConfig, mu: float) -> ReleasePlan:
+    """Its releases, every record in each.
+
+    Args:
+        mu: signal-to-noise ratio of all together; they cost what one Gaussian release of multiplier 1/mu does.
+    """
+    return ReleasePlan(
+        purpose="guide, gradient rows",
+        unit=Unit.RECORD,
+        clip_norm=config.clip_norm,
+        noise_multiplier=math.sqrt(config.steps) / mu,
+        num_releases=config.steps,
+    )
+
+
+def train_guide(
+    config: GuideConfig,
+    context: Context,
+    *,
+    samples: ImageSet,
+    records: ImageSet,
+    plan: ReleasePlan,
+    learned_from: str,
+) -> Guide:
+    """Trains the run's guide, or goes on where it stopped.
+
+    Args:
+        samples: public or released images, whose features say how to whiten.
+        records: the private records.
+        plan: as `guide_plan` gives it.
+        learned_from: fingerprint of what the samples were made by.
+
+    Formal guarantee: the guide is post-processing of the samples and of the releases in `plan`, which the ledger is
+    charged with.
+    """
+    device = context.device
+    scattering = Scattering(records.image_shape).to(device)
+    whitening = whitening_of(
+        _in_batches(scattering, samples.images, device).to(device), config.directions, floor=config.floor
+    )
+    guide = Guide(records.image_shape, records.num_classes, whitening).to(device)
+    vectors = _in_batches(guide.vectors, records.images, device)
+    guide.classifier.provenance = samples.provenance  # type: ignore[assignment]
+    guide.classifier = dp_sgd(
+        "guide",
+        model=guide.classifier,
+        rows=classifier_rows(guide.classifier),
+        records=replace(records, images=vectors, origin=records),
+        sanitizer=Sanitizer(plan, context.ledger, context.randomness),
+        expected_batch_size=context.num_records(records),
+        learning_rate=config.learning_rate,
+        ema_half_life_steps=config.ema_half_life_steps,
+        chunk_size=CHUNK,
+        randomness=context.randomness,
+        checkpoint=context.checkpoint(
+            "guide", config, records.fingerprint(), learned_from, every_seconds=0, unnamed=False
+        ),
+        log=context.log("guide"),
+    )
+    guide.provenance = Provenance.RELEASED  # type: ignore[assignment]
+    return guide.eval().requires_grad_(False)
+
+
+def classifier_rows(classifier: nn.Linear) -> Rows:
+    """Rows for `dp_sgd`: the gradient of each record's cross entropy in a linear classifier's weights.
+
+    Returns:
+        vectors [records, directions] of norm 1, labels [records] -> [records, classes * directions], not clipped; each
+        row has the norm of its error, at most sqrt(2).
+    """
+
+    def rows(vectors: Tensor, labels: Tensor) -> PartedRows:
+        with torch.no_grad():
+            errors = classifier(vectors).softmax(1) - F.one_hot(labels, classifier.out_features)
+        return PartedRows([(errors[:, :, None] * vectors[:, None]).flatten(1)])
+
+    return rows
+
+
+@torch.no_grad()
+def _in_batches(network: Callable[[Tensor], Tensor], images: Tensor, device: torch.device) -> Tensor:
+    """[num, ...] -> [num, ...] on the CPU, in batches of one size, since rounding depends on it."""
+    batches = in_full_batches(AT_ONCE, images)
+    return torch.cat([network(batch.to(device))[:num].cpu() for num, (batch,) in batches])

@@ -1,0 +1,75 @@
+"""The guide: its rows, what they cost, and that it learns."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from dpsad.data.config import DataConfig
+from dpsad.data.sources import load_images
+from dpsad.methods.dp_sad.guide import GuideConfig, classifier_rows, guide_plan, train_guide
+from dpsad.methods.dp_sad.release_plans import plans
+from dpsad.methods.dp_sad.settings import DpSadSettings, RefineConfig
+from dpsad.privacy.accounting import merge_gaussians
+from dpsad.privacy.ledger import Ledger
+from dpsad.privacy.provenance import Provenance
+
+
+def test_rows_are_gradients_of_each_record_s_own_loss(rng):
+    classifier = nn.Linear(7, 4, bias=False)
+    vectors, labels = F.normalize(torch.randn(5, 7, generator=rng)), torch.tensor([0, 3, 1, 1, 2])
+    (rows,) = classifier_rows(classifier)(vectors, labels).parts
+    for row, vector, label in zip(rows, vectors, labels, strict=True):
+        loss = F.cross_entropy(classifier(vector[None]), label[None])
+        (gradient,) = torch.autograd.grad(loss, classifier.weight)
+        torch.testing.assert_close(row, gradient.flatten())
+    assert rows.norm(dim=1).max() <= 2**0.5 + 1e-6
+
+
+@pytest.mark.parametrize("mu", [0.1, 2.5])
+def test_a_plan_costs_exactly_mu(mu):
+    (event,) = merge_gaussians([guide_plan(GuideConfig(steps=7), mu).event(1)])
+    assert event.noise_multiplier == pytest.approx(1 / mu, rel=1e-9)
+
+
+@pytest.mark.parametrize("steps", [0, 4])
+def test_a_run_with_a_guide_costs_what_it_would_without(steps):
+    costs = []
+    for share in (0.0, 0.2):
+        settings = DpSadSettings(guide=GuideConfig(share=share), refine=RefineConfig(steps=steps, batch_size=100))
+        ledger = Ledger(2.0, 1e-5)
+        planned = plans(settings, ledger, 1000)
+        assert any(plan.purpose == "guide, gradient rows" for plan in planned) == (share > 0)
+        costs.append(ledger.planned(planned).spent())
+    assert costs[0] == pytest.approx(costs[1], rel=2e-3)
+    assert max(costs) <= 2.0
+
+
+def test_it_tells_classes_apart_and_charges_its_plan(context):
+    """On digits with next to no noise: a classifier that learned nothing is right once in ten."""
+    records, test = (load_images(DataConfig(), part) for part in ("train", "test"))
+    samples = replace(records.take(torch.arange(300)), provenance=Provenance.PUBLIC)
+    plan = guide_plan(GuideConfig(), 1.0)
+    guide = train_guide(
+        GuideConfig(directions=100), context, samples=samples, records=records, plan=plan, learned_from="nothing"
+    )
+    assert context.ledger.entries == [plan]
+    assert guide.provenance is Provenance.RELEASED
+    assert guide.classifier.in_features == 100
+    assert (guide(test.images).argmax(1) == test.labels).double().mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"guarantee": "shards", "guide": GuideConfig(share=0.2)}, r"guide\.share=0\.2 needs guarantee=records"),
+        ({"guide": GuideConfig(share=0.7)}, r"guide\.share=0\.7 and privacy\.split=0\.4 leave nothing"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused(changes, why):
+    with pytest.raises(ValueError, match=why):
+        DpSadSettings(**changes)
+    with pytest.raises(ValueError, match=r"guide\.share=1 leaves nothing"):
+        GuideConfig(share=1.0)
