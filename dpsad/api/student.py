@@ -90,13 +90,14 @@ class Student:
         *,
         batch_size: int = 250,
         progress: Callable[[int], object] | None = None,
+        guide: bool = True,
     ) -> Tensor:
         """Makes one image for each label, [num, chan, height, width] in [-1, 1].
 
         Args:
             labels: [num] classes; any number where the student heeds none.
             seeds: one per image; the same seed and label give the same image. None takes 0, 1, 2, ...
-            batch_size, progress: as for `students.base.Student.sample`.
+            batch_size, progress, guide: as for `students.base.Student.sample`.
 
         Raises:
             ValueError: labels out of range, or not as many seeds as labels.
@@ -110,7 +111,7 @@ class Student:
             raise ValueError(
                 f"labels must be in 0..{num_classes - 1}; this student knows {', '.join(self.class_names)}"
             )
-        return self.maker.sample(wanted, seeds, batch_size=batch_size, progress=progress)
+        return self.maker.sample(wanted, seeds, batch_size=batch_size, progress=progress, guide=guide)
 
     def save(self, folder: str | Path) -> Path:
         """Copies the release, all that is safe to share, to a new folder, and returns it.
