@@ -9,6 +9,8 @@ from dpsad.networks.features.whitening import Whitening
 from dpsad.privacy.provenance import combined, provenance_of, public_images_of
 from students.seeds import Make, Normal
 
+SHARPNESS = 10.0  # of answers: features have norm 1, so weights of norm 1 would leave all classes about as likely
+
 
 class Guide(nn.Module):
     """A linear classifier of whitened features.
@@ -31,7 +33,7 @@ class Guide(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """[num, chan, height, width] in [-1, 1] -> logits [num, num_classes]."""
-        return self.classifier(self.vectors(images))
+        return SHARPNESS * self.classifier(self.vectors(images))
 
 
 def new_guide(image_shape: tuple[int, int, int], num_classes: int, num_directions: int) -> Guide:

@@ -46,6 +46,7 @@ def dp_sgd(
     randomness: PrivateRandomness,
     checkpoint: Checkpoint,
     log: Log,
+    new_optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
 ) -> Model:
     """Trains a model by noisy, clipped gradients, as many steps as the sanitizer's plan has releases.
 
@@ -56,12 +57,13 @@ def dp_sgd(
         records: the private records.
         sanitizer: holds the plan: one row per record that joins a step.
         expected_batch_size: public number that the noisy sum is divided by.
-        learning_rate: of Adam, constant.
+        learning_rate: of the optimizer, constant.
         ema_half_life_steps: of the weight average.
         chunk_size: records whose rows are held at once; no more than are expected in a step.
         randomness: secret; draws who joins.
         checkpoint: tracks ledger, model and optimizer in one file.
         log: the norm of the released gradient is public.
+        new_optimizer: parameters and `lr` -> what takes the steps.
 
     Returns:
         The averaged model; its provenance is released.
@@ -82,7 +84,7 @@ def dp_sgd(
     require_apart("the model", public_images_of(model), records)
     require_own_labels(records)
     ema = ExponentialMovingAverage(model, half_life=ema_half_life_steps, warmup=1.0)
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    optimizer = new_optimizer(model.parameters(), lr=learning_rate)
     checkpoint.track(model=model, ema=ema, optimizer=optimizer, sanitizer=sanitizer)
     checkpoint.guard(f"{stage}.learning_rate", model=model, ema=ema, optimizer=optimizer)
     sanitizer.charge()

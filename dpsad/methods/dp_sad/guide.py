@@ -7,6 +7,7 @@ enough once features are whitened. Whitening comes from images of the student, w
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +24,11 @@ from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runtime.context import Context
 from dpsad.training.batches import in_full_batches
 from dpsad.training.dp_sgd import Rows, dp_sgd
-from students.guide import Guide
+from students.guide import SHARPNESS, Guide
 
 AT_ONCE = 50  # images whose features are worked out together
 CHUNK = 500  # records whose rows are held
+MOMENTUM, LARGEST = 0.9, 100.0  # of gradient descent, and its largest learning rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,8 @@ class GuideConfig:
     floor: added to the variance along each direction, as a share of the largest.
     steps: noisy full-batch steps.
     clip_norm: bound on a record's gradient; features have norm 1, so it is below sqrt(2) by itself.
-    learning_rate: of Adam, constant.
+    learning_rate: of gradient descent with momentum, in signal-to-noise ratios of all releases together (mu): noisier
+        gradients take smaller steps, by a public number.
     ema_half_life_steps: of the weight average.
     attempts: images that are made, at most, until the guide takes one for its class; 1 leaves samples as they come.
     """
@@ -50,7 +53,7 @@ class GuideConfig:
     floor: Fraction = 0.01
     steps: Count = 20
     clip_norm: Positive = 1.0
-    learning_rate: LearningRate = 1.0
+    learning_rate: LearningRate = 35.0
     ema_half_life_steps: HalfLife = 5.0
     attempts: Count = 4
 
@@ -110,7 +113,7 @@ def train_guide(
         records=replace(records, images=vectors, origin=records),
         sanitizer=Sanitizer(plan, context.ledger, context.randomness),
         expected_batch_size=context.num_records(records),
-        learning_rate=config.learning_rate,
+        learning_rate=step_size(config, plan),
         ema_half_life_steps=config.ema_half_life_steps,
         chunk_size=CHUNK,
         randomness=context.randomness,
@@ -118,22 +121,29 @@ def train_guide(
             "guide", config, records.fingerprint(), learned_from, every_seconds=0, unnamed=False
         ),
         log=context.log("guide"),
+        new_optimizer=partial(torch.optim.SGD, momentum=MOMENTUM),
     )
     guide.provenance = Provenance.RELEASED  # type: ignore[assignment]
     return guide.eval().requires_grad_(False)
 
 
+def step_size(config: GuideConfig, plan: ReleasePlan) -> float:
+    """The learning rate: in proportion to mu of the releases, and at most `LARGEST`."""
+    mu = math.sqrt(plan.num_releases) / plan.noise_multiplier if plan.noise_multiplier else math.inf
+    return min(LARGEST, config.learning_rate * mu)
+
+
 def classifier_rows(classifier: nn.Linear) -> Rows:
-    """Rows for `dp_sgd`: the gradient of each record's cross entropy in a linear classifier's weights.
+    """Rows for `dp_sgd`: the gradient of each record's cross entropy in the weights of a guide's classifier.
 
     Returns:
-        vectors [records, directions] of norm 1, labels [records] -> [records, classes * directions], not clipped; each
-        row has the norm of its error, at most sqrt(2).
+        vectors [records, directions] of norm 1, labels [records] -> [records, classes * directions], not clipped, over
+        `SHARPNESS`; each row has the norm of its error, at most sqrt(2).
     """
 
     def rows(vectors: Tensor, labels: Tensor) -> PartedRows:
         with torch.no_grad():
-            errors = classifier(vectors).softmax(1) - F.one_hot(labels, classifier.out_features)
+            errors = (SHARPNESS * classifier(vectors)).softmax(1) - F.one_hot(labels, classifier.out_features)
         return PartedRows([(errors[:, :, None] * vectors[:, None]).flatten(1)])
 
     return rows

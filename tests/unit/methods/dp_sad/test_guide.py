@@ -1,5 +1,6 @@
 """The guide: its rows, what they cost, and that it learns."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,12 +10,13 @@ from torch.nn import functional as F
 
 from dpsad.data.config import DataConfig
 from dpsad.data.sources import load_images
-from dpsad.methods.dp_sad.guide import GuideConfig, classifier_rows, guide_plan, train_guide
+from dpsad.methods.dp_sad.guide import GuideConfig, classifier_rows, guide_plan, step_size, train_guide
 from dpsad.methods.dp_sad.release_plans import plans
 from dpsad.methods.dp_sad.settings import DpSadSettings, RefineConfig
 from dpsad.privacy.accounting import merge_gaussians
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.provenance import Provenance
+from students.guide import SHARPNESS
 
 
 def test_rows_are_gradients_of_each_record_s_own_loss(rng):
@@ -22,7 +24,7 @@ def test_rows_are_gradients_of_each_record_s_own_loss(rng):
     vectors, labels = F.normalize(torch.randn(5, 7, generator=rng)), torch.tensor([0, 3, 1, 1, 2])
     (rows,) = classifier_rows(classifier)(vectors, labels).parts
     for row, vector, label in zip(rows, vectors, labels, strict=True):
-        loss = F.cross_entropy(classifier(vector[None]), label[None])
+        loss = F.cross_entropy(SHARPNESS * classifier(vector[None]), label[None]) / SHARPNESS
         (gradient,) = torch.autograd.grad(loss, classifier.weight)
         torch.testing.assert_close(row, gradient.flatten())
     assert rows.norm(dim=1).max() <= 2**0.5 + 1e-6
@@ -32,6 +34,11 @@ def test_rows_are_gradients_of_each_record_s_own_loss(rng):
 def test_a_plan_costs_exactly_mu(mu):
     (event,) = merge_gaussians([guide_plan(GuideConfig(steps=7), mu).event(1)])
     assert event.noise_multiplier == pytest.approx(1 / mu, rel=1e-9)
+
+
+@pytest.mark.parametrize(("mu", "expected"), [(0.1, 3.5), (2.0, 70.0), (25.0, 100.0), (math.inf, 100.0)])
+def test_noisier_gradients_take_smaller_steps(mu, expected):
+    assert step_size(GuideConfig(), guide_plan(GuideConfig(), mu)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("steps", [0, 4])
