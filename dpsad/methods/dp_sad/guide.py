@@ -40,9 +40,10 @@ class GuideConfig:
     directions: whitened features.
     floor: added to the variance along each direction, as a share of the largest.
     steps: noisy full-batch steps.
-    clip_norm: bound on a record's gradient; features have norm 1, so it is below sqrt(2) by itself.
-    learning_rate: of gradient descent with momentum, in signal-to-noise ratios of all releases together (mu): noisier
-        gradients take smaller steps, by a public number.
+    clip_norm: bound on a record's gradient, which is below sqrt(2) by itself; a low one lets records that are still told
+        wrong count as much as they did, with less noise.
+    learning_rate: of gradient descent with momentum, in bounds on a record's gradient, times mu of all releases together:
+        noisier gradients take smaller steps, by a public number.
     ema_half_life_steps: of the weight average.
     attempts: images that are made, at most, until the guide takes one for its class; 1 leaves samples as they come.
     """
@@ -52,8 +53,8 @@ class GuideConfig:
     directions: Count = 500
     floor: Fraction = 0.01
     steps: Count = 20
-    clip_norm: Positive = 1.0
-    learning_rate: LearningRate = 35.0
+    clip_norm: Positive = 0.3
+    learning_rate: LearningRate = 60.0
     ema_half_life_steps: HalfLife = 5.0
     attempts: Count = 4
 
@@ -128,9 +129,9 @@ def train_guide(
 
 
 def step_size(config: GuideConfig, plan: ReleasePlan) -> float:
-    """The learning rate: in proportion to mu of the releases, and at most `LARGEST`."""
+    """The learning rate: in proportion to mu of the releases, and at most `LARGEST` bounds on a record's gradient."""
     mu = math.sqrt(plan.num_releases) / plan.noise_multiplier if plan.noise_multiplier else math.inf
-    return min(LARGEST, config.learning_rate * mu)
+    return min(LARGEST, config.learning_rate * mu) / plan.clip_norm
 
 
 def classifier_rows(classifier: nn.Linear) -> Rows:

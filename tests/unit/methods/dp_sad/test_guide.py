@@ -36,9 +36,9 @@ def test_a_plan_costs_exactly_mu(mu):
     assert event.noise_multiplier == pytest.approx(1 / mu, rel=1e-9)
 
 
-@pytest.mark.parametrize(("mu", "expected"), [(0.1, 3.5), (2.0, 70.0), (25.0, 100.0), (math.inf, 100.0)])
+@pytest.mark.parametrize(("mu", "expected"), [(0.1, 6.0), (1.5, 90.0), (25.0, 100.0), (math.inf, 100.0)])
 def test_noisier_gradients_take_smaller_steps(mu, expected):
-    assert step_size(GuideConfig(), guide_plan(GuideConfig(), mu)) == pytest.approx(expected)
+    assert step_size(GuideConfig(), guide_plan(GuideConfig(), mu)) == pytest.approx(expected / 0.3)
 
 
 @pytest.mark.parametrize("steps", [0, 4])
