@@ -40,10 +40,10 @@ class GuideConfig:
     directions: whitened features.
     floor: added to the variance along each direction, as a share of the largest.
     steps: noisy full-batch steps.
-    clip_norm: bound on a record's gradient, which is below sqrt(2) by itself; a low one lets records that are still told
-        wrong count as much as they did, with less noise.
-    learning_rate: of gradient descent with momentum, in bounds on a record's gradient, times mu of all releases together:
-        noisier gradients take smaller steps, by a public number.
+    clip_norm: bound on a record's gradient, which is below sqrt(2) by itself; a low one lets records that are still
+        told wrong count as much as they did, with less noise.
+    learning_rate: of gradient descent with momentum, in bounds on a record's gradient, times mu of all releases
+        together: noisier gradients take smaller steps, by a public number.
     ema_half_life_steps: of the weight average.
     attempts: images that are made, at most, until the guide takes one for its class; 1 leaves samples as they come.
     """
