@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from dpsad.networks.features.scattering import Scattering
 from dpsad.networks.features.whitening import Whitening
-from dpsad.privacy.provenance import combined, provenance_of, public_images_of
+from dpsad.privacy.provenance import combined, provenance_of, public_images_of, united
 from students.seeds import Make, Normal
 
 SHARPNESS = 10.0  # of answers: features have norm 1, so weights of norm 1 would leave all classes about as likely
@@ -48,7 +48,7 @@ class Guided(nn.Module):
         super().__init__()
         self.model, self.guide = model, guide
         self.provenance = combined(provenance_of(model), provenance_of(guide))
-        self.public_images = public_images_of(model)
+        self.public_images = united(public_images_of(model), public_images_of(guide))
 
 
 def chosen_by(guide: Guide, make: Make, attempts: int) -> Make:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dpsad.data.public_images import public_images_in
 from dpsad.data.records import ImageSet
 from dpsad.networks.features.scattering import Scattering
 from dpsad.networks.features.whitening import whitening_of
@@ -96,6 +97,9 @@ def train_guide(
         plan: as `guide_plan` gives it.
         learned_from: fingerprint of what the samples were made by.
 
+    Raises:
+        ValueError: the samples are private, or taken for public though a record is among them.
+
     Formal guarantee: the guide is post-processing of the samples and of the releases in `plan`, which the ledger is
     charged with.
     """
@@ -107,6 +111,7 @@ def train_guide(
     guide = Guide(records.image_shape, records.num_classes, whitening).to(device)
     vectors = _in_batches(guide.vectors, records.images, device)
     guide.classifier.provenance = samples.provenance  # type: ignore[assignment]
+    guide.classifier.public_images = public_images_in(samples)  # type: ignore[assignment]
     guide.classifier = dp_sgd(
         "guide",
         model=guide.classifier,
@@ -125,6 +130,7 @@ def train_guide(
         new_optimizer=partial(torch.optim.SGD, momentum=MOMENTUM),
     )
     guide.provenance = Provenance.RELEASED  # type: ignore[assignment]
+    guide.public_images = guide.classifier.public_images
     return guide.eval().requires_grad_(False)
 
 

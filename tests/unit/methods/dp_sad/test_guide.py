@@ -57,15 +57,29 @@ def test_a_run_with_a_guide_costs_what_it_would_without(steps):
 def test_it_tells_classes_apart_and_charges_its_plan(context):
     """On digits with next to no noise: a classifier that learned nothing is right once in ten."""
     records, test = (load_images(DataConfig(), part) for part in ("train", "test"))
-    samples = replace(records.take(torch.arange(300)), provenance=Provenance.PUBLIC)
-    plan = guide_plan(GuideConfig(), 1.0)
-    guide = train_guide(
-        GuideConfig(directions=100), context, samples=samples, records=records, plan=plan, learned_from="nothing"
-    )
+    plan, samples = guide_plan(GuideConfig(), 1.0), replace(test, provenance=Provenance.PUBLIC)
+    guide = trained(context, records, samples, plan)
     assert context.ledger.entries == [plan]
     assert guide.provenance is Provenance.RELEASED
     assert guide.classifier.in_features == 100
     assert (guide(test.images).argmax(1) == test.labels).double().mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("provenance", "why"),
+    [(Provenance.PRIVATE, "has provenance 'private'"), (Provenance.PUBLIC, "are records themselves")],
+)
+def test_samples_that_are_records_are_refused_whatever_they_are_called(context, provenance, why):
+    records = load_images(DataConfig(), "train")
+    samples = replace(records.take(torch.arange(120)), provenance=provenance)
+    with pytest.raises(ValueError, match=why):
+        trained(context, records, samples, guide_plan(GuideConfig(), 1.0))
+    assert context.ledger.entries == []
+
+
+def trained(context, records, samples, plan):
+    config = GuideConfig(directions=100)
+    return train_guide(config, context, samples=samples, records=records, plan=plan, learned_from="nothing")
 
 
 @pytest.mark.parametrize(
