@@ -107,7 +107,12 @@ class DpSadSettings:
             raise ValueError(
                 f"guide.share={self.guide.share} needs guarantee=records, whose rows train the guide; use guide.share=0"
             )
-        if self.guide.share + self.privacy.split >= 1 and self.guide.share and self.refine.steps:
+        if self.guide.share and not self.student.use_labels:
+            raise ValueError(
+                f"guide.share={self.guide.share} needs student.use_labels=true: it chooses images by their class; use "
+                "guide.share=0"
+            )
+        if self.guide.share and self.refine.steps and self.guide.share + self.privacy.split >= 1:
             raise ValueError(
                 f"guide.share={self.guide.share} and privacy.split={self.privacy.split} leave nothing of the budget "
                 "for refine.steps; together they must be below 1"

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from dpsad.data.config import DataConfig
 from dpsad.data.sources import load_images
+from dpsad.methods.dp_sad.distillation import StudentConfig
 from dpsad.methods.dp_sad.guide import GuideConfig, classifier_rows, guide_plan, step_size, train_guide
 from dpsad.methods.dp_sad.release_plans import plans
 from dpsad.methods.dp_sad.settings import DpSadSettings, RefineConfig
@@ -86,6 +87,10 @@ def trained(context, records, samples, plan):
     ("changes", "why"),
     [
         ({"guarantee": "shards", "guide": GuideConfig(share=0.2)}, r"guide\.share=0\.2 needs guarantee=records"),
+        (
+            {"student": StudentConfig(use_labels=False), "guide": GuideConfig(share=0.2)},
+            r"guide\.share=0\.2 needs student\.use_labels=true",
+        ),
         ({"guide": GuideConfig(share=0.7)}, r"guide\.share=0\.7 and privacy\.split=0\.4 leave nothing"),
     ],
 )
