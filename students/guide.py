@@ -1,44 +1,70 @@
 """Guide: a released classifier, by which samples are chosen."""
 
+import math
+from collections.abc import Sequence
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
+from dpsad.networks.features.convolutional import Convolutional
 from dpsad.networks.features.scattering import Scattering
 from dpsad.networks.features.whitening import Whitening
 from dpsad.privacy.provenance import combined, provenance_of, public_images_of, united
 from students.seeds import Make, Normal
 
 SHARPNESS = 10.0  # of answers: features have norm 1, so weights of norm 1 would leave all classes about as likely
+FEATURES: dict[str, type[Scattering] | type[Convolutional]] = {"scattering": Scattering, "samples": Convolutional}
 
 
 class Guide(nn.Module):
-    """A linear classifier of whitened features.
+    """A linear classifier of whitened features, of one kind or several side by side.
 
     Args:
-        image_shape: channels, height, width.
+        features: of each kind, images to [num, dim].
+        whitenings: of each kind.
         num_classes: how many there are.
-        whitening: of the features, untrained where weights are loaded later.
+
+    Attributes:
+        proposals: [num_classes, num_classes] what images that the guide takes for each class were made as, as shares.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, whitening: Whitening):
+    proposals: Tensor
+
+    def __init__(self, features: Sequence[nn.Module], whitenings: Sequence[Whitening], num_classes: int):
         super().__init__()
-        self.features, self.whitening = Scattering(image_shape), whitening
-        self.classifier = nn.Linear(whitening.directions.shape[1], num_classes, bias=False)
+        self.features, self.whitenings = nn.ModuleList(features), nn.ModuleList(whitenings)
+        self.classifier = nn.Linear(sum(self.num_directions), num_classes, bias=False)
         nn.init.zeros_(self.classifier.weight)
+        self.register_buffer("proposals", torch.eye(num_classes))
+
+    @property
+    def num_directions(self) -> tuple[int, ...]:
+        """Whitened features of each kind."""
+        return tuple(whitening.num_directions for whitening in self.whitenings)  # type: ignore[misc]
 
     def vectors(self, images: Tensor) -> Tensor:
         """[num, chan, height, width] in [-1, 1] -> whitened features [num, directions] of norm 1."""
-        return self.whitening(self.features(images))
+        kinds = zip(self.features, self.whitenings, strict=True)
+        return torch.cat([whiten(of(images)) for of, whiten in kinds], dim=1) / math.sqrt(len(self.features))
 
     def forward(self, images: Tensor) -> Tensor:
         """[num, chan, height, width] in [-1, 1] -> logits [num, num_classes]."""
         return SHARPNESS * self.classifier(self.vectors(images))
 
 
-def new_guide(image_shape: tuple[int, int, int], num_classes: int, num_directions: int) -> Guide:
-    """A guide whose weights are yet to be loaded."""
-    return Guide(image_shape, num_classes, Whitening(Scattering(image_shape).dim, num_directions))
+def new_guide(
+    kinds: Sequence[str], num_directions: Sequence[int], image_shape: tuple[int, int, int], num_classes: int
+) -> Guide:
+    """A guide whose weights are yet to be loaded.
+
+    Args:
+        kinds: of features, keys of `FEATURES`.
+        num_directions: of each.
+    """
+    features = [FEATURES[kind](image_shape) for kind in kinds]
+    whitenings = [Whitening(of.dim, num) for of, num in zip(features, num_directions, strict=True)]
+    return Guide(features, whitenings, num_classes)
 
 
 class Guided(nn.Module):
@@ -54,6 +80,8 @@ class Guided(nn.Module):
 def chosen_by(guide: Guide, make: Make, attempts: int) -> Make:
     """Makes images until the guide takes them for their class.
 
+    An image is made as of any class, as often as images that the guide takes for this one were (`Guide.proposals`).
+
     Args:
         guide: on the device of the images.
         make: makes an image for each label from its noise.
@@ -64,13 +92,14 @@ def chosen_by(guide: Guide, make: Make, attempts: int) -> Make:
     """
 
     def chosen(labels: Tensor, normal: Normal) -> Tensor:
-        images = make(labels, normal)
+        images = make(_proposed(guide, labels, normal), normal)
         certainty, right = _judged(guide, images, labels)
         for _ in range(attempts - 1):
             (wrong,) = (~right).nonzero(as_tuple=True)
             if not len(wrong):
                 break
-            again = make(labels[wrong], partial(_of_some, normal, wrong))
+            normal_of_wrong = partial(_of_some, normal, wrong)
+            again = make(_proposed(guide, labels[wrong], normal_of_wrong), normal_of_wrong)
             certainty_again, right_again = _judged(guide, again, labels[wrong])
             better = right_again | (certainty_again > certainty[wrong])
             images[wrong[better]] = again[better]
@@ -79,6 +108,13 @@ def chosen_by(guide: Guide, make: Make, attempts: int) -> Make:
         return images
 
     return chosen
+
+
+def _proposed(guide: Guide, labels: Tensor, normal: Normal) -> Tensor:
+    """[num] the class that an image is made as, for the one that is wanted."""
+    rising = guide.proposals[labels].double().cumsum(1)
+    place = torch.special.ndtr(normal((1,)).double()) * rising[:, -1:]
+    return torch.searchsorted(rising, place, right=True)[:, 0].clamp(max=rising.shape[1] - 1)
 
 
 def _of_some(normal: Normal, which: Tensor, shape: tuple[int, ...]) -> Tensor:

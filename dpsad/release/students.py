@@ -37,7 +37,8 @@ class ReleaseConfig:
     spread_dim, spread_groups: size of their spread, 0 where they have none.
     autoencoder: of latents.
     generator: of a generator.
-    guide_directions, attempts: size of the guide, 0 where there is none, and how often it lets an image be made anew.
+    guide_features, guide_directions: kinds of features that the guide sees, if there is one, and how many of each.
+    attempts: how often the guide lets an image be made anew.
     """
 
     kind: str = "denoiser"  # releases from before there were kinds
@@ -54,7 +55,8 @@ class ReleaseConfig:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
-    guide_directions: CountOrZero = 0
+    guide_features: tuple[str, ...] = ()
+    guide_directions: tuple[Count, ...] = ()
     attempts: Count = 1
 
     def __post_init__(self) -> None:
@@ -82,18 +84,24 @@ class Releasable:
         return Student(self.model, alone.make, alone.image_shape, alone.class_names, chosen=chosen)
 
 
-def guided_release(made: Releasable, guide: Guide, attempts: int) -> Releasable:
-    """A model that is handed out with the guide that chooses among its images."""
-    directions = guide.classifier.in_features
-    return Releasable(Guided(made.model, guide), replace(made.config, guide_directions=directions, attempts=attempts))
+def guided_release(made: Releasable, guide: Guide, features: tuple[str, ...], attempts: int) -> Releasable:
+    """A model that is handed out with the guide that chooses among its images.
+
+    Args:
+        features: their kinds, as the guide has them.
+        attempts: as for `chosen_by`.
+    """
+    config = replace(made.config, guide_features=features, guide_directions=guide.num_directions, attempts=attempts)
+    return Releasable(Guided(made.model, guide), config)
 
 
 def new_model(config: ReleaseConfig) -> nn.Module:
     """A model of the right shape, its weights yet to be loaded."""
     model = KINDS[config.kind].new_model(config)
-    if not config.guide_directions:
+    if not config.guide_features:
         return model
-    return Guided(model, new_guide(_shape(config), len(config.class_names), config.guide_directions))
+    num_classes = len(config.class_names)
+    return Guided(model, new_guide(config.guide_features, config.guide_directions, _shape(config), num_classes))
 
 
 def releasable_generator(

@@ -1,5 +1,6 @@
 """Moves a denoiser towards records by noisy, clipped gradient rows: plan, charge, train, and say what it has cost."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
@@ -77,6 +78,7 @@ def fit_to_records(
     records: ImageSet,
     vary: Vary = unvaried,
     learned_from: str = "",
+    reserved: Sequence[ReleasePlan] = (),
 ) -> Denoiser:
     """Spends what the ledger has left on gradient rows of a denoiser, or goes on where it stopped.
 
@@ -90,6 +92,7 @@ def fit_to_records(
         vary: random views of records, one a draw.
         learned_from: fingerprint of what the denoiser has learned from, where that was charged to the ledger; a stage
             that was begun with another is refused.
+        reserved: what is to be released later, whose cost is left.
 
     Returns:
         The averaged denoiser, provenance released.
@@ -102,7 +105,7 @@ def fit_to_records(
     Source: Dockhorn et al. 2023, Algorithm 1.
     """
     num_records = context.num_records(records)
-    plan = context.ledger.calibrate(gradient_plan(section, method, settings, num_records))
+    plan = context.ledger.planned(reserved).calibrate(gradient_plan(section, method, settings, num_records))
     rows = denoising_rows(
         denoiser,
         noise_multiplicity=settings.noise_multiplicity,

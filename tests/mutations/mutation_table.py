@@ -506,6 +506,14 @@ CHARGES = [
         _tests("commands/test_changed_teacher", "test_a_teacher_made_anew_on_the_same_records_is_refused[refine]"),
     ),
     Mutation(
+        "refinement that spends what is reserved for the guide", "dpsad/training/private_denoiser.py",
+        "context.ledger.planned(reserved).calibrate(", "context.ledger.calibrate(",
+        _tests(
+            "commands/test_guide",
+            "test_a_run_that_was_stopped_in_its_guide_and_before_it_goes_on_without_a_second_charge",
+        ),
+    ),
+    Mutation(
         "a half-taught teacher that goes on with other prototypes", "dpsad/methods/dp_sad/teacher.py",
         '"teach", config, network, source, unnamed', '"teach", config, network, unnamed',
         _tests("commands/test_changed_teacher", "test_a_teacher_half_taught_is_not_gone_on_with_by_other_prototypes"),

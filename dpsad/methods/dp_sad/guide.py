@@ -1,7 +1,8 @@
 """The guide: a classifier of fixed features that records train through clipped and noised rows.
 
 Far cheaper than pixels or weights of a denoiser: its gradient has a few thousand numbers, and few full-batch steps are
-enough once features are whitened. Whitening comes from images of the student, which are released.
+enough once features are whitened. Whitening, and what a network has learned to look at, come from images of the
+student, which are released.
 """
 
 import math
@@ -13,22 +14,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dpsad.data.public_images import public_images_in
+from dpsad.data.public_images import public_images_in, require_apart
 from dpsad.data.records import ImageSet
+from dpsad.errors import require_choice
+from dpsad.evaluation.classifiers import Cnn
+from dpsad.evaluation.downstream import train_classifier
+from dpsad.networks.features.convolutional import Convolutional
 from dpsad.networks.features.scattering import Scattering
-from dpsad.networks.features.whitening import whitening_of
+from dpsad.networks.features.whitening import Whitening, whitening_of
 from dpsad.privacy.clipping import PartedRows
 from dpsad.privacy.plan import ReleasePlan, Unit
-from dpsad.privacy.provenance import Provenance
+from dpsad.privacy.provenance import Provenance, require_released
 from dpsad.privacy.ranges import Count, Fraction, HalfLife, LearningRate, Positive, require_ranges
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runtime.context import Context
 from dpsad.training.batches import in_full_batches
 from dpsad.training.dp_sgd import Rows, dp_sgd
-from students.guide import SHARPNESS, Guide
+from students.guide import FEATURES, SHARPNESS, Guide
 
 AT_ONCE = 50  # images whose features are worked out together
 CHUNK = 500  # records whose rows are held
+WHITENED_BY = 4000  # samples, at most: principal directions take the cube of how many there are
 MOMENTUM, LARGEST = 0.9, 100.0  # of gradient descent, and its largest learning rate
 
 
@@ -37,8 +43,9 @@ class GuideConfig:
     """How the guide is trained, and how it chooses among samples.
 
     share: of the whole budget (of mu^2); 0 trains none.
-    images: of the student, released as they are, whose features say how to whiten.
-    directions: whitened features.
+    features: scattering, which knows no images, and what a network learned that tells the student's samples apart.
+    images: of the student, released as they are, which that network learns from, and which say how to whiten.
+    directions: whitened features of each kind, at most.
     floor: added to the variance along each direction, as a share of the largest.
     steps: noisy full-batch steps.
     clip_norm: bound on a record's gradient, which is below sqrt(2) by itself; a low one lets records that are still
@@ -47,10 +54,12 @@ class GuideConfig:
         together: noisier gradients take smaller steps, by a public number.
     ema_half_life_steps: of the weight average.
     attempts: images that are made, at most, until the guide takes one for its class; 1 leaves samples as they come.
+    relabel: whether images made as of another class are taken, too, as often as the guide sees this one in them.
     """
 
     share: Fraction = 0.0
-    images: Count = 4000
+    features: tuple[str, ...] = ("scattering", "samples")
+    images: Count = 10000
     directions: Count = 500
     floor: Fraction = 0.01
     steps: Count = 20
@@ -58,9 +67,14 @@ class GuideConfig:
     learning_rate: LearningRate = 60.0
     ema_half_life_steps: HalfLife = 5.0
     attempts: Count = 4
+    relabel: bool = False
 
     def __post_init__(self) -> None:
         require_ranges(self, "guide")
+        for kind in self.features:
+            require_choice("guide.features", kind, tuple(FEATURES))
+        if not self.features or len(set(self.features)) < len(self.features):
+            raise ValueError(f"guide.features={list(self.features)} must name at least one kind, and each once")
         if self.share == 1:
             raise ValueError("guide.share=1 leaves nothing for the student; it must be below 1")
 
@@ -92,7 +106,7 @@ def train_guide(
     """Trains the run's guide, or goes on where it stopped.
 
     Args:
-        samples: public or released images, whose features say how to whiten.
+        samples: public or released images, which features are learned from and whitened by.
         records: the private records.
         plan: as `guide_plan` gives it.
         learned_from: fingerprint of what the samples were made by.
@@ -103,12 +117,13 @@ def train_guide(
     Formal guarantee: the guide is post-processing of the samples and of the releases in `plan`, which the ledger is
     charged with.
     """
+    # dp_sgd asks as much of the classifier, but only after features have been learned
+    require_released("the guide's images", samples.provenance, "a classifier that clips gradients")
+    require_apart("the guide's images", public_images_in(samples), records)
     device = context.device
-    scattering = Scattering(records.image_shape).to(device)
-    whitening = whitening_of(
-        _in_batches(scattering, samples.images, device).to(device), config.directions, floor=config.floor
-    )
-    guide = Guide(records.image_shape, records.num_classes, whitening).to(device)
+    features = [_features(kind, samples, context).to(device) for kind in config.features]
+    whitenings = [_whitening(of, samples.images, config, device) for of in features]
+    guide = Guide(features, whitenings, records.num_classes).to(device).eval()
     vectors = _in_batches(guide.vectors, records.images, device)
     guide.classifier.provenance = samples.provenance  # type: ignore[assignment]
     guide.classifier.public_images = public_images_in(samples)  # type: ignore[assignment]
@@ -131,7 +146,25 @@ def train_guide(
     )
     guide.provenance = Provenance.RELEASED  # type: ignore[assignment]
     guide.public_images = guide.classifier.public_images
+    if config.relabel:
+        taken_for = _in_batches(guide, samples.images, device).argmax(1)
+        guide.proposals = proposals_of(taken_for, samples.labels, records.num_classes).to(device)
     return guide.eval().requires_grad_(False)
+
+
+def proposals_of(taken_for: Tensor, made_as: Tensor, num_classes: int) -> Tensor:
+    """What images that were taken for each class were made as.
+
+    Args:
+        taken_for, made_as: [num] classes of images, as many of each made.
+
+    Returns:
+        [num_classes, num_classes] shares; images of a class that none was taken for are made as of that class.
+    """
+    counts = torch.zeros(num_classes, num_classes)
+    counts.index_put_((taken_for, made_as), torch.ones(len(made_as)), accumulate=True)
+    seen = counts.sum(1, keepdim=True)
+    return torch.where(seen > 0, counts / seen.clamp(min=1), torch.eye(num_classes))
 
 
 def step_size(config: GuideConfig, plan: ReleasePlan) -> float:
@@ -154,6 +187,27 @@ def classifier_rows(classifier: nn.Linear) -> Rows:
         return PartedRows([(errors[:, :, None] * vectors[:, None]).flatten(1)])
 
     return rows
+
+
+def _features(kind: str, samples: ImageSet, context: Context) -> Scattering | Convolutional:
+    """Features of a kind; those that are learned, learned from the samples."""
+    if kind == "scattering":
+        return Scattering(samples.image_shape)
+    network = train_classifier(
+        "cnn",
+        samples.images,
+        samples.labels,
+        num_classes=samples.num_classes,
+        seed=context.seed,
+        device=context.device,
+    )
+    assert isinstance(network, Cnn)
+    return Convolutional(samples.image_shape, network.trunk)
+
+
+def _whitening(features: nn.Module, images: Tensor, config: GuideConfig, device: torch.device) -> Whitening:
+    vectors = _in_batches(features, images[:WHITENED_BY], device)
+    return whitening_of(vectors.to(device), config.directions, floor=config.floor)
 
 
 @torch.no_grad()

@@ -24,12 +24,11 @@ def plans(settings: DpSadSettings, budget: Ledger, num_records: int) -> list[Rel
             # the bound on a row depends on the number of classes; what it costs does not
             num_classes = max(1, settings.data.num_classes)
             planned.append(plan_of_teachers(settings, budget.planned(planned), num_classes))
-    if settings.guide.share:
-        planned.append(plan_of_guide(settings, budget))
+    later = [plan_of_guide(settings, budget)] if settings.guide.share else []
     if settings.refine.steps:
         refinement = gradient_plan("refine", "refine", settings.refine, num_records)
-        planned.append(budget.planned(planned).calibrate(refinement))
-    return planned
+        planned.append(budget.planned([*planned, *later]).calibrate(refinement))
+    return planned + later
 
 
 def plan_of_nominal(settings: DpSadSettings, budget: Ledger, num_records: int) -> ReleasePlan:

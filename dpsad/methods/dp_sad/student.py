@@ -18,11 +18,13 @@ from dpsad.methods.dp_sad.release_plans import plan_of_guide, plan_of_nominal
 from dpsad.methods.dp_sad.settings import DpSadSettings
 from dpsad.methods.dp_sad.teacher import TeacherConfig, read_teacher, teacher_fingerprint
 from dpsad.methods.method import Trained, formally
+from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.provenance import Provenance, provenance_of, require_released
 from dpsad.privacy.statement import nominal_statement
 from dpsad.release.students import Releasable, ReleaseConfig, guided_release
 from dpsad.runtime.context import Context
 from dpsad.runtime.device import on_device
+from dpsad.runtime.state_fingerprint import fingerprint_of_state
 from dpsad.training.batches import Batches, batches_of_images, batches_of_prototypes
 from dpsad.training.models import new_denoiser
 from dpsad.training.private_denoiser import fit_to_records, lognormal_of
@@ -59,10 +61,7 @@ def distill_formally(settings: DpSadSettings, context: Context) -> Trained:
         sanitize=None,
         answers=released.answers if released is not None else None,
     )
-    prototypes, guide = released.prototypes if released is not None else None, None
-    if records is not None and settings.guide.share:
-        before = releasable_student(settings, student, subject, prototypes)
-        guide = released_guide(settings, context, before, records, learned_from)
+    planned_guide = [plan_of_guide(settings, context.ledger)] if settings.guide.share else []
     if records is not None and settings.refine.steps:
         student = fit_to_records(
             "refine",
@@ -74,10 +73,13 @@ def distill_formally(settings: DpSadSettings, context: Context) -> Trained:
             label_dropout=0.0,
             records=records,
             learned_from=learned_from,
+            reserved=planned_guide,
         )
-    made = releasable_student(settings, student, subject, prototypes)
-    if guide is not None:
-        made = guided_release(made, guide, settings.guide.attempts)
+    made = releasable_student(settings, student, subject, released.prototypes if released is not None else None)
+    if records is not None:
+        for plan in planned_guide:
+            guide = released_guide(settings, context, made, records, plan)
+            made = guided_release(made, guide, settings.guide.features, settings.guide.attempts)
     # how far a shard's row is clipped depends on the number of records, too
     uses_size = records is not None or settings.guarantee == "shards"
     return formally(made, context, settings.guarantee, uses_size=uses_size)
@@ -107,11 +109,16 @@ def distill_nominally(settings: DpSadSettings, context: Context) -> Trained:
 
 
 def released_guide(
-    settings: DpSadSettings, context: Context, before: Releasable, records: ImageSet, learned_from: str
+    settings: DpSadSettings, context: Context, made: Releasable, records: ImageSet, plan: ReleasePlan
 ) -> Guide:
-    """The run's guide, its features whitened by images of the student as it was distilled."""
-    plan = plan_of_guide(settings, context.ledger)
-    student = before.student()
+    """The run's guide, its features learned from images of the student, and whitened by them.
+
+    Args:
+        made: the student, as it is handed out without a guide.
+        plan: the guide's releases.
+    """
+    learned_from = fingerprint_of_state(made.model.state_dict())
+    student = made.student()
     labels = even_labels(settings.guide.images, records.num_classes)
     with context.timed("guide") as seconds:
         samples = ImageSet(
@@ -119,7 +126,7 @@ def released_guide(
             labels=labels,
             ids=tuple(map(str, range(len(labels)))),
             class_names=records.class_names,
-            provenance=provenance_of(before.model),
+            provenance=provenance_of(made.model),
         )
         guide = train_guide(
             settings.guide, context, samples=samples, records=records, plan=plan, learned_from=learned_from

@@ -25,6 +25,11 @@ class Whitening(nn.Module):
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("directions", torch.zeros(dim, num_directions))
 
+    @property
+    def num_directions(self) -> int:
+        """Length of a result."""
+        return self.directions.shape[1]
+
     def forward(self, features: Tensor) -> Tensor:
         """[num, dim] -> [num, num_directions] of norm 1."""
         return F.normalize((features - self.mean) @ self.directions, dim=1)
@@ -41,11 +46,13 @@ def whitening_of(features: Tensor, num_directions: int, *, floor: float) -> Whit
     """
     mean = features.mean(0)
     centred = (features - mean).double()
-    values, vectors = torch.linalg.eigh(centred @ centred.T)  # of images, which are fewer than features as a rule
+    more_features = features.shape[1] > len(features)
+    values, vectors = torch.linalg.eigh(centred @ centred.T if more_features else centred.T @ centred)
     kept = (values > values[-1] * 1e-9).nonzero().flatten()[-num_directions:].flip(0)
     values, vectors = values[kept], vectors[:, kept]
+    if more_features:
+        vectors = centred.T @ (vectors / values.sqrt())
     whitening = Whitening(features.shape[1], len(kept))
     whitening.mean.copy_(mean)
-    variance = (values + floor * values[0]) / len(features)
-    whitening.directions.copy_(centred.T @ (vectors / (values * variance).sqrt()))
+    whitening.directions.copy_(vectors / ((values + floor * values[0]) / len(features)).sqrt())
     return whitening.to(features.device)

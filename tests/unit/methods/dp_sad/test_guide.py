@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from dpsad.data.config import DataConfig
 from dpsad.data.sources import load_images
 from dpsad.methods.dp_sad.distillation import StudentConfig
-from dpsad.methods.dp_sad.guide import GuideConfig, classifier_rows, guide_plan, step_size, train_guide
+from dpsad.methods.dp_sad.guide import GuideConfig, classifier_rows, guide_plan, proposals_of, step_size, train_guide
 from dpsad.methods.dp_sad.release_plans import plans
 from dpsad.methods.dp_sad.settings import DpSadSettings, RefineConfig
 from dpsad.privacy.accounting import merge_gaussians
@@ -55,15 +55,38 @@ def test_a_run_with_a_guide_costs_what_it_would_without(steps):
     assert max(costs) <= 2.0
 
 
-def test_it_tells_classes_apart_and_charges_its_plan(context):
+@pytest.mark.parametrize("features", [("scattering",), ("samples",), ("scattering", "samples")])
+def test_it_tells_classes_apart_and_charges_its_plan(context, features):
     """On digits with next to no noise: a classifier that learned nothing is right once in ten."""
     records, test = (load_images(DataConfig(), part) for part in ("train", "test"))
     plan, samples = guide_plan(GuideConfig(), 1.0), replace(test, provenance=Provenance.PUBLIC)
-    guide = trained(context, records, samples, plan)
+    guide = trained(context, records, samples, plan, features=features)
     assert context.ledger.entries == [plan]
     assert guide.provenance is Provenance.RELEASED
-    assert guide.classifier.in_features == 100
+    assert len(guide.num_directions) == len(features)
+    assert "scattering" not in features or guide.num_directions[0] == 100
+    norms = guide.vectors(test.images).norm(dim=1)
+    assert torch.allclose(norms, torch.ones(len(norms)))
     assert (guide(test.images).argmax(1) == test.labels).double().mean() > 0.8
+
+
+def test_what_images_of_a_class_were_made_as():
+    taken_for, made_as = torch.tensor([0, 0, 0, 0, 2, 1, 1]), torch.tensor([0, 0, 0, 2, 0, 1, 1])
+    expected = [[0.75, 0, 0.25, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]]
+    assert proposals_of(taken_for, made_as, 4).tolist() == expected
+
+
+@pytest.mark.parametrize("relabel", [False, True])
+def test_images_of_other_classes_are_proposed_where_the_guide_takes_them(context, relabel):
+    """Samples whose labels 3 and 5 are exchanged: the guide, which knows records, proposes each for the other."""
+    records, test = (load_images(DataConfig(), part) for part in ("train", "test"))
+    exchanged = torch.arange(10)
+    exchanged[[3, 5]] = exchanged[[5, 3]]
+    samples = replace(test, provenance=Provenance.PUBLIC, labels=exchanged[test.labels])
+    plan = guide_plan(GuideConfig(), 0.5)
+    guide = trained(context, records, samples, plan, relabel=relabel, features=("scattering",))
+    assert torch.equal(guide.proposals.argmax(1), exchanged if relabel else torch.arange(10))
+    assert torch.allclose(guide.proposals.sum(1), torch.ones(10))
 
 
 @pytest.mark.parametrize(
@@ -78,8 +101,8 @@ def test_samples_that_are_records_are_refused_whatever_they_are_called(context, 
     assert context.ledger.entries == []
 
 
-def trained(context, records, samples, plan):
-    config = GuideConfig(directions=100)
+def trained(context, records, samples, plan, **settings):
+    config = GuideConfig(directions=100, **settings)
     return train_guide(config, context, samples=samples, records=records, plan=plan, learned_from="nothing")
 
 
@@ -99,3 +122,7 @@ def test_settings_that_do_not_fit_together_are_refused(changes, why):
         DpSadSettings(**changes)
     with pytest.raises(ValueError, match=r"guide\.share=1 leaves nothing"):
         GuideConfig(share=1.0)
+    with pytest.raises(ValueError, match=r"guide\.features='pixels' must be one of scattering, samples"):
+        GuideConfig(features=("pixels",))
+    with pytest.raises(ValueError, match=r"guide\.features=\[\] must name at least one kind"):
+        GuideConfig(features=())
