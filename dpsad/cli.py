@@ -14,7 +14,7 @@ from typer.core import TyperCommand
 
 from dpsad.commands.ablations import ABLATIONS
 from dpsad.errors import CheckpointError, require_choice
-from dpsad.evaluation.choices import DEFAULT_KINDS, JUDGEMENTS, KINDS
+from dpsad.evaluation.choices import DEFAULT_KINDS, JUDGEMENTS, KINDS, PROTOCOLS
 
 MAX_COUNT, MAX_SEED = 10**9, 2**63 - 1
 
@@ -98,7 +98,15 @@ def sample(
 @app.command()
 def evaluate(
     run: RunFolder,
-    num: Annotated[int, typer.Option(help="Synthetic images to train classifiers on.", min=10, max=MAX_COUNT)] = 20_000,
+    protocol: Annotated[
+        str, typer.Option(help=f"{', '.join(PROTOCOLS)}: how classifiers are trained; dpdm for published tables.")
+    ] = "quick",
+    num: Annotated[
+        int | None,
+        typer.Option(
+            help="Synthetic images to train on, not the protocol's.", min=10, max=MAX_COUNT, show_default=False
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of samples, classifiers and draws.", min=0, max=MAX_SEED)] = 0,
     classifier: Annotated[list[str] | None, typer.Option(help=f"{', '.join(KINDS)}; repeat for several.")] = None,
     ensemble: Annotated[
@@ -115,6 +123,7 @@ def evaluate(
     """Measure a run: downstream accuracy, distances and more, beside real data and the sketch alone."""
     for kind in classifier or []:
         require_choice("--classifier", kind, KINDS)
+    require_choice("--protocol", protocol, tuple(PROTOCOLS))
     for name in metrics or []:
         require_choice("--metrics", name, (*JUDGEMENTS, "all"))
     from dpsad.commands.evaluate import evaluate_run
@@ -123,6 +132,7 @@ def evaluate(
     asked = metrics or []
     result = evaluate_run(
         read_config(None, [f"run={run}"]),
+        protocol=protocol,
         num=num,
         seed=seed,
         say=tqdm.write,

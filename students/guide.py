@@ -14,7 +14,11 @@ from dpsad.privacy.provenance import combined, provenance_of, public_images_of, 
 from students.seeds import Make, Normal
 
 SHARPNESS = 10.0  # of answers: features have norm 1, so weights of norm 1 would leave all classes about as likely
-FEATURES: dict[str, type[Scattering] | type[Convolutional]] = {"scattering": Scattering, "samples": Convolutional}
+FEATURES: dict[str, type[Scattering] | type[Convolutional]] = {
+    "scattering": Scattering,
+    "random": Convolutional,
+    "samples": Convolutional,
+}
 
 
 class Guide(nn.Module):

@@ -15,7 +15,8 @@ from dpsad.api.student import Student
 from dpsad.data.arrays import records_of
 from dpsad.data.records import ImageSet
 from dpsad.data.splits import held_out
-from dpsad.evaluation.choices import DEFAULT_KINDS, Kind, Metric
+from dpsad.errors import require_choice
+from dpsad.evaluation.choices import DEFAULT_KINDS, PROTOCOLS, Kind, Metric
 from dpsad.evaluation.evaluate import LabelledImages, evaluate_samples
 from dpsad.evaluation.result import EvaluationResult
 from dpsad.report.comparison import write_comparison
@@ -33,7 +34,8 @@ def evaluate(
     *,
     test_images: ArrayLike | Tensor | ImageSet | None = None,
     test_labels: ArrayLike | Tensor | None = None,
-    num: int = 20_000,
+    protocol: str = "quick",
+    num: int | None = None,
     classifiers: Sequence[Kind] = DEFAULT_KINDS,
     metrics: Sequence[Metric] = (),
     compare_with_real: bool = True,
@@ -47,19 +49,21 @@ def evaluate(
         images, labels: the real training images, as for `dpsad.train`.
         test_images, test_labels: real images that nobody trained on. None holds out one in five of `images`, which the
             student may have been trained on: say so beside the figures.
-        num: synthetic images to train classifiers on.
+        protocol: how classifiers are trained: quick, or dpdm for published tables (60,000 samples, 50 epochs).
+        num: synthetic images to train them on; None takes as many as the protocol says.
         classifiers, metrics: as for `dpsad evaluate`.
         compare_with_real: whether classifiers are trained on real images, too.
-        epochs: of every classifier, the one whose features distances are in among them. None takes ten, or as many as
-            give 1,000 batches; fewer are for trying out.
+        epochs: for trying out, instead of the protocol's: of every classifier, the one whose features distances are in
+            among them.
         seed: of samples, classifiers and draws.
 
     Returns:
         What was found. It was measured on records, and no guarantee covers it.
 
     Raises:
-        ValueError: the images are of another shape or other classes than the student's.
+        ValueError: the images are of another shape or other classes than the student's, or nobody knows the protocol.
     """
+    require_choice("protocol", protocol, tuple(PROTOCOLS))
     train, test = _sides(images, labels, test_images, test_labels)
     for side in (train, test):
         if side.image_shape != student.image_shape or side.num_classes != len(student.class_names):
@@ -68,7 +72,7 @@ def evaluate(
                 f"these are of shape {list(side.image_shape)} in {side.num_classes}"
             )
     no_classifiers = why_no_classifiers(student, train)
-    samples, images_per_second = timed_samples(student.maker, num, seed)
+    samples, images_per_second = timed_samples(student.maker, PROTOCOLS[protocol].num if num is None else num, seed)
     result = evaluate_samples(
         samples,
         train=(train.images, train.labels),
@@ -78,6 +82,7 @@ def evaluate(
         num_classes=train.num_classes,
         seed=seed,
         device=student.maker.device,
+        protocol=protocol,
         epochs=epochs,
         metrics=metrics,
     )

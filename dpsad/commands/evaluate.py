@@ -14,7 +14,7 @@ from dpsad.api.judging import noted, timed_samples, why_no_classifiers
 from dpsad.data.clusters import Clusters, majority_classes
 from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
-from dpsad.evaluation.choices import DEFAULT_KINDS, METRICS, Judgement, Kind
+from dpsad.evaluation.choices import DEFAULT_KINDS, METRICS, PROTOCOLS, Judgement, Kind
 from dpsad.evaluation.downstream import BATCH_SIZE
 from dpsad.evaluation.evaluate import MAX_FRECHET_IMAGES, LabelledImages, evaluate_samples
 from dpsad.evaluation.feature_space import FeatureSpace, embed
@@ -35,9 +35,10 @@ REFERENCE_BATCHES = 1000  # a classifier for features takes at least this many, 
 def evaluate_run(
     config: Config,
     *,
-    num: int,
     seed: int,
     say: Say,
+    protocol: str = "quick",
+    num: int | None = None,
     classifiers: Sequence[Kind] = DEFAULT_KINDS,
     compare: bool = True,
     members: int = 1,
@@ -48,9 +49,10 @@ def evaluate_run(
 
     Args:
         config: of a run that has been distilled.
-        num: synthetic images to train classifiers on.
         seed: of samples, classifiers and draws.
         say: receives a line after each measurement.
+        protocol: a key of `PROTOCOLS`: how classifiers are trained.
+        num: synthetic images to train them on; None takes as many as the protocol says.
         classifiers: kinds to train.
         compare: whether to measure real images and the sketch by the same rule, which takes three times as long.
         members: classifiers of each kind, which answer together.
@@ -73,7 +75,7 @@ def evaluate_run(
             "been trained on"
         )
     no_classifiers = why_no_classifiers(student, train)
-    (samples, labels), images_per_second = timed_samples(student, num, seed)
+    (samples, labels), images_per_second = timed_samples(student, PROTOCOLS[protocol].num if num is None else num, seed)
     sketch = _sketch_images(config, labels, seed) if compare else None
     if config.data.pseudo_labels:
         train, labels = _clusters_as_classes(run, train, labels)
@@ -89,6 +91,7 @@ def evaluate_run(
         num_classes=num_classes,
         seed=seed,
         device=device,
+        protocol=protocol,
         members=members,
         metrics=[name for name in METRICS if name in metrics],
         space=space,

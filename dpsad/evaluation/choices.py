@@ -1,5 +1,6 @@
-"""Names of classifiers and metrics. Imports nothing heavy: a command says what it takes without loading it."""
+"""Names of classifiers, metrics and protocols. Imports nothing heavy: commands say what they take, and load none of it."""
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 Kind = Literal["logistic", "mlp", "cnn", "wrn-40-4", "resnext-29", "resnet-110"]
@@ -10,3 +11,24 @@ METRICS: tuple[Metric, ...] = get_args(Metric)
 Judgement = Literal["kernel", "neighbours", "memorisation"]
 JUDGEMENTS: tuple[Judgement, ...] = get_args(Judgement)
 STANDARD_NAME = "inception-v3-fid"  # of the feature space in which a Frechet distance is called FID
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How classifiers are trained on samples. Figures of two protocols do not belong in one table.
+
+    num: synthetic images.
+    epochs: of every classifier; None takes ten, or as many as give 1,000 batches if that is more.
+    learning_rate: of Adam; the logistic regression has none.
+    """
+
+    num: int
+    epochs: int | None
+    learning_rate: float
+
+
+PROTOCOLS = {
+    "quick": Protocol(num=20_000, epochs=None, learning_rate=1e-3),
+    # Dockhorn et al. 2023 (DPDM), appendix; the epoch is chosen on held-out synthetic images
+    "dpdm": Protocol(num=60_000, epochs=50, learning_rate=3e-4),
+}

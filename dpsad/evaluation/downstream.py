@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from dpsad.evaluation.choices import Kind
+from dpsad.evaluation.choices import PROTOCOLS, Kind
 from dpsad.evaluation.classifiers import build_classifier
 from dpsad.evaluation.result import DownstreamResult
 
@@ -34,6 +34,7 @@ def train_classifier(
     num_classes: int,
     seed: int,
     epochs: int | None = None,
+    learning_rate: float = PROTOCOLS["quick"].learning_rate,
     device: torch.device | str = "cpu",
 ) -> nn.Module:
     """Trains a classifier and returns it as it was after its best epoch.
@@ -49,6 +50,7 @@ def train_classifier(
         num_classes: number of logits.
         seed: fixes the split, the initial weights, the batches and dropout; torch's global generator is left as it was.
         epochs: passes over the images; None takes ten, or as many as give 1,000 batches if that is more.
+        learning_rate: of Adam.
         device: where to train.
 
     Returns:
@@ -58,7 +60,7 @@ def train_classifier(
         ValueError: fewer than two images, a label outside the range, a kind that is unknown or needs larger images, or
             pixels or a loss that are NaN or infinite.
     """
-    return _train(kind, images, labels, num_classes, seed, epochs, torch.device(device)).network
+    return _train(kind, images, labels, num_classes, seed, epochs, learning_rate, torch.device(device)).network
 
 
 def downstream_accuracy(
@@ -71,6 +73,7 @@ def downstream_accuracy(
     num_classes: int,
     seed: int,
     epochs: int | None = None,
+    learning_rate: float = PROTOCOLS["quick"].learning_rate,
     members: int = 1,
     device: torch.device | str = "cpu",
 ) -> DownstreamResult:
@@ -88,7 +91,14 @@ def downstream_accuracy(
     trained, member_accuracies = [], []
     for member_seed in range(seed, seed + members):
         member = _train(
-            kind, synthetic_images, synthetic_labels, num_classes, member_seed, epochs, torch.device(device)
+            kind,
+            synthetic_images,
+            synthetic_labels,
+            num_classes,
+            member_seed,
+            epochs,
+            learning_rate,
+            torch.device(device),
         )
         answers = predict(member.network, test_images).double().softmax(dim=1)
         member_accuracies.append((answers.argmax(dim=1) == truth).double().mean().item())
@@ -131,6 +141,7 @@ def _train(
     num_classes: int,
     seed: int,
     epochs: int | None,
+    learning_rate: float,
     device: torch.device,
 ) -> _Trained:
     num_held_out = math.ceil(len(images) / 10)
@@ -149,7 +160,8 @@ def _train(
         network = build_classifier(kind, (images.shape[1], images.shape[2], images.shape[3]), num_classes)
         network = network.to(device).to(memory_format=torch.channels_last)
         x, y = _channels_last(images[kept].to(device)), labels[kept].to(device)
-        passes = _full_batch_epochs(network, x, y) if kind == "logistic" else _minibatch_epochs(network, x, y)
+        full_batch = kind == "logistic"
+        passes = _full_batch_epochs(network, x, y) if full_batch else _minibatch_epochs(network, x, y, learning_rate)
 
         best, best_state, best_epoch = (-1.0, 0.0), network.state_dict(), 0
         for epoch, _ in enumerate(islice(passes, epochs), start=1):
@@ -162,8 +174,8 @@ def _train(
     return _Trained(network=network.eval(), accuracy=best[0], epoch=best_epoch)
 
 
-def _minibatch_epochs(network: nn.Module, images: Tensor, labels: Tensor) -> Iterator[None]:
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+def _minibatch_epochs(network: nn.Module, images: Tensor, labels: Tensor, learning_rate: float) -> Iterator[None]:
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     while True:
         network.train()
         for batch in torch.randperm(len(images)).to(images.device).split(BATCH_SIZE):

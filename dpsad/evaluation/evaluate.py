@@ -3,12 +3,12 @@
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 from torch import Tensor
 
-from dpsad.evaluation.choices import DEFAULT_KINDS, Kind, Metric
+from dpsad.evaluation.choices import DEFAULT_KINDS, PROTOCOLS, Kind, Metric
 from dpsad.evaluation.downstream import downstream_accuracy
 from dpsad.evaluation.feature_space import FeatureSpace, embed
 from dpsad.evaluation.features import train_reference
@@ -31,6 +31,7 @@ def evaluate_samples(
     seed: int,
     device: torch.device | str = "cpu",
     classifiers: Sequence[Kind] = DEFAULT_KINDS,
+    protocol: str = "quick",
     epochs: int | None = None,
     members: int = 1,
     metrics: Sequence[Metric] = (),
@@ -59,7 +60,8 @@ def evaluate_samples(
         seed: fixes the draws and the training of classifiers and reference.
         device: where to train and measure.
         classifiers: any of `KINDS`.
-        epochs: as for `train_classifier`.
+        protocol: a key of `PROTOCOLS`: how classifiers are trained, but for the number of samples.
+        epochs: for trying out, instead of the protocol's; of the reference classifier, too.
         members: classifiers of each kind, which answer together.
         metrics: what else to measure, a few seconds each: "kernel" distance, and "neighbours" for precision, recall,
             density and coverage.
@@ -74,6 +76,7 @@ def evaluate_samples(
     """
     start = time.perf_counter()
     log = log or (lambda line: None)
+    trained = PROTOCOLS[protocol] if epochs is None else replace(PROTOCOLS[protocol], epochs=epochs)
     rng = torch.Generator().manual_seed(seed)
     if space is None:
         space = train_reference(*train, num_classes=num_classes, seed=seed, epochs=epochs, device=device)
@@ -89,7 +92,15 @@ def evaluate_samples(
         by_kind: dict[str, DownstreamResult] = {}
         for kind in classifiers:
             by_kind[kind] = downstream_accuracy(
-                kind, *judged, *test, num_classes=num_classes, seed=seed, epochs=epochs, members=members, device=device
+                kind,
+                *judged,
+                *test,
+                num_classes=num_classes,
+                seed=seed,
+                epochs=trained.epochs,
+                learning_rate=trained.learning_rate,
+                members=members,
+                device=device,
             )
             log(f"{name}: {kind} accuracy {by_kind[kind].accuracy:.4f} in {by_kind[kind].seconds:.1f} s")
         fakes = embed(space, _draw(compared, num_frechet, rng)[0], device=device)
@@ -107,6 +118,7 @@ def evaluate_samples(
     assert student is not None
     return EvaluationResult(
         student=student,
+        protocol=protocol if epochs is None else f"{protocol}, but {epochs} epochs",
         real=measured("real", own, test),
         sketch=measured("sketch", sketch, sketch),
         features=FeatureSpaceFacts(

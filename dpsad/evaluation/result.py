@@ -86,6 +86,7 @@ class EvaluationResult:
     Attributes:
         student, real, sketch: the student's samples, real images (their distance is the floor that a perfect generator
             would reach), and released prototypes alone; None where not asked for.
+        protocol: how classifiers were trained, a key of `PROTOCOLS` and what was done otherwise; "" where nobody noted.
         no_classifiers: why none was trained, if so.
         memorisation: what may be told of it, where asked for.
         sampling_images_per_second: of the student, on `hardware`.
@@ -97,6 +98,7 @@ class EvaluationResult:
     sketch: SetResult | None
     features: FeatureSpaceFacts
     environment: Environment | None = None
+    protocol: str = ""
     no_classifiers: str | None = None
     memorisation: Mapping[str, Any] | None = None
     sampling_images_per_second: float | None = None
@@ -162,7 +164,8 @@ def _downstream_of(values: Mapping[str, Any]) -> DownstreamResult:
 def _table(result: EvaluationResult) -> str:
     sets, kinds = result.sets, list(result.student.classifiers)
     distance = "FID" if result.features.name == STANDARD_NAME else "Frechet"
-    lines = ["trained on   " + "".join(f"{kind:>12}" for kind in kinds) + f"{distance:>12}"]
+    lines = [f"protocol {result.protocol}, {result.student.num_images:,} samples"] if result.protocol and kinds else []
+    lines += ["trained on   " + "".join(f"{kind:>12}" for kind in kinds) + f"{distance:>12}"]
     for name, found in sets.items():
         figures = "".join(f"{found.classifiers[kind].accuracy:12.4f}" for kind in kinds)
         lines.append(f"{name:13}{figures}{found.frechet:12.1f}")

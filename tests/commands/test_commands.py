@@ -308,6 +308,8 @@ def test_commands_before_their_time_say_what_to_run_first(command, tmp_path):
     assert (code, "dpsad distill" in printed) == (2, True)
     code, printed = command("evaluate", tmp_path)
     assert (code, "dpsad distill" in printed) == (2, True)
+    code, printed = command("evaluate", tmp_path, "--protocol", "dpmd")
+    assert (code, "must be one of quick, dpdm; did you mean 'dpdm'?" in printed) == (2, True)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent the POSIX way")

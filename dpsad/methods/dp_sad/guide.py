@@ -43,7 +43,8 @@ class GuideConfig:
     """How the guide is trained, and how it chooses among samples.
 
     share: of the whole budget (of mu^2); 0 trains none.
-    features: scattering, which knows no images, and what a network learned that tells the student's samples apart.
+    features: scattering and random, a network's as it begins, which know no images; samples, of a network that learned
+        to tell the student's samples apart.
     images: of the student, released as they are, which that network learns from, and which say how to whiten.
     directions: whitened features of each kind, at most.
     floor: added to the variance along each direction, as a share of the largest.
@@ -193,6 +194,9 @@ def _features(kind: str, samples: ImageSet, context: Context) -> Scattering | Co
     """Features of a kind; those that are learned, learned from the samples."""
     if kind == "scattering":
         return Scattering(samples.image_shape)
+    if kind == "random":
+        with context.first_weights("guide"):
+            return Convolutional(samples.image_shape)
     network = train_classifier(
         "cnn",
         samples.images,

@@ -1,4 +1,4 @@
-"""Features that a convolutional network has learned: what tells classes of released images apart."""
+"""Features of a small convolutional network: random ones, or what it has learned to tell released images apart by."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F

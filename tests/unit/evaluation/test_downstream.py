@@ -80,6 +80,16 @@ def test_test_set_is_read_once(digits, monkeypatch):
     assert seen == [False, False, False, True]
 
 
+def test_a_lower_learning_rate_moves_weights_less(digits):
+    networks = [
+        train_classifier("mlp", *digits[0], num_classes=10, seed=0, epochs=1, learning_rate=rate)
+        for rate in (1e-8, 3e-4, 1e-3)
+    ]
+    first, *moved = (torch.cat([weight.flatten() for weight in network.parameters()]) for network in networks)
+    near, far = ((weights - first).norm().item() for weights in moved)
+    assert 0 < near < 0.6 * far
+
+
 def test_best_epoch_is_returned_not_the_last(digits, monkeypatch):
     third = train_classifier_at_scores(monkeypatch, digits, [(0.5, -1.0), (0.9, -0.5), (0.9, -0.4), (0.7, -0.1)])
     last = train_classifier_at_scores(monkeypatch, digits, [(0.1, -1.0), (0.2, -1.0), (0.3, -1.0)])
@@ -174,7 +184,7 @@ def test_residual_networks_learn(digits):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = build_classifier("resnet-110", (1, 8, 8), 10)
-        epochs = downstream._minibatch_epochs(network, digits[0][0][:64], digits[0][1][:64])
+        epochs = downstream._minibatch_epochs(network, digits[0][0][:64], digits[0][1][:64], 1e-3)
         for _ in range(14):
             next(epochs)
     loss = nn.functional.cross_entropy(predict(network, digits[0][0][:64]), digits[0][1][:64])

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from dpsad.evaluation import evaluate
 from dpsad.evaluation.choices import METRICS
 from dpsad.evaluation.evaluate import evaluate_samples
 from dpsad.evaluation.features import train_reference
@@ -38,6 +39,32 @@ def test_layout_is_the_documented_one(digits):
     assert (result.features.name, result.features.num_train_images) == ("reference-cnn", 1437)
     assert result.environment.seed == 0
     assert len(lines) == 9
+
+
+@pytest.mark.parametrize(
+    ("protocol", "epochs", "told", "named"),
+    [
+        ("quick", None, {"epochs": None, "learning_rate": 1e-3}, "quick"),
+        ("dpdm", None, {"epochs": 50, "learning_rate": 3e-4}, "dpdm"),
+        ("dpdm", 2, {"epochs": 2, "learning_rate": 3e-4}, "dpdm, but 2 epochs"),
+    ],
+)
+def test_classifiers_are_trained_as_the_protocol_says(digits, reference, monkeypatch, protocol, epochs, told, named):
+    """Golden numbers: DPDM's paper, appendix on downstream classifiers, has 50 epochs of Adam at 3e-4."""
+    asked, measure = [], evaluate.downstream_accuracy
+
+    def spy(*images, **settings):
+        asked.append({key: settings[key] for key in told})
+        return measure(*images, **settings | {"epochs": 1})
+
+    monkeypatch.setattr(evaluate, "downstream_accuracy", spy)
+    train, test = digits
+    few = train[0][:100], train[1][:100]
+    settings = {"num_classes": 10, "seed": 0, "classifiers": ("mlp",), "space": reference}
+    result = evaluate_samples(few, train=train, test=test, protocol=protocol, epochs=epochs, **settings)
+    assert asked == [told, told]
+    assert result.protocol == named
+    assert str(result).startswith(f"protocol {named}, 100 samples")
 
 
 def test_worse_images_score_worse(digits, reference):

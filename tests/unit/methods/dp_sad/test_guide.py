@@ -55,7 +55,7 @@ def test_a_run_with_a_guide_costs_what_it_would_without(steps):
     assert max(costs) <= 2.0
 
 
-@pytest.mark.parametrize("features", [("scattering",), ("samples",), ("scattering", "samples")])
+@pytest.mark.parametrize("features", [("scattering",), ("random",), ("scattering", "samples")])
 def test_it_tells_classes_apart_and_charges_its_plan(context, features):
     """On digits with next to no noise: a classifier that learned nothing is right once in ten."""
     records, test = (load_images(DataConfig(), part) for part in ("train", "test"))
@@ -122,7 +122,7 @@ def test_settings_that_do_not_fit_together_are_refused(changes, why):
         DpSadSettings(**changes)
     with pytest.raises(ValueError, match=r"guide\.share=1 leaves nothing"):
         GuideConfig(share=1.0)
-    with pytest.raises(ValueError, match=r"guide\.features='pixels' must be one of scattering, samples"):
+    with pytest.raises(ValueError, match=r"guide\.features='pixels' must be one of scattering, random, samples"):
         GuideConfig(features=("pixels",))
     with pytest.raises(ValueError, match=r"guide\.features=\[\] must name at least one kind"):
         GuideConfig(features=())
