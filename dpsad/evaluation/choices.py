@@ -1,4 +1,4 @@
-"""Names of classifiers, metrics and protocols. Imports nothing heavy: commands say what they take, and load none of it."""
+"""Names of classifiers, metrics and protocols. It imports nothing heavy: commands say what they take without it."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
