@@ -1,12 +1,13 @@
 """Guide: a released classifier, by which samples are chosen."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from dpsad.networks.features.backbone import BACKBONES, Backbone
 from dpsad.networks.features.convolutional import Convolutional
 from dpsad.networks.features.scattering import Scattering
 from dpsad.networks.features.whitening import Whitening
@@ -14,10 +15,12 @@ from dpsad.privacy.provenance import combined, provenance_of, public_images_of, 
 from students.seeds import Make, Normal
 
 SHARPNESS = 10.0  # of answers: features have norm 1, so weights of norm 1 would leave all classes about as likely
-FEATURES: dict[str, type[Scattering] | type[Convolutional]] = {
+Features = Scattering | Convolutional | Backbone
+FEATURES: dict[str, Callable[[tuple[int, int, int]], Features]] = {
     "scattering": Scattering,
     "random": Convolutional,
     "samples": Convolutional,
+    **{name: partial(Backbone, name=name) for name in BACKBONES},
 }
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -19,18 +20,19 @@ from dpsad.data.records import ImageSet
 from dpsad.errors import require_choice
 from dpsad.evaluation.classifiers import Cnn
 from dpsad.evaluation.downstream import train_classifier
+from dpsad.networks.features.backbone import BACKBONES, load_backbone
 from dpsad.networks.features.convolutional import Convolutional
 from dpsad.networks.features.scattering import Scattering
 from dpsad.networks.features.whitening import Whitening, whitening_of
 from dpsad.privacy.clipping import PartedRows
 from dpsad.privacy.plan import ReleasePlan, Unit
-from dpsad.privacy.provenance import Provenance, require_released
+from dpsad.privacy.provenance import Provenance, public_images_of, require_released, united
 from dpsad.privacy.ranges import Count, Fraction, HalfLife, LearningRate, Positive, require_ranges
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runtime.context import Context
 from dpsad.training.batches import in_full_batches
 from dpsad.training.dp_sgd import Rows, dp_sgd
-from students.guide import FEATURES, SHARPNESS, Guide
+from students.guide import FEATURES, SHARPNESS, Features, Guide
 
 AT_ONCE = 50  # images whose features are worked out together
 CHUNK = 500  # records whose rows are held
@@ -44,7 +46,8 @@ class GuideConfig:
 
     share: of the whole budget (of mu^2); 0 trains none.
     features: scattering and random, a network's as it begins, which know no images; samples, of a network that learned
-        to tell the student's samples apart.
+        to tell the student's samples apart; or the name of a public network, see `BACKBONES`.
+    weights: file of that public network's weights.
     images: of the student, released as they are, which that network learns from, and which say how to whiten.
     directions: whitened features of each kind, at most.
     floor: added to the variance along each direction, as a share of the largest.
@@ -60,6 +63,7 @@ class GuideConfig:
 
     share: Fraction = 0.0
     features: tuple[str, ...] = ("scattering", "samples")
+    weights: str | None = None
     images: Count = 10000
     directions: Count = 500
     floor: Fraction = 0.01
@@ -76,6 +80,12 @@ class GuideConfig:
             require_choice("guide.features", kind, tuple(FEATURES))
         if not self.features or len(set(self.features)) < len(self.features):
             raise ValueError(f"guide.features={list(self.features)} must name at least one kind, and each once")
+        public = [kind for kind in self.features if kind in BACKBONES]
+        if len(public) != (self.weights is not None):
+            raise ValueError(
+                f"guide.features={list(self.features)} and guide.weights={self.weights} do not fit: one file holds the "
+                "weights of one public network; name both or neither"
+            )
         if self.share == 1:
             raise ValueError("guide.share=1 leaves nothing for the student; it must be below 1")
 
@@ -122,12 +132,14 @@ def train_guide(
     require_released("the guide's images", samples.provenance, "a classifier that clips gradients")
     require_apart("the guide's images", public_images_in(samples), records)
     device = context.device
-    features = [_features(kind, samples, context).to(device) for kind in config.features]
+    features = [_features(kind, config, samples, context).to(device) for kind in config.features]
     whitenings = [_whitening(of, samples.images, config, device) for of in features]
     guide = Guide(features, whitenings, records.num_classes).to(device).eval()
     vectors = _in_batches(guide.vectors, records.images, device)
     guide.classifier.provenance = samples.provenance  # type: ignore[assignment]
-    guide.classifier.public_images = public_images_in(samples)  # type: ignore[assignment]
+    guide.classifier.public_images = united(  # type: ignore[assignment]
+        public_images_in(samples), *map(public_images_of, features)
+    )
     guide.classifier = dp_sgd(
         "guide",
         model=guide.classifier,
@@ -190,8 +202,11 @@ def classifier_rows(classifier: nn.Linear) -> Rows:
     return rows
 
 
-def _features(kind: str, samples: ImageSet, context: Context) -> Scattering | Convolutional:
+def _features(kind: str, config: GuideConfig, samples: ImageSet, context: Context) -> Features:
     """Features of a kind; those that are learned, learned from the samples."""
+    if kind in BACKBONES:
+        assert config.weights is not None  # the config refuses that
+        return load_backbone(samples.image_shape, kind, Path(config.weights))
     if kind == "scattering":
         return Scattering(samples.image_shape)
     if kind == "random":

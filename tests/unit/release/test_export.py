@@ -11,8 +11,9 @@ from dpsad.cli import main
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.statement import formal_statement
 from dpsad.release.export import export_release, load_student
-from dpsad.release.students import Releasable, ReleaseConfig
+from dpsad.release.students import Releasable, ReleaseConfig, guided_release
 from dpsad.runtime.run_folder import WEIGHTS, open_run
+from students.guide import new_guide
 from students.prototypes import Prototypes
 from students.seeds import image_seeds
 from students.spread import Spread
@@ -55,6 +56,22 @@ def test_a_spread_is_handed_out_with_its_prototypes(tmp_path, rng):
     assert torch.equal(images, made.student().sample(labels, seeds))
     assert len(images.flatten(1).unique(dim=0)) == 6
     assert torch.equal(Prototypes.from_dict(prototypes.state_dict()).spread.factors, spread.factors)
+
+
+def test_a_guide_is_handed_out_with_its_features(tmp_path, rng):
+    """Of every kind of network, with the proposals that say as what images are made."""
+    kinds, sizes = ("scattering", "samples", "resnet18"), (3, 4, 5)
+    guide = new_guide(kinds, sizes, (1, 8, 8), 2).eval()
+    for weight in (*guide.parameters(), *guide.whitenings.buffers()):
+        weight.data.copy_(torch.randn(weight.shape, generator=rng) / 20)
+    guide.proposals = torch.tensor([[0.25, 0.75], [0.0, 1.0]])
+    export_release(tmp_path / "release", guided_release(releasable(0.5), guide, kinds, 3), STATEMENT)
+    loaded = load_student(tmp_path / "release").model.guide
+    images = torch.rand(2, 1, 8, 8, generator=rng)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(images), guide(images))
+    assert loaded.num_directions == sizes
+    assert torch.equal(loaded.proposals, guide.proposals)
 
 
 @pytest.mark.parametrize("value", [math.nan, -math.inf])
