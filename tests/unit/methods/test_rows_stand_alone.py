@@ -15,7 +15,8 @@ from dpsad.methods.dp_merf import DpMerfConfig, embedding_rows, features_of
 from dpsad.methods.dp_sad.prototype_rows import record_rows, shard_rows, teacher_rows
 from dpsad.methods.dp_sad.prototypes import propose_prototypes
 from dpsad.methods.dp_sad.queries import Proposal
-from dpsad.methods.dp_sad.spread import difference_rows, nearest_prototypes, second_moments
+from dpsad.methods.dp_sad.second_moments import second_moments
+from dpsad.methods.dp_sad.spread import difference_rows, nearest_prototypes
 from dpsad.methods.public_autoencoder import latents_of
 from dpsad.networks.autoencoder import Autoencoder, AutoencoderConfig
 from dpsad.privacy.clipping import BlockRows, sum_clipped
