@@ -54,6 +54,7 @@ def test_runs_on_different_images_of_a_program_are_not_put_in_one_table(images):
 def test_a_printed_result_is_a_table(images):
     labels = torch.arange(60) % 2
     lines = str(dpsad.evaluate(train(images, labels), images, labels, **QUICK)).splitlines()
-    assert lines[0].split() == ["trained", "on", "logistic", "Frechet"]
-    assert lines[1].startswith("student")
+    assert lines[0] == "protocol quick, but 1 epochs, 40 samples"
+    assert lines[1].split() == ["trained", "on", "logistic", "Frechet"]
+    assert lines[2].startswith("student")
     assert lines[-1].startswith("epsilon 4.998 at delta 0.001, formal")
