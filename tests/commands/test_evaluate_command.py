@@ -35,7 +35,7 @@ def test_everything_asked_for_is_written_and_only_to_private(evaluate, finished)
     result = result_in(run)
     common = {"student", "real", "sketch", "features", "environment", "privacy", "no_classifiers", "hardware"}
     assert set(result) == common | {"memorisation", "sampling_images_per_second", "protocol"}
-    assert result["protocol"] == "quick"
+    assert result["protocol"] == "quick, but 2 epochs"
     for name in ("student", "real", "sketch"):
         assert {"kernel_distance", "precision", "recall", "density", "coverage"} <= set(result[name]["metrics"])
         assert len(result[name]["classifiers"]["logistic"]["member_accuracies"]) == 2
