@@ -9,7 +9,6 @@ run's student may have learned from it. Nothing here is charged to the run: figu
 
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -62,7 +61,8 @@ def main() -> None:
     folder, *words = sys.argv[1:]
     told = {"samples": "20000", "share": "0.1"} | dict(word.split("=") for word in words if "=" in word)
     run = read_config(None, [f"run={folder}"])
-    student = load_student(folder, device=device_named(run.device))
+    device = device_named(run.device)
+    student = load_student(folder, device=device)
     records = load_images(run.data, "train")
     apart = torch.tensor([held_out(record_id) for record_id in records.ids])
     train, test = records.take((~apart).nonzero().flatten()), records.take(apart.nonzero().flatten())
@@ -85,13 +85,13 @@ def main() -> None:
             test.labels,
             num_classes=train.num_classes,
             seed=run.seed,
-            device=device_named(run.device),
+            device=device,
         ).accuracy
 
     everything = torch.ones(len(labels), dtype=torch.bool)
     print(f"{folder}: {len(labels)} samples, CNN {cnn(everything, labels):.4f} as they come", flush=True)
     for kinds in [word for word in words if "=" not in word] or KINDS:
-        config = replace(GuideConfig(), share=float(told["share"]), features=tuple(kinds.split(",")))
+        config = GuideConfig(share=float(told["share"]), features=tuple(kinds.split(",")))
         with tempfile.TemporaryDirectory() as place:
             guide = guide_of(config, run, samples, train, Path(place) / "run")
         right = (predict(guide, test.images).argmax(1) == test.labels).double().mean().item()

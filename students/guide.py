@@ -12,7 +12,7 @@ from dpsad.networks.features.convolutional import Convolutional
 from dpsad.networks.features.scattering import Scattering
 from dpsad.networks.features.whitening import Whitening
 from dpsad.privacy.provenance import combined, provenance_of, public_images_of, united
-from students.seeds import Make, Normal
+from students.seeds import Make, Normal, places_drawn
 
 SHARPNESS = 10.0  # of answers: features have norm 1, so weights of norm 1 would leave all classes about as likely
 Features = Scattering | Convolutional | Backbone
@@ -119,9 +119,7 @@ def chosen_by(guide: Guide, make: Make, attempts: int) -> Make:
 
 def _proposed(guide: Guide, labels: Tensor, normal: Normal) -> Tensor:
     """[num] the class that an image is made as, for the one that is wanted."""
-    rising = guide.proposals[labels].double().cumsum(1)
-    place = torch.special.ndtr(normal((1,)).double()) * rising[:, -1:]
-    return torch.searchsorted(rising, place, right=True)[:, 0].clamp(max=rising.shape[1] - 1)
+    return places_drawn(guide.proposals[labels], torch.special.ndtr(normal((1,))[:, 0].double()))
 
 
 def _of_some(normal: Normal, which: Tensor, shape: tuple[int, ...]) -> Tensor:

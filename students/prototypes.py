@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dpsad.data.augmentation import AugmentationConfig, augment
 from dpsad.privacy.provenance import Provenance
+from students.seeds import places_drawn
 from students.spread import Spread
 
 
@@ -76,9 +77,7 @@ class Prototypes:
         Returns:
             [batch] index into the prototypes.
         """
-        rising = self._weights().double().cumsum(1)[labels]
-        place = torch.searchsorted(rising, uniform[:, None].double() * rising[:, -1:], right=True)
-        return place.flatten().clamp(max=len(self.images) - 1)
+        return places_drawn(self._weights()[labels], uniform)
 
     def _weights(self) -> Tensor:
         """[classes, num] how often each prototype is drawn for a class; classes without any large one draw all."""

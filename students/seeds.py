@@ -21,6 +21,21 @@ def normal_of(seeds: Sequence[int], device: torch.device) -> Normal:
     return normal
 
 
+def places_drawn(weights: Tensor, uniform: Tensor) -> Tensor:
+    """One place for each row, in proportion to its weights.
+
+    Args:
+        weights: [batch, num] >= 0, some in each row above 0.
+        uniform: [batch] uniform numbers in [0, 1).
+
+    Returns:
+        [batch] int64, below num.
+    """
+    rising = weights.double().cumsum(1)
+    place = torch.searchsorted(rising, uniform[:, None].double() * rising[:, -1:], right=True)
+    return place.flatten().clamp(max=weights.shape[1] - 1)
+
+
 def image_seeds(seed: int, num: int, *, first: int = 0) -> list[int]:
     """One seed per image, apart for every base seed: image i of base seed s has s * 2^64 + i."""
     return [(seed << 64) + index for index in range(first, first + num)]

@@ -72,7 +72,7 @@ def evaluate(
                 f"these are of shape {list(side.image_shape)} in {side.num_classes}"
             )
     no_classifiers = why_no_classifiers(student, train)
-    samples, images_per_second = timed_samples(student.maker, PROTOCOLS[protocol].num if num is None else num, seed)
+    samples, images_per_second = timed_samples(student.maker, num, seed, protocol)
     result = evaluate_samples(
         samples,
         train=(train.images, train.labels),
@@ -96,8 +96,13 @@ def evaluate(
     return result if student.run is None else noted(result, Run(student.run))
 
 
-def timed_samples(maker: ImageMaker, num: int, seed: int) -> tuple[LabelledImages, float]:
-    """Samples of all classes in turn, with their labels, and how many were made in a second."""
+def timed_samples(maker: ImageMaker, num: int | None, seed: int, protocol: str) -> tuple[LabelledImages, float]:
+    """Samples of all classes in turn, with their labels, and how many were made in a second.
+
+    Args:
+        num: how many; None takes as many as the protocol says.
+    """
+    num = PROTOCOLS[protocol].num if num is None else num
     labels = even_labels(num, len(maker.class_names))
     start = time.perf_counter()
     images = generate(maker, labels, seed=seed)

@@ -14,7 +14,7 @@ from dpsad.api.judging import noted, timed_samples, why_no_classifiers
 from dpsad.data.clusters import Clusters, majority_classes
 from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
-from dpsad.evaluation.choices import DEFAULT_KINDS, METRICS, PROTOCOLS, Judgement, Kind
+from dpsad.evaluation.choices import DEFAULT_KINDS, METRICS, Judgement, Kind
 from dpsad.evaluation.downstream import BATCH_SIZE
 from dpsad.evaluation.evaluate import MAX_FRECHET_IMAGES, LabelledImages, evaluate_samples
 from dpsad.evaluation.feature_space import FeatureSpace, embed
@@ -75,7 +75,7 @@ def evaluate_run(
             "been trained on"
         )
     no_classifiers = why_no_classifiers(student, train)
-    (samples, labels), images_per_second = timed_samples(student, PROTOCOLS[protocol].num if num is None else num, seed)
+    (samples, labels), images_per_second = timed_samples(student, num, seed, protocol)
     sketch = _sketch_images(config, labels, seed) if compare else None
     if config.data.pseudo_labels:
         train, labels = _clusters_as_classes(run, train, labels)

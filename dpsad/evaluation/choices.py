@@ -29,6 +29,6 @@ class Protocol:
 
 PROTOCOLS = {
     "quick": Protocol(num=20_000, epochs=None, learning_rate=1e-3),
-    # Dockhorn et al. 2023 (DPDM), appendix; the epoch is chosen on held-out synthetic images
+    # Dockhorn et al. 2023 (DPDM), their train_downstream_classifiers.py; its logistic regression takes Adam, too
     "dpdm": Protocol(num=60_000, epochs=50, learning_rate=3e-4),
 }

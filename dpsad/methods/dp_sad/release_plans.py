@@ -24,7 +24,7 @@ def plans(settings: DpSadSettings, budget: Ledger, num_records: int) -> list[Rel
             # the bound on a row depends on the number of classes; what it costs does not
             num_classes = max(1, settings.data.num_classes)
             planned.append(plan_of_teachers(settings, budget.planned(planned), num_classes))
-    later = [plan_of_guide(settings, budget)] if settings.guide.share else []
+    later = plans_of_guide(settings, budget)
     if settings.refine.steps:
         refinement = gradient_plan("refine", "refine", settings.refine, num_records)
         planned.append(budget.planned([*planned, *later]).calibrate(refinement))
@@ -56,9 +56,10 @@ def plans_of_spread(settings: DpSadSettings, budget: Ledger) -> list[ReleasePlan
     return spread_plans(settings.spread, prototypes_mu(settings, budget) * share**0.5) if share else []
 
 
-def plan_of_guide(settings: DpSadSettings, budget: Ledger) -> ReleasePlan:
-    """The guide's releases, with their share of the whole budget."""
-    return guide_plan(settings.guide, _whole_mu(budget) * settings.guide.share**0.5)
+def plans_of_guide(settings: DpSadSettings, budget: Ledger) -> list[ReleasePlan]:
+    """The guide's releases, with their share of the whole budget, if any."""
+    share = settings.guide.share
+    return [guide_plan(settings.guide, _whole_mu(budget) * share**0.5)] if share else []
 
 
 def plan_of_teachers(settings: DpSadSettings, budget: Ledger, num_classes: int) -> ReleasePlan:

@@ -14,7 +14,7 @@ from dpsad.methods.dp_sad.nominal_noise import NominalConfig, nominal_noise, rea
 from dpsad.methods.dp_sad.prototype_release import Released
 from dpsad.methods.dp_sad.pseudo_labels import read_records
 from dpsad.methods.dp_sad.queries import Answers
-from dpsad.methods.dp_sad.release_plans import plan_of_guide, plan_of_nominal
+from dpsad.methods.dp_sad.release_plans import plan_of_nominal, plans_of_guide
 from dpsad.methods.dp_sad.settings import DpSadSettings
 from dpsad.methods.dp_sad.teacher import TeacherConfig, read_teacher, teacher_fingerprint
 from dpsad.methods.method import Trained, formally
@@ -61,7 +61,7 @@ def distill_formally(settings: DpSadSettings, context: Context) -> Trained:
         sanitize=None,
         answers=released.answers if released is not None else None,
     )
-    planned_guide = [plan_of_guide(settings, context.ledger)] if settings.guide.share else []
+    later = plans_of_guide(settings, context.ledger)
     if records is not None and settings.refine.steps:
         student = fit_to_records(
             "refine",
@@ -73,13 +73,12 @@ def distill_formally(settings: DpSadSettings, context: Context) -> Trained:
             label_dropout=0.0,
             records=records,
             learned_from=learned_from,
-            reserved=planned_guide,
+            reserved=later,
         )
     made = releasable_student(settings, student, subject, released.prototypes if released is not None else None)
-    if records is not None:
-        for plan in planned_guide:
-            guide = released_guide(settings, context, made, records, plan)
-            made = guided_release(made, guide, settings.guide.features, settings.guide.attempts)
+    if records is not None and later:
+        guide = released_guide(settings, context, made, records, *later)
+        made = guided_release(made, guide, settings.guide.features, settings.guide.attempts)
     # how far a shard's row is clipped depends on the number of records, too
     uses_size = records is not None or settings.guarantee == "shards"
     return formally(made, context, settings.guarantee, uses_size=uses_size)
