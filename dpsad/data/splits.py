@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 import torch
 from torch import Tensor
+
+_SIDES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+_SIDES |= dict.fromkeys(("val", "valid", "validation", "dev"), "other")
 
 
 def held_out(record_id: str) -> bool:
     """Says whether a record of an unsplit source belongs to the test side: one in five, by a hash of its id."""
     digest = hashlib.blake2b(record_id.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") % 5 == 0
+
+
+def named_side(name: str) -> str:
+    """The side that the words of a name tell, such as train-00001-of-00002 or shards/test: train, test, or other for a
+    validation side; "" where none does. The last word that tells one counts.
+    """
+    words = re.split(r"[^a-z]+", name.lower())
+    return next((_SIDES[word] for word in reversed(words) if word in _SIDES), "")
 
 
 def joins(record_id: str, share: float) -> bool:
