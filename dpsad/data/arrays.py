@@ -28,8 +28,8 @@ def image_set_of(
     """Takes arrays or tensors for records.
 
     Args:
-        images: [num, height, width], [num, height, width, chan] or [num, chan, height, width] with 1 or 3 channels;
-            uint8 or floats.
+        images: [num, height, width], [num, height, width, chan] or [num, chan, height, width] with 1, 3 or 4 (RGBA)
+            channels; uint8, uint16 or floats. Transparency is laid over white.
         labels: [num] integers from 0 on, or texts, which become classes in alphabetical order. None: all images are of
             one class, "unlabelled".
         class_names: by label; texts are looked up among them. None takes the numbers up to the largest, or the texts:

@@ -30,9 +30,11 @@ class DataConfig:
         from its first image.
     grey, colour: turns colour to luminance, or grey to equal red, green and blue. Where neither is asked for, a folder
         is in colour if any of its images is.
-    range: of the pixels in an .npz file, and of floats in TIFF files: bytes (0 to 255), unit (0 to 1) or signed (-1 to 1); values outside are cut.
-        auto takes integers for their whole range, and floats in .npz for signed if any is negative, else for unit.
-    first_label: the smallest label in an .npz file whose classes are stated; where they are not, it is the smallest found.
+    range: of the pixels in an .npz file, and of floats in TIFF files: bytes (0 to 255), unit (0 to 1) or signed (-1 to
+        1); values outside are cut. auto takes integers by their type, and floats in .npz for signed if any is negative,
+        else for unit.
+    first_label: the smallest label in an .npz file, of the first class. Where no classes are stated, it is the smallest
+        that is found.
     num_classes: 0 takes it from the source; a source that disagrees is refused.
     class_names: the classes of a folder, a table or an .npz file, by label; records of others are left out. Empty takes
         them from the data.

@@ -10,7 +10,7 @@ from dpsad.data.config import DataConfig
 from dpsad.data.decoding import SUFFIXES
 from dpsad.data.label_file import list_label_file
 from dpsad.data.listing import Entry, Listing, read_listed, side_of, sorted_classes
-from dpsad.data.reading import HIDDEN, NEITHER_SIDE, ReadReport, other_kind
+from dpsad.data.reading import HIDDEN, NEITHER_SIDE, ReadReport, other_kind, told
 from dpsad.data.records import UNLABELLED, ImageSet
 
 LOOSE = "an image beside the class folders"
@@ -33,7 +33,7 @@ def read_folder(config: DataConfig, split: str) -> ImageSet:
 
 
 def list_folder(config: DataConfig) -> Listing:
-    """Lists `path/train/<class>/**` and `path/test/<class>/**`; without a `train` folder, `path/<class>/**`, split 80/20.
+    """Lists `path/train/<class>/**` and `path/test/<class>/**`; without a `train` folder, `path/<class>/**`, split.
 
     The 80/20 split goes by a hash of the relative path, which is also the record's id, so adding a record moves no
     other. With `labels=folder` a file below a class folder, however deep, is of that class; with `labels=parent` the
@@ -80,7 +80,7 @@ def list_folder(config: DataConfig) -> Listing:
         expected = root / sides[0] / "<class>"
         raise ValueError(
             f"no images in data.path='{config.path}'; expected {expected}/*.png (or {', '.join(SUFFIXES[1:])}), or, "
-            f"without classes, data.pseudo_labels=... (guarantee=nominal alone){_told(skipped)}"
+            f"without classes, data.pseudo_labels=... (guarantee=nominal alone){told(skipped)}"
         )
     where = f"data.path='{config.path}'"
     return Listing(where, tuple(entries), sorted_classes(names), "folder", ReadReport.of(skipped))
@@ -107,8 +107,3 @@ def _files(path: Path, skipped: Counter[str]) -> Iterator[Path]:
             skipped[LINKED] += 1
         else:
             yield from _files(inner, skipped)
-
-
-def _told(skipped: Counter[str]) -> str:
-    counts = ", ".join(f"{num} {reason}" for reason, num in ReadReport.of(skipped).skipped)
-    return f"; not read: {counts}" if counts else ""

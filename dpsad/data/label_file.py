@@ -12,10 +12,10 @@ from typing import Any
 from dpsad.data.columns import IMAGE_COLUMNS, LABEL_COLUMNS, column_of, label_text
 from dpsad.data.config import DataConfig
 from dpsad.data.decoding import SUFFIXES
+from dpsad.data.files import named_side
 from dpsad.data.listing import Entry, Listing, side_of, sorted_classes
-from dpsad.data.reading import NEITHER_SIDE, NO_LABEL, ReadReport, other_kind
+from dpsad.data.reading import NEITHER_SIDE, NO_LABEL, ReadReport, other_kind, told
 from dpsad.data.records import UNLABELLED
-from dpsad.data.splits import named_side
 
 LABEL_FILES = (".csv", ".jsonl")
 MISSING = "named in the file of labels, and not there"
@@ -25,11 +25,11 @@ UNNAMED = "an image that the file of labels does not name"
 def list_label_file(config: DataConfig) -> Listing:
     """Lists the images that a .csv or .jsonl file names, with paths relative to the file.
 
-    `path` is the file, or a folder that has one such file; then its images that no line names are counted. Columns, or keys of a line, are `image_column` and
-    `label_column`, or, where these are empty, known names such as path and label. A column `split` that has train as
-    well as test says the sides, and others are not read; else all is split 80/20 by a hash of the path as it is
-    written, which is the record's id. Labels are texts: numbers are classes by these names. With `pseudo_labels` the
-    column of labels may be missing.
+    `path` is the file, or a folder that has one such file; then its images that no line names are counted. Columns, or
+    keys of a line, are `image_column` and `label_column`, or, where these are empty, known names such as path and
+    label. A column `split` that has train as well as test says the sides, and others are not read; else all is split
+    80/20 by a hash of the path as it is written, which is the record's id. Labels are texts: numbers are classes by
+    these names. With `pseudo_labels` the column of labels may be missing.
 
     Raises:
         ValueError: no such file or several, no such columns, a path that occurs twice, no images.
@@ -68,8 +68,7 @@ def list_label_file(config: DataConfig) -> Listing:
         images = (path for path in file.parent.rglob("*") if path.suffix.lower() in SUFFIXES)
         skipped[UNNAMED] += sum(path not in named for path in images)
     if not entries:
-        counts = ", ".join(f"{num} {reason}" for reason, num in ReadReport.of(skipped).skipped)
-        raise ValueError(f"{where}: no images in {len(rows)} lines of {file.name} ({counts or 'it is empty'})")
+        raise ValueError(f"{where}: no images in {len(rows)} lines of {file.name}{told(skipped)}")
     classes = sorted_classes({entry.class_name for entry in entries.values()})
     return Listing(where, tuple(entries.values()), classes, "label", ReadReport.of(skipped))
 

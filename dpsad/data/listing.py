@@ -15,9 +15,9 @@ from dpsad.data.arrays import ids_of
 from dpsad.data.config import DataConfig
 from dpsad.data.decoding import decode, header_of
 from dpsad.data.pixels import from_bytes, to_grey
-from dpsad.data.reading import NEITHER_SIDE, NO_LABEL, OTHER_CLASS, ReadReport
+from dpsad.data.reading import NEITHER_SIDE, NO_LABEL, OTHER_CLASS, ReadReport, told
 from dpsad.data.records import CLASSES_OF_DATA, COLOUR_OF_DATA, SIZE_OF_DATA, UNLABELLED, ImageSet
-from dpsad.data.splits import first_in_turn, held_out, joins
+from dpsad.data.splits import first_in_turn, held_out, joins, require_classes_on_both
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,13 @@ def listing_of(
     split 80/20 by a hash of the id.
 
     Args:
+        where: the source as its user named it.
         skipped: what was not found to be an image, by reason.
         class_names: those that the source declares; none takes all labels, sorted.
         unlabelled: takes images without a label for one class, "unlabelled", where none has one.
+
+    Raises:
+        ValueError: nothing is left to read.
     """
     found, skipped = list(found), Counter(skipped)
     sides = {item.side for item in found}
@@ -108,6 +112,11 @@ def listing_of(
         ids = ids_of(label.encode("utf-8", "surrogateescape") + b" " + item.content for item, label in own)
         for (item, label), record_id in zip(own, ids, strict=True):
             entries.append(Entry(item.content, item.name, record_id, label, part or side_of(record_id)))
+    if not entries:
+        raise ValueError(
+            f"{where}: no images with labels{told(skipped)}; name the labels by data.label_column, or, without any, "
+            "pass data.pseudo_labels=... (guarantee=nominal alone)"
+        )
     names = class_names or sorted_classes(set(labels))
     return Listing(where, tuple(entries), names, "label", ReadReport.of(skipped))
 
@@ -152,7 +161,8 @@ def read_listed(listing: Listing, config: DataConfig, split: str) -> ImageSet:
             "correct data.class_names, or pass data.class_names=[] to go by what is there"
         )
     if not config.class_names:
-        _require_classes_on_both(entries, listing.where)
+        sides = ({entry.class_name for entry in entries if entry.side == side} for side in ("train", "test"))
+        require_classes_on_both(*sides, where=listing.where)
     own = [entry for entry in entries if entry.side == split and joins(entry.record_id, config.share)]
     labels = torch.tensor([order[entry.class_name] for entry in own], dtype=torch.int64)
     chosen = first_in_turn(labels, config.limit)
@@ -166,18 +176,6 @@ def read_listed(listing: Listing, config: DataConfig, split: str) -> ImageSet:
         read_off=tuple(fact for fact in stated if not stated[fact]),
         report=ReadReport.of({**dict(listing.report.skipped), **others}, listing.report.notes),
     )
-
-
-def _require_classes_on_both(entries: list[Entry], where: str) -> None:
-    """A run that could be trained and not be evaluated is refused before it spends anything."""
-    classes = {side: {entry.class_name for entry in entries if entry.side == side} for side in ("train", "test")}
-    for here, there in (("train", "test"), ("test", "train")):
-        lacking = sorted(classes[here] - classes[there])
-        if lacking and classes[there]:
-            raise ValueError(
-                f"{where}: class '{lacking[0]}' has no records on the {there} side, only on the {here} side; add some, "
-                "leave the class out, or state data.class_names, which allows that"
-            )
 
 
 def _read(own: list[Entry], entries: list[Entry], config: DataConfig, *, skip_broken: bool) -> Tensor:

@@ -31,3 +31,9 @@ def other_kind(name: str) -> str:
     """Why a file is not read that no reader knows by its name."""
     suffix = "." + name.rpartition(".")[2].lower() if "." in name else "none"
     return f"no image by its extension ({suffix})"
+
+
+def told(skipped: Mapping[str, int]) -> str:
+    """What was not read, for the end of an error; empty where nothing was skipped."""
+    counts = "; ".join(f"{num} {reason}" for reason, num in ReadReport.of(skipped).skipped)
+    return f" (not read: {counts})" if counts else ""

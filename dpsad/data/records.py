@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -47,7 +47,7 @@ class ImageSet:
     origin: ImageSet | None = None
     read_off: tuple[str, ...] = ()
     left_out: int = 0
-    report: ReadReport = ReadReport()
+    report: ReadReport = field(default_factory=ReadReport)
 
     def __len__(self) -> int:
         return len(self.ids)

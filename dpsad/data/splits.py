@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import re
 
 import torch
 from torch import Tensor
-
-_SIDES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
-_SIDES |= dict.fromkeys(("val", "valid", "validation", "dev"), "other")
 
 
 def held_out(record_id: str) -> bool:
@@ -18,18 +14,28 @@ def held_out(record_id: str) -> bool:
     return int.from_bytes(digest, "big") % 5 == 0
 
 
-def named_side(name: str) -> str:
-    """The side that the words of a name tell, such as train-00001-of-00002 or shards/test: train, test, or other for a
-    validation side; "" where none does. The last word that tells one counts.
-    """
-    words = re.split(r"[^a-z]+", name.lower())
-    return next((_SIDES[word] for word in reversed(words) if word in _SIDES), "")
-
-
 def joins(record_id: str, share: float) -> bool:
     """Says whether a record is among a share of its source in (0, 1], by a hash of its id that nothing else goes by."""
     digest = hashlib.blake2b(record_id.encode("utf-8", "surrogateescape"), digest_size=8, key=b"share").digest()
     return int.from_bytes(digest, "big") < share * 2**64
+
+
+def require_classes_on_both(train: set[str], test: set[str], *, where: str) -> None:
+    """Refuses a class with records on one side alone: such a run could be trained, and then not be evaluated.
+
+    Args:
+        train, test: names of classes with records; where a side has none at all, nothing is asked of it.
+        where: the source as its user named it.
+
+    Raises:
+        ValueError: a class of one side is not on the other.
+    """
+    for here, there, lacking in (("train", "test", train - test), ("test", "train", test - train)):
+        if lacking and train and test:
+            raise ValueError(
+                f"{where}: class '{min(lacking)}' of the {here} side has no records on the {there} side; add some, "
+                "leave the class out, or state the classes (data.class_names), which may then be empty"
+            )
 
 
 def rank_in_class(labels: Tensor) -> Tensor:

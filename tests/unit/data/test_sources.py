@@ -330,7 +330,7 @@ def test_npz_arrays_of_the_wrong_kind_are_named(npz):
         (r"record '.*' \(number 2, counted from 0\) has a pixel that is nan", {"train_images": broken}),
         (r"train_images: floats in \[.*255\]; expected", {"train_images": np.where(floats > 0.5, 255.0, floats)}),
         ("train_images: int64", {"train_images": np.zeros((6, 4, 4), dtype=np.int64)}),
-        ("train_images: shape .6, 4, 4, 5.", {"train_images": random_bytes(6, 4, 4, 5)}),
+        ("train_images: shape .6, 7, 4, 5.", {"train_images": random_bytes(6, 7, 4, 5)}),
         ("5 train_images but 6 train_labels", {"train_images": random_bytes(5, 4, 4)}),
         (r"train_labels is uint8 \[6, 2\]", {"train_labels": np.zeros((6, 2), dtype=np.uint8)}),
         ("train_labels is float64", {"train_labels": np.arange(6) / 2}),
