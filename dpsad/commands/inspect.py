@@ -17,7 +17,7 @@ from dpsad.data.survey import SHOWN, Copies, Survey, survey
 
 PRIVATE = "private: counted on the records themselves, without any protection; for their owner's eyes, as this file is"
 NEVER_PUBLIC = (
-    "how many images a class, a side or a size has",
+    "how many images a class, a size or the test side has",
     "names of files, their formats, and what is not read",
     "copies of images, and where they are",
 )
@@ -43,9 +43,8 @@ def run_inspect(path: Path, overrides: Sequence[str], *, config: str | None, out
     sections = proposed(settings.data, found)
     public = public_facts(settings, found)
     if out is not None:
-        _save(out, {
-            "note": PRIVATE, **asdict(found), "becomes_public": public, "never_public": NEVER_PUBLIC, "config": sections,
-        })  # fmt: skip
+        beside = {"becomes_public": public, "never_public": NEVER_PUBLIC, "config": sections}
+        _save(out, {"note": PRIVATE, **asdict(found), **beside})
     lines = [
         f"{path}: for its owner's eyes; all of this is counted on the records, and no guarantee covers it",
         "",
@@ -56,8 +55,8 @@ def run_inspect(path: Path, overrides: Sequence[str], *, config: str | None, out
         "never becomes public:",
         *(f"  {fact}" for fact in NEVER_PUBLIC),
         "",
-        "# a config to begin with: what it states becomes public, so correct it by what you may tell; save it as my.yaml,",
-        "# then: dpsad account --config my.yaml",
+        "# a config to begin with: what it states becomes public, so correct it by what you may tell;",
+        "# save it as my.yaml, then: dpsad account --config my.yaml",
         as_yaml(sections).rstrip(),
     ]
     return "\n".join(lines + ([f"# saved, private: {out}"] if out is not None else []))
@@ -108,7 +107,7 @@ def _lines(found: Survey, data: DataConfig) -> Iterator[str]:
         yield f"  {found.animated} with several frames or pages, of which the first is read"
     for note in found.report.notes:
         yield f"  {note}"
-    yield "not read " + ("nothing was skipped" if not found.report.skipped else "")
+    yield "not read" + ("" if found.report.skipped else " nothing was skipped")
     for reason, num in found.report.skipped:
         yield f"  {num} {reason}"
     for name in found.unreadable:
@@ -123,8 +122,8 @@ def _copies(kind: str, copies: Copies) -> Iterator[str]:
         yield f"  {kind}: none"
         return
     yield (
-        f"  {kind}: {copies.images} images in {copies.groups} groups; {copies.across_sides} groups are in train and test, "
-        f"{copies.across_classes} in several classes"
+        f"  {kind}: {copies.images} images in {copies.groups} groups, of which {copies.across_sides} are in train and "
+        f"test, {copies.across_classes} in several classes"
     )
     for names in copies.examples:
         yield f"    {' = '.join(names)}"

@@ -61,8 +61,8 @@ def side_of(found: Survey) -> int:
 
 
 def rounded(num: int) -> int:
-    """A count to two digits: near enough to train by, and not the count itself."""
-    return int(float(f"{num:.1e}"))
+    """A round number near a count, to two digits and to tens: near enough to train by, and easier to make public."""
+    return max(10, round(int(float(f"{num:.1e}")), -1))
 
 
 def _classes(config: DataConfig, found: Survey) -> dict[str, Any]:
