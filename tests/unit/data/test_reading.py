@@ -211,7 +211,7 @@ def test_a_column_of_splits_says_the_sides(tmp_path):
     with pytest.raises(ValueError, match=r"no column 'kin', but path, class, kind, split; pass data\.label_column"):
         load(**{**settings, "label_column": "kin"})
     write_lines(tmp_path / "l.csv", [*rows, rows[0]])
-    with pytest.raises(ValueError, match="'0.png' occurs in two lines"):
+    with pytest.raises(ValueError, match=r"'0\.png' occurs in two lines"):
         load(**settings)
 
 
