@@ -15,6 +15,7 @@ from dpsad.data.records import UNLABELLED, ImageSet
 
 LOOSE = "an image beside the class folders"
 LINKED = "in a linked folder inside a class folder"
+DEEPER = "images lie deeper than their class folders; data.labels=parent goes by the folders that hold them"
 
 
 def read_folder(config: DataConfig, split: str) -> ImageSet:
@@ -82,8 +83,9 @@ def list_folder(config: DataConfig) -> Listing:
             f"no images in data.path='{config.path}'; expected {expected}/*.png (or {', '.join(SUFFIXES[1:])}), or, "
             f"without classes, data.pseudo_labels=... (guarantee=nominal alone){told(skipped)}"
         )
-    where = f"data.path='{config.path}'"
-    return Listing(where, tuple(entries), sorted_classes(names), "folder", ReadReport.of(skipped))
+    is_deep = any(entry.class_name not in (UNLABELLED, Path(entry.name).parent.name) for entry in entries)
+    report = ReadReport.of(skipped, [DEEPER] if is_deep else [])
+    return Listing(f"data.path='{config.path}'", tuple(entries), sorted_classes(names), "folder", report)
 
 
 def _is_image(path: Path) -> bool:

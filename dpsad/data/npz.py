@@ -73,7 +73,7 @@ def read_npz(config: DataConfig, split: str) -> ImageSet:
         read_off=tuple(read_off),
         report=ReadReport.of(
             {NEITHER_SIDE: sum(len(header_of(path, key, where)) for key in others)},
-            [] if unlabelled else remarks_on(stored.values(), first),
+            [*_remarks_on(headers[own], where), *([] if unlabelled else remarks_on(stored.values(), first))],
         ),
     )
     by_side = [labels[side] for side in sides]
@@ -96,6 +96,13 @@ def _sides(keys: list[str], needed: tuple[str, ...], where: str) -> tuple[str, .
         f"{where}: found keys {', '.join(keys) or 'none'}; expected train_images, train_labels, test_images and "
         "test_labels, or images and labels; without labels, pass data.pseudo_labels=... (guarantee=nominal alone)"
     )
+
+
+def _remarks_on(header: ArrayHeader, where: str) -> list[str]:
+    """What was made of images that are neither grey nor RGB of 8 bits."""
+    transparent = layout_of(header.shape, where=where).chan == 4
+    remarks = ["transparency is laid over white"] if transparent else []
+    return [*remarks, *(["16 bits are taken over their full range"] if header.dtype == np.uint16 else [])]
 
 
 def _unit_or_auto(array: np.ndarray) -> str:

@@ -116,6 +116,8 @@ def test_nested_folders_are_classes_by_the_top_or_by_the_parent(tmp_path):
     settings = {"source": "folder", "path": str(tmp_path)}
     top, parent = load(**settings), load(labels="parent", **settings)
     assert (top.class_names, parent.class_names) == (("north", "south"), ("healthy", "ill"))
+    assert "data.labels=parent" in top.report.notes[0]
+    assert parent.report.notes == ()
     assert set(top.ids) == set(parent.ids), "labels move no record to the other side"
     for record_id, label in zip(parent.ids, parent.labels.tolist(), strict=True):
         assert record_id.split("/")[1] == parent.class_names[label]
