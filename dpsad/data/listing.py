@@ -81,7 +81,7 @@ def listing_of(
     """Lists images by their content: an id is a hash of the encoded image, its label and how often both came before.
 
     Where something is on either side, sides are as they are named, and what is on neither is not read; else all is
-    split 80/20 by a hash of the id.
+    split 80/20 by a hash of the id. The encoded images are held in memory.
 
     Args:
         where: the source as its user named it.

@@ -77,8 +77,8 @@ def list_saved_dataset(config: DataConfig) -> Listing:
     def tables() -> Iterator[tuple[Any, str, str]]:
         for file, side in files:
             try:
-                with arrow.memory_map(str(file)) as mapped:
-                    yield arrow.ipc.open_stream(mapped).read_all(), f"{file.parent.name}/{file.name}", side
+                table = arrow.ipc.open_stream(arrow.memory_map(str(file))).read_all()
+                yield table, f"{file.parent.name}/{file.name}", side
             except (arrow.ArrowException, OSError) as error:
                 raise ValueError(f"cannot read {file} ({error}); save the data set anew") from error
 
