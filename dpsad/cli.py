@@ -250,6 +250,22 @@ def compare(
 
 
 @app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A folder or a file of images.")],
+    overrides: Overrides = None,
+    config: ConfigOption = None,
+    out: Annotated[Path | None, typer.Option(help="A .json file for all of it; private.", show_default=False)] = None,
+) -> None:
+    """Show what is in a folder or file of images: classes, sizes, what is not read, copies, and a config to begin with.
+
+    It reads records, and what it prints is for their owner alone. It says what of that a run would make public.
+    """
+    from dpsad.commands.inspect import run_inspect
+
+    typer.echo(run_inspect(path, overrides or [], config=config, out=out))
+
+
+@app.command()
 def account(overrides: Overrides = None, config: ConfigOption = None) -> None:
     """Print everything that a run will release and what it will cost, before a record is read."""
     from dpsad.api.plan import budget_table

@@ -95,7 +95,7 @@ def imported(folders):
 @pytest.mark.parametrize(
     ("folders", "extras"),
     [
-        (("dpsad", "teachers", "students", "discriminators"), ("inception", "tensorboard")),
+        (("dpsad", "teachers", "students", "discriminators"), ("inception", "tensorboard", "parquet")),
         (("tests", "benchmarks"), ("dev",)),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,8 +28,8 @@ def image_set_of(
     """Takes arrays or tensors for records.
 
     Args:
-        images: [num, height, width], [num, height, width, chan] or [num, chan, height, width] with 1 or 3 channels;
-            uint8 or floats.
+        images: [num, height, width], [num, height, width, chan] or [num, chan, height, width] with 1, 3 or 4 (RGBA)
+            channels; uint8, uint16 or floats. Transparency is laid over white.
         labels: [num] integers from 0 on, or texts, which become classes in alphabetical order. None: all images are of
             one class, "unlabelled".
         class_names: by label; texts are looked up among them. None takes the numbers up to the largest, or the texts:
@@ -70,15 +70,22 @@ def records_of(images: ArrayLike | Tensor | ImageSet, labels: ArrayLike | Tensor
     return images if images.origin is not None else validate(images, where="images")
 
 
-def content_ids(images: Tensor, labels: Tensor) -> tuple[str, ...]:
-    """An id for each record from its pixels, its label and its occurrence number among equal ones.
+def content_ids(images: Tensor, labels: Tensor | Sequence[int | str]) -> tuple[str, ...]:
+    """An id for each record from its pixels, its label and its occurrence number among equal ones."""
+    own = labels.tolist() if isinstance(labels, Tensor) else labels
+    pixels = images.contiguous().numpy()
+    return ids_of(f"{label} ".encode() + image.tobytes() for image, label in zip(pixels, own, strict=True))
+
+
+def ids_of(contents: Iterable[bytes]) -> tuple[str, ...]:
+    """An id for each content from its bytes and its occurrence number among equal ones.
 
     Source: BLAKE2b, RFC 7693.
     """
     seen: Counter[bytes] = Counter()
     ids = []
-    for image, label in zip(images.contiguous().numpy(), labels.tolist(), strict=True):
-        digest = hashlib.blake2b(f"{label} ".encode() + image.tobytes(), digest_size=16)
+    for content in contents:
+        digest = hashlib.blake2b(content, digest_size=16)
         seen[digest.digest()] += 1
         ids.append(f"{digest.hexdigest()}-{seen[digest.digest()]}")
     return tuple(ids)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,10 +16,9 @@ def images_of(array: np.ndarray, pixel_range: str, *, where: str) -> Tensor:
     """Brings an array of images into [-1, 1], each by itself.
 
     Args:
-        array: [num, height, width], [num, height, width, chan] or [num, chan, height, width] with 1 or 3 channels;
-            uint8 or floats.
+        array: of a layout that `layout_of` knows; uint8, uint16 or floats. Transparency is laid over white.
         pixel_range: bytes, unit or signed: values outside are cut, those that are not finite stay so. auto takes uint8
-            for bytes and floats for signed, and refuses values outside.
+            for bytes and floats for signed, and refuses values outside. uint16 is taken over its full range.
         where: the array as its user named it; errors begin with it.
 
     Returns:
@@ -26,25 +27,61 @@ def images_of(array: np.ndarray, pixel_range: str, *, where: str) -> Tensor:
     Raises:
         ValueError: another layout, type or range.
     """
-    if array.ndim == 4 and array.shape[3] not in (1, 3) and array.shape[1] in (1, 3):
+    if layout_of(array.shape, where=where).channels_first:
         array = array.transpose(0, 2, 3, 1)
-    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3)):
-        raise ValueError(
-            f"{where}: shape {list(array.shape)}; expected [num, height, width], [num, height, width, chan] or "
-            "[num, chan, height, width] with 1 or 3 channels"
-        )
-    if array.dtype != np.uint8 and array.dtype.kind != "f":
-        raise ValueError(f"{where}: {array.dtype}; expected uint8, or floats")
-    if array.dtype == np.uint8 and pixel_range not in ("auto", "bytes"):
-        raise ValueError(f"{where}: uint8 holds bytes, not the range '{pixel_range}'; leave the range out")
+    if array.dtype not in (np.uint8, np.uint16) and array.dtype.kind != "f":
+        raise ValueError(f"{where}: {array.dtype}; expected uint8, uint16, or floats")
+    if array.dtype.kind == "u" and pixel_range not in ("auto", "bytes"):
+        raise ValueError(f"{where}: {array.dtype} holds bytes, not the range '{pixel_range}'; leave the range out")
     if array.dtype == np.uint8:
-        return from_bytes(array)
+        return _over_white(from_bytes(array))
+    if array.dtype == np.uint16:
+        return _over_white(channels_first(array).div_(32767.5).sub_(1))
     if pixel_range == "auto":
         _require_signed(array, where)
     low, high = LIMITS["signed" if pixel_range == "auto" else pixel_range]
     pixels = channels_first(array)
     pixels = torch.where(pixels.isfinite(), pixels.clamp(low, high), pixels)
-    return pixels.div_((high - low) / 2).sub_((high + low) / (high - low))
+    return _over_white(pixels.div_((high - low) / 2).sub_((high + low) / (high - low)))
+
+
+class Layout(NamedTuple):
+    """What the shape of an array says of its images."""
+
+    chan: int
+    height: int
+    width: int
+    channels_first: bool
+
+
+def layout_of(shape: tuple[int, ...], *, where: str) -> Layout:
+    """The layout of [num, height, width], [num, height, width, chan] or [num, chan, height, width].
+
+    Channels are 1, 3 or 4 (RGBA); where either end could have them, one or three channels go before four, and the last
+    axis before the second.
+
+    Raises:
+        ValueError: another shape.
+    """
+    if len(shape) == 3:
+        return Layout(1, shape[1], shape[2], False)
+    for channels in ((1, 3), (4,)):
+        if len(shape) == 4 and shape[3] in channels:
+            return Layout(shape[3], shape[1], shape[2], False)
+        if len(shape) == 4 and shape[1] in channels:
+            return Layout(shape[1], shape[2], shape[3], True)
+    raise ValueError(
+        f"{where}: shape {list(shape)}; expected [num, height, width], [num, height, width, chan] or "
+        "[num, chan, height, width] with 1, 3 or 4 (RGBA) channels"
+    )
+
+
+def _over_white(images: Tensor) -> Tensor:
+    """[num, 4, H, W] RGBA -> [num, 3, H, W] RGB over white; other images are returned unchanged."""
+    if images.shape[1] != 4:
+        return images
+    colour, opacity = images[:, :3], (images[:, 3:] + 1) / 2
+    return (colour * opacity + (1 - opacity)).clamp_(-1, 1)
 
 
 def _require_signed(array: np.ndarray, where: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from dpsad.data.reading import ReadReport
 from dpsad.privacy.provenance import Provenance
 from dpsad.privacy.ranges import Count, require_ranges
 
@@ -34,6 +35,7 @@ class ImageSet:
     origin: the images, where these are latents of some.
     read_off: what was taken from all records together, a text each: one record may have decided it for the others.
     left_out: how many records did not fit what was said of them.
+    report: what its reader did not read, and why.
     """
 
     images: Tensor
@@ -45,6 +47,7 @@ class ImageSet:
     origin: ImageSet | None = None
     read_off: tuple[str, ...] = ()
     left_out: int = 0
+    report: ReadReport = field(default_factory=ReadReport)
 
     def __len__(self) -> int:
         return len(self.ids)

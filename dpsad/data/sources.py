@@ -9,12 +9,14 @@ import torch
 
 from dpsad.data.config import DataConfig
 from dpsad.data.digits import read_digits
-from dpsad.data.folder import read_folder
+from dpsad.data.folder import list_folder, read_folder
 from dpsad.data.npz import read_npz
 from dpsad.data.pixels import to_colour, to_grey, to_square
 from dpsad.data.records import ImageSet, validate
 from dpsad.data.splits import first_in_turn, joins
+from dpsad.data.tables import list_parquet, list_saved_dataset, read_parquet, read_saved_dataset
 from dpsad.data.torchvision_sets import read_torchvision
+from dpsad.data.webdataset import list_webdataset, read_webdataset
 from dpsad.privacy.statement import LIMITED
 
 
@@ -30,7 +32,17 @@ SOURCES = {
     "torchvision": read_torchvision,
     "folder": read_folder,
     "npz": read_npz,
+    "parquet": read_parquet,
+    "webdataset": read_webdataset,
+    "huggingface": read_saved_dataset,
     "memory": _read_memory,
+}
+
+LISTS = {  # of encoded images, before any is decoded
+    "folder": list_folder,
+    "parquet": list_parquet,
+    "webdataset": list_webdataset,
+    "huggingface": list_saved_dataset,
 }
 
 

@@ -20,6 +20,24 @@ def joins(record_id: str, share: float) -> bool:
     return int.from_bytes(digest, "big") < share * 2**64
 
 
+def require_classes_on_both(train: set[str], test: set[str], *, where: str) -> None:
+    """Refuses a class with records on one side alone: such a run could be trained, and then not be evaluated.
+
+    Args:
+        train, test: names of classes with records; where a side has none at all, nothing is asked of it.
+        where: the source as its user named it.
+
+    Raises:
+        ValueError: a class of one side is not on the other.
+    """
+    for here, there, lacking in (("train", "test", train - test), ("test", "train", test - train)):
+        if lacking and train and test:
+            raise ValueError(
+                f"{where}: class '{min(lacking)}' of the {here} side has no records on the {there} side; add some, "
+                "leave the class out, or state the classes (data.class_names), which may then be empty"
+            )
+
+
 def rank_in_class(labels: Tensor) -> Tensor:
     """Counts, for each record, the earlier records of its class: [num] labels >= 0 -> [num] int64."""
     by_class = labels.argsort(stable=True)

@@ -127,6 +127,9 @@ class Context:
                 "warning: some records are left out: they cannot be read, or their class is none of those stated; "
                 "without data.class_names and data.num_classes the first of them is named"
             )
+        if records.report.skipped:
+            reasons = "; ".join(reason for reason, _ in records.report.skipped)
+            self.say(f"note: not all that is there is read ({reasons}); dpsad inspect counts it")
         return records
 
     def read_public(self) -> ImageSet:

@@ -387,3 +387,15 @@ def test_without_noise_there_is_a_student_and_no_guarantee(command, tiny, tmp_pa
     assert (statement["formal"], statement["epsilon"]) == (False, None)
     assert statement["reasons"] == ["no noise was added, so there is no bound"]
     assert "NOT formally private" in (tmp_path / "run" / "release" / "README.md").read_text()
+
+
+def test_inspect_tells_the_owner_and_refuses_in_a_line(command, tmp_path):
+    np.savez(tmp_path / "mine.npz", images=np.zeros((40, 4, 4), np.uint8), labels=np.arange(40) % 2)
+    code, printed = command("inspect", tmp_path / "mine.npz", "--out", tmp_path / "mine.json")
+    assert code == 0
+    assert "for its owner's eyes" in printed
+    assert "source: npz" in printed
+    assert (tmp_path / "mine.json").is_file()
+    code, printed = command("inspect", tmp_path / "gone")
+    assert (code, printed.count("\n")) == (2, 1)
+    assert "error: nothing at" in printed

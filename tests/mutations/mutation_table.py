@@ -627,7 +627,7 @@ STATEMENTS = [
     ),
     Mutation(
         "a range of pixels that was read off and not said to be", "dpsad/data/npz.py",
-        'read_off = [RANGE_OF_DATA] if config.range == "auto" and array.dtype != np.uint8 else []',
+        'read_off = [RANGE_OF_DATA] if config.range == "auto" and array.dtype.kind == "f" else []',
         "read_off: list[str] = []",
         _tests("unit/data/test_neighbours", "test_what_is_not_stated_is_said_to_be_read_off"),
     ),
@@ -873,7 +873,7 @@ DATA = [
     ),
     Mutation(
         "ids in an archive by a record's place", "dpsad/data/npz.py",
-        "ids=content_ids(images, own)", "ids=tuple(map(str, range(len(own))))",
+        "ids=content_ids(images, stored[own].tolist())", "ids=tuple(map(str, range(len(images))))",
         _tests("unit/data/test_neighbours", "test_a_record_that_goes_takes_its_own_facts_alone[write_npz-0]"),
     ),
     Mutation(
@@ -888,15 +888,25 @@ DATA = [
         _tests("unit/data/test_neighbours", "test_a_record_that_goes_takes_its_own_facts_alone[write_npz-0]"),
     ),
     Mutation(
-        "a share of a folder by a file's place", "dpsad/data/folder.py",
-        "for entry in entries if entry.split == split and joins(entry.record_id, config.share)]",
-        "for place, entry in enumerate(entries) if entry.split == split and joins(str(place), config.share)]",
+        "a share of a folder by a file's place", "dpsad/data/listing.py",
+        "for entry in entries if entry.side == split and joins(entry.record_id, config.share)]",
+        "for place, entry in enumerate(entries) if entry.side == split and joins(str(place), config.share)]",
         _tests("unit/data/test_neighbours", "test_a_record_that_goes_takes_its_own_facts_alone[write_folder-0]"),
     ),
     Mutation(
         "training and test side by a record's place", "dpsad/data/folder.py",
-        '("test" if held_out(record_id) else "train")', '("test" if len(entries) % 5 == 0 else "train")',
+        "side or side_of(record_id)", 'side or ("test" if len(entries) % 5 == 0 else "train")',
         _tests("unit/data/test_sources", "test_unsplit_folder_moves_no_record_when_one_is_added"),
+    ),
+    Mutation(
+        "training and test side in an archive by a record's place", "dpsad/data/listing.py",
+        "part or side_of(record_id)", 'part or ("test" if len(entries) % 5 == 0 else "train")',
+        _tests("unit/data/test_neighbours", "test_a_record_that_goes_takes_its_own_facts_alone[write_archive-0]"),
+    ),
+    Mutation(
+        "ids in an archive of text labels by the classes that others have", "dpsad/data/npz.py",
+        "stored[own].tolist()", "labels[own].tolist()",
+        _tests("unit/data/test_sources", "test_a_label_that_comes_moves_no_id_in_an_npz"),
     ),
 ]  # fmt: skip
 

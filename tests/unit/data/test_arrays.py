@@ -59,8 +59,8 @@ def test_ids_know_the_label_and_every_pixel():
     ("images", "labels", "message"),
     [
         (BYTES[0], None, r"images: shape \[5, 4\]; expected"),
-        (np.zeros((3, 5, 4, 2), np.uint8), None, r"with 1 or 3 channels"),
-        (BYTES.astype(np.int64), None, "images: int64; expected uint8, or floats"),
+        (np.zeros((3, 5, 4, 2), np.uint8), None, r"with 1, 3 or 4 \(RGBA\) channels"),
+        (BYTES.astype(np.int64), None, "images: int64; expected uint8, uint16, or floats"),
         (BYTES.astype(np.float32), None, r"floats in \[0, 255\]; expected \[-1, 1\]"),
         (BYTES, LABELS[:-1], r"labels have shape \[11\], there are 12 images"),
         (BYTES, LABELS / 2, "labels are float64; expected integers"),

@@ -1,6 +1,8 @@
 """Neighbours from the file on: a record that goes, or comes, however odd it is, touches no other, in any source."""
 
+import io
 import shutil
+import tarfile
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +21,7 @@ RANDOM = np.random.default_rng(0)
 BYTES = RANDOM.integers(0, 256, (NUM, 28, 28), dtype=np.uint8)
 BYTES[40:44] = BYTES[:4]  # some records are there twice
 LABELS = np.arange(NUM, dtype=np.uint8) % 4
+NAMES = tuple(f"class {label}" for label in range(4))
 FLOATS = (BYTES / 255).astype(np.float32)
 
 
@@ -57,15 +60,56 @@ def write_folder(root, images, labels, sides=("",)):
             place = int(np.flatnonzero((image == BYTES).all((1, 2)) & (label == LABELS))[0])
             name = f"{place:02d}.png" if not (folder / f"{place:02d}.png").exists() else f"{place:02d}-twin.png"
             Image.fromarray(image).save(folder / name)
-    names = tuple(f"class {label}" for label in range(4))
-    return DataConfig(source="folder", path=str(root), class_names=names, image_size=28, grey=True)
+    return DataConfig(source="folder", path=str(root), class_names=NAMES, image_size=28, grey=True)
 
 
 def write_split_folder(root, images, labels):
     return write_folder(root, images, labels, sides=("train", "test"))
 
 
-SOURCES = [write_mnist, write_npz, write_samples, write_floats, write_folder, write_split_folder]
+def write_texts(root, images, labels):
+    np.savez(root / "data.npz", images=images, labels=np.array([f"class {label}" for label in labels]))
+    return DataConfig(source="npz", path=str(root / "data.npz"), class_names=NAMES)
+
+
+def write_one_hot(root, images, labels):
+    return write_samples(root, images, np.eye(4, dtype=np.uint8)[labels])
+
+
+def write_nested_folder(root, images, labels):
+    """Classes by the parent, below folders that are no classes."""
+    config = write_folder(root / "all", images, labels)
+    return replace(config, path=str(root), labels="parent")
+
+
+def write_lines(root, images, labels):
+    config = write_folder(root, images, labels)
+    lines = [f"{path.relative_to(root).as_posix()},{path.parent.name}\n" for path in sorted(root.rglob("*.png"))]
+    (root / "labels.csv").write_text("path,label\n" + "".join(lines))
+    return replace(config, labels="csv")
+
+
+def write_archive(root, images, labels, sides=("all",)):
+    for side in sides:
+        with tarfile.open(root / f"{side}.tar", "w") as archive:
+            for place, (image, label) in enumerate(zip(images, labels, strict=True)):
+                png = io.BytesIO()
+                Image.fromarray(image).save(png, "PNG")
+                for kind, content in (("png", png.getvalue()), ("cls", f"class {label}".encode())):
+                    info = tarfile.TarInfo(f"{place:04d}.{kind}")
+                    info.size = len(content)
+                    archive.addfile(info, io.BytesIO(content))
+    return DataConfig(source="webdataset", path=str(root), class_names=NAMES, image_size=28, grey=True)
+
+
+def write_split_archives(root, images, labels):
+    return write_archive(root, images, labels, sides=("train", "test"))
+
+
+SOURCES = [
+    write_mnist, write_npz, write_samples, write_floats, write_folder, write_split_folder, write_texts, write_one_hot,
+    write_nested_folder, write_lines, write_archive, write_split_archives,
+]  # fmt: skip
 
 
 def found(config):

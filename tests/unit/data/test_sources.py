@@ -6,6 +6,7 @@ from PIL import Image
 
 from dpsad.data.arrays import content_ids
 from dpsad.data.config import DataConfig
+from dpsad.data.records import CLASSES_OF_DATA, RANGE_OF_DATA
 from dpsad.data.sources import load_images
 
 RANDOM = np.random.default_rng(0)
@@ -330,7 +331,7 @@ def test_npz_arrays_of_the_wrong_kind_are_named(npz):
         (r"record '.*' \(number 2, counted from 0\) has a pixel that is nan", {"train_images": broken}),
         (r"train_images: floats in \[.*255\]; expected", {"train_images": np.where(floats > 0.5, 255.0, floats)}),
         ("train_images: int64", {"train_images": np.zeros((6, 4, 4), dtype=np.int64)}),
-        ("train_images: shape .6, 4, 4, 5.", {"train_images": random_bytes(6, 4, 4, 5)}),
+        ("train_images: shape .6, 7, 4, 5.", {"train_images": random_bytes(6, 7, 4, 5)}),
         ("5 train_images but 6 train_labels", {"train_images": random_bytes(5, 4, 4)}),
         (r"train_labels is uint8 \[6, 2\]", {"train_labels": np.zeros((6, 2), dtype=np.uint8)}),
         ("train_labels is float64", {"train_labels": np.arange(6) / 2}),
@@ -359,6 +360,86 @@ def test_npz_takes_the_number_of_classes_from_the_config(npz):
     assert (fewer.labels.tolist(), fewer.left_out, fewer.class_names) == ([0, 1, 0, 1], 2, ("0", "1"))
     assert load(num_classes=4, **settings).class_names == ("0", "1", "2", "3")
     assert load(class_names=("ant", "bee", "cat"), **settings).class_names == ("ant", "bee", "cat")
+
+
+@pytest.mark.parametrize("size", [28, 64, 224])
+def test_medmnist_at_any_of_its_sizes(npz, size):
+    assert load("test", **npz(**medmnist(size, size, 3))).image_shape == (3, size, size)
+
+
+def test_npz_with_transparency_and_16_bits(npz):
+    plain = random_bytes(6, 7, 5)
+    wide = load(**npz(**medmnist(7, 5, train_images=plain.astype(np.uint16) * 257)))
+    assert (as_bytes(wide.images)[:, 0].numpy() == plain).all()
+    assert RANGE_OF_DATA not in wide.read_off
+    assert wide.report.notes == ("16 bits are taken over their full range",)
+    rgba = np.stack([plain] * 3 + [np.full_like(plain, 255)], axis=-1)
+    rgba[0, ..., 3] = 0
+    for array in (rgba, rgba.transpose(0, 3, 1, 2), rgba / 255, rgba.astype(np.uint16) * 257):
+        found = load(image_size=0, **npz(**medmnist(7, 5, 3, train_images=array)))
+        assert found.image_shape == (3, 7, 5)
+        assert "transparency is laid over white" in found.report.notes
+        assert (as_bytes(found.images)[0] == 255).all()
+        assert (as_bytes(found.images)[1:, 2].numpy() == plain[1:]).all()
+
+
+def test_npz_labels_of_other_kinds_are_mapped_and_it_is_said(npz):
+    numbers = np.arange(6) % 3
+    names = np.array(["owl", "ant", "bee"])
+    for labels, class_names, own, told in (
+        (numbers + 1, ("1", "2", "3"), numbers, "labels begin at 1"),
+        (np.eye(3)[numbers], ("0", "1", "2"), numbers, None),
+        (np.eye(3, dtype=bool)[numbers], ("0", "1", "2"), numbers, None),
+        (names[numbers], ("ant", "bee", "owl"), (numbers + 2) % 3, "labels are texts"),
+        (names[numbers].astype("S")[:, None], ("ant", "bee", "owl"), (numbers + 2) % 3, "labels are texts"),
+    ):
+        found = load(**npz(**medmnist(4, 4, train_labels=labels, test_labels=labels)))
+        assert (found.class_names, found.labels.tolist()) == (class_names, own.tolist())
+        assert CLASSES_OF_DATA in found.read_off
+        assert (found.report.notes[:1] == ()) if told is None else found.report.notes[0].startswith(told)
+        assert dict(found.report.skipped) == {"on a side that is neither train nor test": 1}
+
+
+def test_npz_labels_by_what_is_stated(npz):
+    numbers = np.arange(6) % 3
+    shifted = load(first_label=5, num_classes=3, **npz(**medmnist(4, 4, train_labels=numbers + 5)))
+    assert (shifted.class_names, shifted.labels.tolist(), shifted.read_off) == (("5", "6", "7"), numbers.tolist(), ())
+    texts = npz(**medmnist(4, 4, train_labels=np.array(["owl", "ant", "bee"])[numbers]))
+    found = load(class_names=("bee", "owl"), **texts)
+    assert (found.labels.tolist(), found.left_out, found.read_off) == ([1, 0, 1, 0], 2, ())
+    rows = np.eye(3)[numbers]
+    rows[2] = [1, 0, 1]
+    several = npz(**medmnist(4, 4, train_labels=rows))
+    refuses("train_labels .* row 2 is not one-hot", **several)
+    assert (load(num_classes=3, **several).left_out, len(load(num_classes=3, **several))) == (1, 5)
+
+
+def test_a_label_that_comes_moves_no_id_in_an_npz(npz):
+    """Whether classes are stated or not: a new class before the others gives them other numbers, and no other ids."""
+    images, names = random_bytes(30, 4, 4), np.array(["bee", "owl"])[np.arange(30) % 2]
+    for stated in ({}, {"class_names": ("bee", "owl")}):
+        ids = []
+        for more in (0, 30):
+            labels = np.concatenate([names, ["ant"] * more])
+            settings = npz(images=np.concatenate([images, images[:more] // 2]), labels=labels)
+            ids.append({(side, name) for side in ("train", "test") for name in load(side, **stated, **settings).ids})
+        assert ids[0] <= ids[1]
+        assert len(ids[0]) == 30
+
+
+@pytest.mark.parametrize(
+    ("changed", "mend"),
+    [
+        ({"test_images": random_bytes(6, 5, 4)}, {"image_size": 8}),
+        ({"test_images": random_bytes(6, 4, 4, 3)}, {"grey": True}),
+        ({"test_labels": np.array([0, 1, 0, 1, 0, 1])}, {"num_classes": 3}),
+    ],
+)
+def test_sides_of_an_npz_are_checked_against_each_other(npz, changed, mend):
+    settings = npz(**medmnist(4, 4, **changed))
+    refuses("make them alike|class '2' of the train side has no records on the test side", **settings)
+    assert len(load(**mend, **settings)) == len(load("test", **mend, **settings)) == 6
+    refuses("6 test_images but 5 test_labels", **npz(**medmnist(4, 4, test_labels=np.arange(5) % 3)))
 
 
 def test_missing_or_broken_npz_files_are_named(tmp_path, npz):
