@@ -68,7 +68,7 @@ def write_samples(images: Tensor, labels: Tensor, out: Path) -> None:
     Args:
         images: [num, chan, height, width] in [-1, 1].
         labels: [num]; -1 is "unlabelled".
-        out: `*.npz` takes `images` uint8 and `labels` int64; any other name is a folder of <label>/<index>.png, or of
+        out: `*.npz`, in any case, takes `images` uint8 and `labels` int64; any other name is a folder of <label>/<index>.png, or of
             unlabelled/<index>.png.
 
     Raises:
@@ -76,7 +76,7 @@ def write_samples(images: Tensor, labels: Tensor, out: Path) -> None:
     """
     check_destination(out)
     pixels, classes = to_bytes(images), labels.cpu().numpy().astype(np.int64)
-    if out.suffix == ".npz":
+    if out.suffix.lower() == ".npz":
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = out.with_name(f".{out.name}.part")
         try:

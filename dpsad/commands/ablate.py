@@ -11,9 +11,11 @@ from dpsad.commands.ablations import Ablation
 from dpsad.commands.distill import run_distill
 from dpsad.commands.evaluate import evaluate_run
 from dpsad.commands.teach import run_teach
+from dpsad.errors import reading
 from dpsad.evaluation.result import EvaluationResult
 from dpsad.report.ablation import Row, plot, to_csv, to_markdown
 from dpsad.runtime.config_files import differences
+from dpsad.runtime.json_files import read_json
 from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run, open_run
 
@@ -118,7 +120,8 @@ def measured(config: Config, run: Run, *, num: int, seed: int, say: Say) -> Eval
     """
     own = Run(Path(config.run))
     if own.evaluation.exists():
-        result = EvaluationResult.from_dict(json.loads(own.evaluation.read_text(encoding="utf-8")))
+        with reading(own.evaluation):
+            result = EvaluationResult.from_dict(read_json(own.evaluation))
         kinds = {"cnn"} if not result.no_classifiers else set()
         alike = result.environment and (result.student.num_images, result.environment.seed) == (num, seed)
         if alike and kinds <= result.student.classifiers.keys():

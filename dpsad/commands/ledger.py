@@ -1,31 +1,21 @@
 """What `dpsad ledger` does: adds up what runs have released of the same records."""
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dpsad.errors import reading
 from dpsad.privacy.accounting import epsilon_of
 from dpsad.privacy.budget import MAX_EPSILON
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.selection import Selection
 from dpsad.privacy.statement import LIMITED
+from dpsad.release.statement_file import read_statement
 from dpsad.runtime.checkpoint import load
 from dpsad.runtime.run_folder import CONFIG, STATEMENT, Run
-
-# what is read of a privacy.json, and what that must be
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "events": list,
-    "formal": bool,
-    "guarantee": str,
-    "method": str,
-    "epsilon": (float, int, type(None)),
-    "delta": float,
-    "records_per_person": int,
-}
 
 
 @dataclass(frozen=True)
@@ -116,17 +106,12 @@ def spending_of(path: Path) -> Spending:
     file = run.statement if run.statement.exists() else path / STATEMENT
     if not file.exists():
         return Spending(path, records, *_united(_kept_ledgers(run)), None)
-    try:
-        statement = {"method": "", "records_per_person": 1, **json.loads(file.read_text(encoding="utf-8"))}
-        for key, kind in _TYPES.items():
-            if not isinstance(statement[key], kind):
-                raise TypeError(f"{key} is {statement[key]!r}")
+    statement = read_statement(file)
+    with reading(file):
         Ledger(math.inf, statement["delta"], records_per_person=statement["records_per_person"])  # refuses what is none
         charges = tuple(map(ReleasePlan.from_dict, statement["events"]))
         drawn = statement.get("selection")
         selection = Selection(repetitions=drawn["repetitions"], mean=drawn["mean"]) if drawn else None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file} is damaged and cannot be read ({error}); restore it from a copy") from error
     bounded, per_person = statement["formal"], statement["records_per_person"]
     return Spending(path, records, charges, bounded, per_person, selection, statement)
 
@@ -188,11 +173,13 @@ def _lines(runs: Sequence[Spending]) -> Iterator[str]:
 def _kept_ledgers(run: Run) -> Iterator[dict]:
     """States of the ledgers that a run's stages have kept."""
     if run.prototypes.exists():
-        yield load(run.prototypes)["ledger"]
+        with reading(run.prototypes):
+            yield load(run.prototypes)["ledger"]
     for file in sorted(run.private.glob("*.checkpoint")):
-        for part in load(file).get("parts", {}).values():
-            if isinstance(part, dict) and "ledger" in part:
-                yield part["ledger"]
+        with reading(file):
+            for part in load(file).get("parts", {}).values():
+                if isinstance(part, dict) and "ledger" in part:
+                    yield part["ledger"]
 
 
 def _united(states: Iterable[dict]) -> tuple[tuple[ReleasePlan, ...], bool, int, Selection | None]:

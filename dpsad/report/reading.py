@@ -13,6 +13,7 @@ from typing import Any
 from dpsad.audit.result import AuditResult
 from dpsad.evaluation.result import EvaluationResult, SetResult
 from dpsad.runtime.config_files import read_mapping
+from dpsad.runtime.json_files import read_json
 from dpsad.runtime.run_folder import CONFIG, METRICS, Run
 
 
@@ -121,10 +122,10 @@ def read_run(folder: Path, name: str) -> Result:
     config = read_mapping(run.config)
     if not run.statement.is_file():
         raise ValueError(f"{folder} has no release/privacy.json; finish it with `dpsad distill run={folder}`")
-    statement = _read_json(run.statement)
+    statement = read_json(run.statement)
     recipe = read_mapping(run.release / CONFIG)
-    recorded = _read_json(run.evaluation) if run.evaluation.is_file() else None
-    audits = _read_json(run.audit) if run.audit.is_file() else None
+    recorded = read_json(run.evaluation) if run.evaluation.is_file() else None
+    audits = read_json(run.audit) if run.audit.is_file() else None
     timings = _timings(run)
     try:
         measured = EvaluationResult.from_dict(recorded) if recorded is not None else None
@@ -180,16 +181,6 @@ def read_run(folder: Path, name: str) -> Result:
 def _name_today(name: str) -> str:
     """What a method or guarantee is called now; runs from before version 0.2 have other names."""
     return {"distillation": "dp-sad", "published": "nominal"}.get(name, name)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}; restore it, or make it anew") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it holds no JSON object; restore it, or make it anew")
-    return content
 
 
 def _timings(run: Run) -> list[dict[str, Any]]:
