@@ -4,12 +4,14 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from dpsad.api.config import FIXED, Config
 from dpsad.commands.ablations import Ablation
 from dpsad.commands.distill import run_distill
 from dpsad.commands.evaluate import evaluate_run
+from dpsad.commands.reporting import Found
 from dpsad.commands.teach import run_teach
 from dpsad.errors import reading
 from dpsad.evaluation.result import EvaluationResult
@@ -22,7 +24,7 @@ from dpsad.runtime.run_folder import Run, open_run
 Read = Callable[[Sequence[str]], Config]  # further key=value -> the config with them
 
 
-def run_ablation(ablation: Ablation, read: Read, *, num: int, seed: int, say: Say) -> str:
+def run_ablation(ablation: Ablation, read: Read, *, num: int, seed: int, say: Say) -> Found:
     """Trains and measures every cell, and writes a table and a plot to the run folder's private/.
 
     The same command goes on where it was stopped: cells resume, and those that are done are not done again. The teacher
@@ -35,7 +37,7 @@ def run_ablation(ablation: Ablation, read: Read, *, num: int, seed: int, say: Sa
         say: receives what happens.
 
     Returns:
-        The table, as Markdown.
+        The table, as Markdown, and its rows.
 
     Raises:
         ValueError: a config that cannot be, before anything is trained; no cell could be run.
@@ -57,7 +59,9 @@ def run_ablation(ablation: Ablation, read: Read, *, num: int, seed: int, say: Sa
         write(ablation, rows, run)
     if all(row.formal is None for row in rows):
         raise ValueError(f"no cell of {ablation.name!r} could be run; the first said: {rows[0].note}")
-    return to_markdown(ablation.name, ablation.shows, ablation.axis, rows)
+    table = to_markdown(ablation.name, ablation.shows, ablation.axis, rows)
+    facts = {"ablation": ablation.name, "axis": ablation.axis, "rows": [asdict(row) for row in rows]}
+    return Found(text=table, facts=facts)
 
 
 def cell_config(ablation: Ablation, cell: str, base: Config, read: Read) -> Config:

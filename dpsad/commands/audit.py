@@ -92,6 +92,13 @@ def audit_run(
     return result
 
 
+def audit_lines(result: AuditResult) -> list[str]:
+    """A line or two for each audit that was made."""
+    lines = [finding_line(result.release)] if result.release else []
+    lines += [canary_line(result.canaries)] if result.canaries else []
+    return [*lines, membership_line(result.membership)] if result.membership else lines
+
+
 def game_of(config: Config, statement: Mapping[str, Any]) -> Game | None:
     """The run's own releases as its ledger was charged with them, or the published loop; None without any claim."""
     nominal = statement.get("nominal_events")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,39 @@ class Spending:
     statement: dict[str, Any] | None
 
 
-def ledger_table(paths: Sequence[Path], *, delta: float | None, same_records: bool) -> str:
-    """A table of the runs for each set of records, and one epsilon for all that they have released of it.
+@dataclass(frozen=True, kw_only=True)
+class Total:
+    """What runs on one set of records have cost together.
+
+    epsilon: None where there is no bound.
+    said: in a line, with why there is none, if so.
+    """
+
+    epsilon: float | None
+    delta: float | None
+    said: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordSet:
+    """Runs of one set of records, called so, and what they have cost together."""
+
+    named: str
+    runs: tuple[Spending, ...]
+    total: Total
+
+    def __str__(self) -> str:
+        return "\n".join([f"records: {self.named}", *_lines(self.runs), self.total.said])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-serialisable."""
+        kept = ("method", "guarantee", "formal", "epsilon", "delta")
+        runs = [{"run": str(run.path), **{key: (run.statement or {}).get(key) for key in kept}} for run in self.runs]
+        return {"records": self.named, "runs": runs, "together": asdict(self.total)}
+
+
+def record_sets(paths: Sequence[Path], *, delta: float | None, same_records: bool) -> list[RecordSet]:
+    """The runs for each set of records, and one epsilon for all that they have released of it.
 
     Args:
         paths: run folders, or folders that hold some at any depth; a release folder is a run of unknown records.
@@ -67,12 +98,12 @@ def ledger_table(paths: Sequence[Path], *, delta: float | None, same_records: bo
         shared = next((known[charge.charge_id] for charge in run.charges if charge.charge_id in known), "")
         key = "all" if same_records else run.records or shared or f"unknown to {run.path}"
         sets.setdefault(key, []).append(run)
-    parts = []
+    found_sets = []
     for number, runs in enumerate(sets.values(), start=1):
         known_records = any(run.records for run in runs)
         named = "all given, as one set" if same_records else f"set {number}" if known_records else "not noted"
-        parts.append("\n".join([f"records: {named}", *_lines(runs), total(runs, delta)]))
-    return "\n\n".join(parts)
+        found_sets.append(RecordSet(named=named, runs=tuple(runs), total=total(runs, delta)))
+    return found_sets
 
 
 def runs_below(path: Path) -> list[Path]:
@@ -124,15 +155,16 @@ def once_each(charges: Iterable[ReleasePlan]) -> list[ReleasePlan]:
     return list(kept.values())
 
 
-def total(runs: Sequence[Spending], delta: float | None) -> str:
-    """What all runs on one set of records have cost together, in a line.
+def total(runs: Sequence[Spending], delta: float | None) -> Total:
+    """What all runs on one set of records have cost together.
 
     The charges of a selection are accounted as one mechanism: none of them counts as another's, and copies of a run
     count once.
     """
     unbounded = [run.path.name for run in runs if not run.bounded]
     if unbounded:
-        return f"together: no bound, for lack of a formal guarantee ({', '.join(unbounded)})"
+        said = f"together: no bound, for lack of a formal guarantee ({', '.join(unbounded)})"
+        return Total(epsilon=None, delta=None, said=said)
     plain = once_each(charge for run in runs if run.selection is None for charge in run.charges)
     selected = {tuple(charge.charge_id for charge in run.charges): run for run in runs if run.selection and run.charges}
     deltas = [run.statement["delta"] for run in runs if run.statement]
@@ -144,14 +176,16 @@ def total(runs: Sequence[Spending], delta: float | None) -> str:
             assert run.selection is not None
             events.append(run.selection.event([charge.event(per_person) for charge in run.charges]))
     except ValueError:
-        return f"together: no bound for up to {per_person} records of one person, for some runs sample shards"
+        said = f"together: no bound for up to {per_person} records of one person, for some runs sample shards"
+        return Total(epsilon=None, delta=None, said=said)
     epsilon = epsilon_of(events, at)
     num_charges = len(plain) + sum(len(run.charges) for run in selected.values())
     shared = sum(len(run.charges) for run in runs) - num_charges
     counted = f"; {shared} that several runs share, counted once" if shared else ""
     said = f"epsilon {epsilon:.4g}" if epsilon < math.inf else f"no bound up to epsilon {MAX_EPSILON:g}"
     protected = f" for up to {per_person} records of one person" if per_person > 1 else ""
-    return f"together: {said} at delta {at:g}{protected} ({num_charges} charges{counted})"
+    said = f"together: {said} at delta {at:g}{protected} ({num_charges} charges{counted})"
+    return Total(epsilon=epsilon if epsilon < math.inf else None, delta=at, said=said)
 
 
 def _lines(runs: Sequence[Spending]) -> Iterator[str]:
