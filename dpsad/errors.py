@@ -128,5 +128,6 @@ def message_of(error: Exception) -> str | None:
 
 def _out_of_memory(error: Exception) -> bool:
     """torch says so in words."""
-    said = isinstance(error, RuntimeError) and "allocate" in str(error) and "memory" in str(error)
+    words = ("can't allocate memory", "not enough memory", "Storage size calculation overflowed")
+    said = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
     return said or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

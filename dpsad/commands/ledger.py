@@ -211,7 +211,7 @@ def _kept_ledgers(run: Run) -> Iterator[dict]:
             yield load(run.prototypes)["ledger"]
     for file in sorted(run.private.glob("*.checkpoint")):
         with reading(file):
-            for part in load(file).get("parts", {}).values():
+            for part in load(file)["parts"].values():
                 if isinstance(part, dict) and "ledger" in part:
                     yield part["ledger"]
 

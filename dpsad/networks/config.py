@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, fields
 from typing import Annotated
 
-from dpsad.errors import require_choice
+from dpsad.errors import require_choice, require_memory
 from dpsad.privacy.ranges import Count, CountOrZero, Range, Weight, require_ranges
 
 MAX_LEVELS = 16  # each halves the resolution
@@ -45,6 +45,12 @@ class NetworkConfig:
         require_ranges(self, "network")
         require_choice("network.kind", self.kind, tuple(CHECKS))
         CHECKS[self.kind](self)
+        width = self.channels * max(self.multipliers)
+        # the least that any kind has, known before an image is read; `new_network` counts
+        least = 4 * (self.blocks * width**2 + self.patch**2 * self.channels)
+        said = f"network.channels={self.channels}, network.multipliers={list(self.multipliers)}, "
+        said += f"network.blocks={self.blocks}, network.patch={self.patch}: so large a network"
+        require_memory(least, said, "lower one of these")
 
 
 def _check_unet(config: NetworkConfig) -> None:

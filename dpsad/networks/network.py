@@ -28,12 +28,8 @@ def new_network(config: NetworkConfig, *, image_channels: int, num_classes: int,
         kind = NETWORKS[config.kind]
         return kind(config, image_channels=image_channels, num_classes=num_classes, use_labels=use_labels)
 
-    said = f"a network of network.channels={config.channels}, network.multipliers={list(config.multipliers)}, "
-    said += f"network.blocks={config.blocks} and network.patch={config.patch}"
-    mend = "lower one of these"
-    try:
-        with torch.device("meta"):  # shapes alone
-            require_memory(4 * sum(weight.numel() for weight in new().parameters()), said, mend)
-    except RuntimeError:  # numbers beyond 64 bits
-        raise ValueError(f"{said} has more weights than can be counted; {mend}") from None
+    with torch.device("meta"):  # shapes alone
+        num_bytes = 4 * sum(weight.numel() for weight in new().parameters())
+    said = f"a network of network.channels={config.channels} and network.blocks={config.blocks}"
+    require_memory(num_bytes, said, "lower network.channels, network.multipliers or network.blocks")
     return new()

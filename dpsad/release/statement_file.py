@@ -5,6 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from dpsad.errors import reading
+from dpsad.privacy.plan import ReleasePlan
 from dpsad.runtime.json_files import read_json
 from dpsad.runtime.run_folder import STATEMENT, WEIGHTS
 
@@ -44,9 +46,10 @@ def read_statement(path: Path) -> dict[str, Any]:
         wrong = f"delta={delta}"
     elif not all(isinstance(line, str) for line in (*statement["reasons"], *statement["not_covered"])):
         wrong = "reasons and not_covered, which must be texts"
-    elif not all(isinstance(event, dict) for event in statement["events"]):
-        wrong = "events, which must be releases"
     else:
+        with reading(path):
+            for event in statement["events"]:
+                ReleasePlan.from_dict(event)
         return statement
     raise ValueError(f"{path} says what cannot be: {wrong}; restore it from a copy of the release")
 

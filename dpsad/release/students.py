@@ -10,6 +10,7 @@ from torch import nn
 
 from dpsad.data.augmentation import AugmentationConfig
 from dpsad.diffusion.denoiser import Denoiser
+from dpsad.diffusion.parameterisations import PARAMETERISATIONS
 from dpsad.errors import require_choice
 from dpsad.networks.autoencoder import AutoencoderConfig, Decoder
 from dpsad.networks.config import NetworkConfig
@@ -65,6 +66,7 @@ class ReleaseConfig:
 
     def __post_init__(self) -> None:
         require_choice("kind", self.kind, tuple(KINDS))
+        require_choice("parameterisation", self.parameterisation, tuple(PARAMETERISATIONS))
         require_ranges(self)
         if len(self.image_shape) != 3 or math.prod(self.image_shape) > MAX_PIXELS:
             raise ValueError(

@@ -99,12 +99,12 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Result], list[str]]:
     Returns:
         The runs, in the order given and each once, and a line for each folder that was left out.
     """
-    folders = list({folder.resolve(): folder for folder in folders}.values())
-    parent = Path(os.path.commonpath([folder.resolve().parent for folder in folders])) if folders else Path()
+    by_place = {Path(os.path.realpath(folder)): folder for folder in folders}
+    parent = Path(os.path.commonpath([place.parent for place in by_place])) if by_place else Path()
     results, left_out = [], []
-    for folder in folders:
+    for place, folder in by_place.items():
         try:
-            results.append(read_run(folder, folder.resolve().relative_to(parent).as_posix()))
+            results.append(read_run(folder, place.relative_to(parent).as_posix()))
         except (ValueError, OSError) as error:
             left_out.append(str(error))
     return results, left_out
