@@ -14,7 +14,6 @@ import typer
 from tqdm import tqdm
 from typer.core import TyperCommand
 
-from dpsad import __version__
 from dpsad.commands.ablations import ABLATIONS
 from dpsad.commands.completion import SHELLS, verbs_of
 from dpsad.commands.reporting import Found, reporting
@@ -53,7 +52,9 @@ class BaselineCommand(TyperCommand):
 
 def _print_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"dpsad {__version__}")
+        from importlib.metadata import version
+
+        typer.echo(f"dpsad {version('dpsad')}")
         raise typer.Exit()
 
 
@@ -343,7 +344,9 @@ def presets() -> Found:
 
 @app.command()
 @reporting
-def keys(section: Annotated[str, typer.Argument(help="A section or a key, such as privacy; all without.")] = "") -> Found:
+def keys(
+    section: Annotated[str, typer.Argument(help="A section or a key, such as privacy; all without.")] = "",
+) -> Found:
     """List what a config may say: every key with the values it takes, its default and what it means."""
     from dpsad.commands.keys import keys_of_section
 

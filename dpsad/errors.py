@@ -64,7 +64,7 @@ def require_file(path: Path, named: str = "") -> None:
     if not stat.S_ISREG(found.st_mode):
         raise ValueError(f"{named} is no regular file, but a pipe, a socket or a device; copy it to a file first")
     if not found.st_size:
-        raise ValueError(f"{named} is empty; restore it from a copy, or name another")
+        raise ValueError(f"{named} is damaged: it is empty; restore it from a copy, or name another")
 
 
 @contextmanager
@@ -114,7 +114,9 @@ def message_of(error: Exception) -> str | None:
         mend = MENDS.get(error.errno or 0, "name another place, or run the same command again")
         told = f"{' -> '.join(names) or 'the system'}: {error.strerror}; {mend}"
     elif _out_of_memory(error):
-        told = f"there is not enough memory ({error}); lower a batch size, the size of a network, or the number of images"
+        told = (
+            f"there is not enough memory ({error}); lower a batch size, the size of a network, or the number of images"
+        )
     elif isinstance(error, RecursionError):
         told = "something that was read is nested too deeply; write it with fewer levels"
     elif isinstance(error, ValueError | OSError):

@@ -74,8 +74,8 @@ def write_samples(images: Tensor, labels: Tensor, out: Path) -> None:
     Args:
         images: [num, chan, height, width] in [-1, 1].
         labels: [num]; -1 is "unlabelled".
-        out: `*.npz`, in any case, takes `images` uint8 and `labels` int64; any other name is a folder of <label>/<index>.png, or of
-            unlabelled/<index>.png.
+        out: `*.npz`, in any case, takes `images` uint8 and `labels` int64; any other name is a folder of
+            <label>/<index>.png, or of unlabelled/<index>.png.
 
     Raises:
         ValueError: as `check_destination`.

@@ -73,9 +73,7 @@ def budget_table(config: Config) -> Budget:
         f"accountant: {ACCOUNTANT}",
         _cross_check_line(checks),
     ]
-    facts["releases"] = [
-        {**plan.to_dict(), "epsilon_so_far": total} for plan, total in zip(plans, totals, strict=True)
-    ]
+    facts["releases"] = [{**plan.to_dict(), "epsilon_so_far": total} for plan, total in zip(plans, totals, strict=True)]
     return Budget(facts={**facts, "cross_check": [asdict(check) for check in checks]}, table="\n".join(table))
 
 

@@ -34,7 +34,8 @@ def verbs_of(group: Any) -> list[VerbWords]:
 def bash_script(verbs: Sequence[VerbWords], keys: Sequence[str], presets: Sequence[str]) -> str:
     """For `source <(dpsad completion bash)`. Values of keys are completed as names of files are."""
     cases = "\n".join(
-        f'        {verb.name}) words="{" ".join(verb.options)}{" $keys" if verb.takes_keys else ""}" ;;' for verb in verbs
+        f'        {verb.name}) words="{" ".join(verb.options)}{" $keys" if verb.takes_keys else ""}" ;;'
+        for verb in verbs
     )
     return f"""_dpsad() {{
     local word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" words=""

@@ -15,7 +15,7 @@ from dpsad.api.judging import noted, timed_samples, why_no_classifiers
 from dpsad.data.clusters import Clusters, majority_classes
 from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
-from dpsad.errors import reading
+from dpsad.errors import reading, require_file
 from dpsad.evaluation.choices import DEFAULT_KINDS, METRICS, Judgement, Kind
 from dpsad.evaluation.downstream import BATCH_SIZE
 from dpsad.evaluation.evaluate import MAX_FRECHET_IMAGES, LabelledImages, evaluate_samples
@@ -120,6 +120,8 @@ def _feature_space(run: Run, train: ImageSet, inception: str | None, device: tor
     if inception is not None:
         weights = cached_weights() if inception == "cache" else Path(os.path.expanduser(inception))
         if weights is not None:
+            if weights.exists():
+                require_file(weights)
             return InceptionFeatures(weights).to(device)
         say(
             f"no Inception weights ({' or '.join(FILE_NAMES)}) in torch's cache; pass --inception PATH. Distances are "
@@ -128,7 +130,9 @@ def _feature_space(run: Run, train: ImageSet, inception: str | None, device: tor
     path = run.reference_classifier
     if not path.exists():
         _trained_features((train.images, train.labels), train.num_classes, 0, device).save(path)
-    return load_reference(path, device=device)
+    require_file(path)
+    with reading(path):
+        return load_reference(path, device=device)
 
 
 def _trained_features(images: LabelledImages, num_classes: int, seed: int, device: torch.device) -> ReferenceFeatures:

@@ -34,14 +34,18 @@ class Key:
         return f"{self.key}={self.default}\n    {self.kind}{within}. {self.meaning}"
 
 
-def all_keys(schema: type = Config, prefix: str = "") -> Iterator[Key]:
-    """Every key of a config, section by section, in the order of the fields."""
-    hints, meanings, whole = declared(schema), meanings_of(schema), schema()
-    for field in fields(schema):
-        hint, value = hints[field.name], getattr(whole, field.name)
+def all_keys(config: Any = None, prefix: str = "") -> Iterator[Key]:
+    """Every key of a config, section by section, in the order of the fields.
+
+    Args:
+        config: the dataclass whose values are the defaults; None takes the defaults of all.
+    """
+    config = Config() if config is None else config
+    hints, meanings = declared(type(config)), meanings_of(type(config))
+    for field in fields(config):
+        hint, value = hints[field.name], getattr(config, field.name)
         if is_dataclass(hint):
-            assert isinstance(hint, type)
-            yield from all_keys(hint, f"{prefix}{field.name}.")
+            yield from all_keys(value, f"{prefix}{field.name}.")
         else:
             kind, interval = kind_of(hint)
             meaning = meanings.get(field.name, "")
@@ -58,7 +62,9 @@ def keys_of_section(section: str) -> list[Key]:
     found = [key for key in keys if not section or f"{key.key}.".startswith(f"{section}.")]
     if not found:
         sections = dict.fromkeys(key.key.rpartition(".")[0] for key in keys if "." in key.key)
-        require_choice("section", section, [*sections, *(key.key for key in keys if "." in section or "." not in key.key)])
+        require_choice(
+            "section", section, [*sections, *(key.key for key in keys if "." in section or "." not in key.key)]
+        )
     return found
 
 

@@ -10,7 +10,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dpsad.errors import reading, require_file
 from dpsad.evaluation.classifiers import Cnn, CnnTrunk
 from dpsad.evaluation.downstream import train_classifier
 
@@ -93,8 +92,7 @@ def load_reference(path: Path | str, device: torch.device | str = "cpu") -> Refe
     Raises:
         ValueError: the file holds something else.
     """
-    require_file(Path(path))
-    with reading(Path(path)), safe_open(path, framework="pt") as file:
+    with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         if metadata.get("name") != ReferenceFeatures.name:
             raise ValueError(f"{path} holds no {ReferenceFeatures.name} features but {metadata.get('name')!r}")
@@ -102,8 +100,7 @@ def load_reference(path: Path | str, device: torch.device | str = "cpu") -> Refe
     head = weights.get("network.head.1.weight")
     if head is None:
         raise ValueError(f"{path} holds no whole classifier; delete it, and `dpsad evaluate` trains it anew")
-    with reading(Path(path)):
-        chan, height, width = json.loads(metadata["image_shape"])
-        reference = ReferenceFeatures(Cnn((chan, height, width), len(head)), (chan, height, width))
-        reference.load_state_dict(weights)
+    chan, height, width = json.loads(metadata["image_shape"])
+    reference = ReferenceFeatures(Cnn((chan, height, width), len(head)), (chan, height, width))
+    reference.load_state_dict(weights)
     return reference.to(device)

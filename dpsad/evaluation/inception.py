@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dpsad.errors import require_file
 from dpsad.evaluation.choices import STANDARD_NAME
 
 # Of the file that pytorch-fid and torch-fidelity both distribute; it begins with the digits in the file's name.
@@ -38,7 +37,6 @@ class InceptionFeatures(nn.Module):
         path = Path(path)
         if not path.is_file():
             raise ValueError(f"no Inception weights at {path}; fetch {FILE_NAMES[0]} from pytorch-fid's releases")
-        require_file(path)
         try:
             from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
         except ImportError:

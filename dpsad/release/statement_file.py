@@ -40,7 +40,7 @@ def read_statement(path: Path) -> dict[str, Any]:
             said = f"{key} is {value!r}" if key in statement else f"it has no {key}"
             raise ValueError(f"{path} is damaged and cannot be read: {said}; restore it from a copy of the release")
     epsilon, delta, formal = statement["epsilon"], statement["delta"], statement["formal"]
-    if formal and epsilon is None or epsilon is not None and not 0 <= epsilon < math.inf:
+    if (formal and epsilon is None) or (epsilon is not None and not 0 <= epsilon < math.inf):
         wrong = f"epsilon={epsilon}, where formal={formal}"
     elif not 0 < delta < 1:
         wrong = f"delta={delta}"

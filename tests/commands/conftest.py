@@ -1,3 +1,4 @@
+import gc
 import os
 import shutil
 import signal
@@ -10,9 +11,9 @@ import torch
 
 from dpsad.api.config import Config
 from dpsad.cli import main
+from dpsad.diffusion.denoiser import Denoiser
 from dpsad.networks.config import NetworkConfig
 from dpsad.networks.network import new_network
-from dpsad.diffusion.denoiser import Denoiser
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.statement import formal_statement
 from dpsad.release.export import export_release
@@ -81,6 +82,7 @@ def made_run(tmp_path_factory):
         made = Releasable(Denoiser(new_network(shape, image_channels=1, num_classes=2)), config)
         statement = formal_statement(Ledger(1.0, 1e-5), guarantee="records", size_is_public=False)
         export_release(run.release, made, {**statement, "method": "dp-sad"})
+    gc.freeze()  # what was imported stays, and need not be looked through for each of hundreds of commands
     return run.path
 
 
@@ -92,12 +94,17 @@ def folder(tmp_path, made_run, monkeypatch):
     return tmp_path
 
 
+def _hash(path: Path) -> int:
+    with open(path, "rb") as file:  # not by pathlib, which tests take away
+        return hash(file.read())
+
+
 def _contents(folder: Path) -> dict[str, object]:
     """Every name below a folder, with what stands for the bytes of files, and the aims of links."""
     found: dict[str, object] = {}
     for path in set(folder.rglob("*")) - {folder / "run" / "private" / "lock"}:
         kind = path.lstat().st_mode
-        aim = os.readlink(path) if path.is_symlink() else hash(open(path, "rb").read()) if path.is_file() else None
+        aim = os.readlink(path) if path.is_symlink() else _hash(path) if path.is_file() else None
         found[str(path)] = (kind, aim)
     return found
 

@@ -64,15 +64,13 @@ NO_FILES = {  # what may lie where a file is expected
     "fifo": _fifo,
     "socket": _socket,
     "endless": _link_to("/dev/zero"),
-    "terminal": _link_to("/dev/tty"),
     "memory": _link_to("/proc/self/mem"),
-    "environment": _link_to("/proc/self/environ"),
     "dangling": _link_to("nowhere"),
     "circle": _link_to("file"),
     "noise": _bytes(bytes(range(256))),
 }
 DISTILL = ("distill", "--config", "digits", "run=new", "refine.steps=0")
-CLASS_MEANS = ("baseline", "--config", "digits", "run=new", "method=class-means", "data.source=npz")
+CLASS_MEANS = ("baseline", "run=new", "method=class-means", "data.source=npz")
 PLACES = {  # a file that a command reads -> the command
     "file": ("account", "--config", "file"),
     "run/config.yaml": ("teach", "run=run", "privacy.epsilon=3"),
@@ -80,7 +78,14 @@ PLACES = {  # a file that a command reads -> the command
     "run/release/student.safetensors": ("sample", "run"),
     "run/release/privacy.json": ("sample", "run"),
     "teacher.pt": (*DISTILL, "teacher.path=teacher.pt"),
-    "pretrained.pt": ("baseline", "--config", "digits", "run=new", "method=dp-diffusion", "pretrain.path=pretrained.pt"),
+    "pretrained.pt": (
+        "baseline",
+        "--config",
+        "digits",
+        "run=new",
+        "method=dp-diffusion",
+        "pretrain.path=pretrained.pt",
+    ),
     "images.npz": (*CLASS_MEANS, "data.path=images.npz"),
     "weights.pth": ("evaluate", "run", "--inception", "weights.pth", "--no-compare", "--num", "10"),
 }
@@ -236,7 +241,7 @@ def change_statement(folder, key, value):
     path.write_text(json.dumps({**statement, key: value}))
 
 
-@pytest.mark.parametrize("verb", ["sample", "evaluate", "audit", "ledger", "compare"])
+@pytest.mark.parametrize("verb", ["sample", "ledger", "compare"])
 @pytest.mark.parametrize("kind", JSONS)
 def test_a_file_that_is_no_statement(refused, folder, verb, kind):
     content = JSONS[kind]
@@ -292,7 +297,13 @@ SIZES = {
     "guide_directions": [HUGE],
     "attempts": HUGE,
 }
-KINDS = {"num_prototypes": "images", "spread_dim": "images", "spread_groups": "images", "autoencoder": "latent", "generator": "generator"}
+KINDS = {
+    "num_prototypes": "images",
+    "spread_dim": "images",
+    "spread_groups": "images",
+    "autoencoder": "latent",
+    "generator": "generator",
+}
 
 
 def change_config(folder, values):
@@ -308,7 +319,7 @@ def change_config(folder, values):
 
 @pytest.mark.parametrize("key", SIZES)
 def test_a_release_of_a_size_that_no_memory_holds(refused, folder, key):
-    more = {"kind": kind for start, kind in KINDS.items() if key.startswith(start)}
+    more: dict = {"kind": next((kind for start, kind in KINDS.items() if key.startswith(start)), "denoiser")}
     more |= {"network.attention": True} if "tokens" in key else {}
     more |= {"guide_features": ["scattering"]} if key in ("guide_directions", "attempts") else {}
     more |= {"spread_dim": 3, "num_prototypes": 2} if key == "spread_groups" else {}
@@ -414,10 +425,8 @@ def test_a_model_file_that_holds_something_else(refused, folder, key, kind):
 
 
 @pytest.mark.parametrize("name", ["sketch.pt", "teacher.pt", "teach.checkpoint"])
-@pytest.mark.parametrize("kind", CHECKPOINTS)
+@pytest.mark.parametrize("kind", ["nothing", "a tensor", "a network of another kind", "code"])
 def test_what_a_run_keeps_is_something_else(refused, folder, name, kind):
-    if (name, kind) == ("teach.checkpoint", "of another kind"):
-        pytest.skip("a checkpoint of nothing")
     torch.save(CHECKPOINTS[kind], folder / "run" / "private" / name)
     shutil.rmtree(folder / "run" / "release")
     verb = "distill" if name == "teacher.pt" else "sketch" if name == "sketch.pt" else None

@@ -2,10 +2,10 @@
 
 import pytest
 
-VERBS = (
-    "sketch teach distill baseline sample evaluate ablate audit tune compare account ledger presets quickstart keys "
-    "completion"
-).split()
+VERBS = [
+    *("sketch", "teach", "distill", "baseline", "sample", "evaluate", "ablate", "audit", "tune", "compare"),
+    *("account", "ledger", "presets", "quickstart", "keys", "completion"),
+]
 HUGE = "1" + "0" * 400
 
 
