@@ -82,7 +82,7 @@ def reading(path: Path) -> Iterator[None]:
         if _out_of_memory(error) or (isinstance(error, ValueError) and str(path) in str(error)):
             raise
         raise ValueError(
-            f"{path} is damaged, or of something else ({type(error).__name__}: {error}); restore it from a copy, or "
+            f"{path} is damaged and cannot be read ({type(error).__name__}: {error}); restore it from a copy, or "
             "make it anew"
         ) from error
 

@@ -13,7 +13,7 @@ from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.selection import Selection
 from dpsad.privacy.statement import LIMITED
-from dpsad.release.statement_file import read_statement
+from dpsad.release.statement_file import UNNOTED, read_statement
 from dpsad.runtime.checkpoint import load
 from dpsad.runtime.run_folder import CONFIG, STATEMENT, Run
 
@@ -137,7 +137,7 @@ def spending_of(path: Path) -> Spending:
     file = run.statement if run.statement.exists() else path / STATEMENT
     if not file.exists():
         return Spending(path, records, *_united(_kept_ledgers(run)), None)
-    statement = read_statement(file)
+    statement = {**UNNOTED, **read_statement(file)}
     with reading(file):
         Ledger(math.inf, statement["delta"], records_per_person=statement["records_per_person"])  # refuses what is none
         charges = tuple(map(ReleasePlan.from_dict, statement["events"]))

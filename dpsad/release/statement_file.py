@@ -24,16 +24,17 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "not_covered": list,
     WEIGHTS_HASH: str,
 }
-_UNNOTED = {"method": "", "records_per_person": 1, WEIGHTS_HASH: ""}  # where older files say nothing
+UNNOTED = {"method": "", "records_per_person": 1, WEIGHTS_HASH: ""}  # where older files say nothing
 
 
 def read_statement(path: Path) -> dict[str, Any]:
-    """The statement that a file holds.
+    """The statement that a file holds, as it stands.
 
     Raises:
         ValueError: it is missing or damaged, or says what no statement can.
     """
-    statement = {**_UNNOTED, **read_json(path)}
+    saved = read_json(path)
+    statement = {**UNNOTED, **saved}
     for key, kind in _TYPES.items():
         value = statement.get(key)
         if key not in statement or not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
@@ -50,8 +51,8 @@ def read_statement(path: Path) -> dict[str, Any]:
         with reading(path):
             for event in statement["events"]:
                 ReleasePlan.from_dict(event)
-        return statement
-    raise ValueError(f"{path} says what cannot be: {wrong}; restore it from a copy of the release")
+        return saved
+    raise ValueError(f"{path} is damaged and cannot be read: it says {wrong}; restore it from a copy of the release")
 
 
 def hash_of(weights: Path) -> str:
@@ -68,7 +69,7 @@ def require_own_statement(release: Path) -> None:
     Edge cases: files from before version 0.2 do not say which weights they are of.
     """
     file, weights = release / STATEMENT, release / WEIGHTS
-    noted = read_statement(file)[WEIGHTS_HASH]
+    noted = read_statement(file).get(WEIGHTS_HASH)
     if noted and noted != hash_of(weights):
         raise ValueError(
             f"{file} is not of the weights in {weights}: what it says of privacy holds for others; restore both from "

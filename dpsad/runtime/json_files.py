@@ -17,7 +17,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: {error}; restore it, or make it anew") from None
+        raise ValueError(f"{path} is damaged and cannot be read: {error}; restore it, or make it anew") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged: it holds no JSON object; restore it, or make it anew")
     return content
