@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dpsad.diffusion.noise_levels import sampling_levels
 from dpsad.diffusion.samplers import Churn, guided, sample_ddim, sample_heun
 from dpsad.errors import require_choice
-from dpsad.privacy.ranges import Count, Positive, Range, Weight, require_ranges
+from dpsad.privacy.ranges import Positive, Range, Weight, require_ranges
 from students.base import Student
 from students.seeds import Normal
 
@@ -29,7 +29,7 @@ class SamplerConfig:
 
     start: str = "noise"
     method: str = "heun"
-    steps: Count = 6
+    steps: Annotated[int, Range("[1, 1e4]")] = 6
     sigma_min: Positive = 0.05
     sigma_max: Positive = 20.0
     churn: Weight = 0.0

@@ -13,6 +13,7 @@ from dpsad.data.records import UNLABELLED
 from students.base import Student, require_finite_images
 from students.seeds import image_seeds
 
+ARCHIVE = ".npz"
 NO_LABEL = -1  # of samples whose class nobody knows
 
 
@@ -53,13 +54,18 @@ def generate(
 
 
 def check_destination(out: Path) -> None:
-    """Refuses to write over anything.
+    """Refuses to write over anything, and places where nothing can be made: before any image is.
 
     Raises:
-        ValueError: the file exists, or the folder is not empty.
+        ValueError: something is there that is no empty folder, or a folder where an archive is to be; what it would lie
+            in is no folder, or may not be written to.
     """
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+    is_new_folder = out.is_dir() and out.suffix.lower() != ARCHIVE and not any(out.iterdir())
+    if out.exists() and not is_new_folder:
         raise ValueError(f"--out {out} exists already; name another place, or remove it")
+    above = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ValueError(f"--out {out} cannot be made: {above} is no folder that one may write to; name another place")
 
 
 def write_samples(images: Tensor, labels: Tensor, out: Path) -> None:
@@ -68,15 +74,15 @@ def write_samples(images: Tensor, labels: Tensor, out: Path) -> None:
     Args:
         images: [num, chan, height, width] in [-1, 1].
         labels: [num]; -1 is "unlabelled".
-        out: `*.npz` takes `images` uint8 and `labels` int64; any other name is a folder of <label>/<index>.png, or of
-            unlabelled/<index>.png.
+        out: `*.npz`, in any case, takes `images` uint8 and `labels` int64; any other name is a folder of
+            <label>/<index>.png, or of unlabelled/<index>.png.
 
     Raises:
         ValueError: as `check_destination`.
     """
     check_destination(out)
     pixels, classes = to_bytes(images), labels.cpu().numpy().astype(np.int64)
-    if out.suffix == ".npz":
+    if out.suffix.lower() == ARCHIVE:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = out.with_name(f".{out.name}.part")
         try:

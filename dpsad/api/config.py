@@ -66,6 +66,11 @@ class Config:
         "method": {"distillation": "dp-sad"},
     }
 
+    PATH_KEYS: ClassVar[tuple[str, ...]] = (
+        "run", "data.root", "data.path", "public_data.root", "public_data.path", "teacher.path", "pretrain.path",
+        "guide.weights",
+    )  # fmt: skip
+
     run: str = "runs/default"
     device: str = "auto"
     precision: str = "auto"

@@ -1,6 +1,5 @@
 """dpsad.Student: a trained student with its privacy statement."""
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from dpsad.release.export import load_student, release_folder
+from dpsad.release.statement_file import read_statement
 from dpsad.runtime.run_folder import STATEMENT
 from students.base import Student as ImageMaker
 
@@ -66,7 +66,7 @@ class Student:
     def __init__(self, maker: ImageMaker, folder: Path, *, keep: object = None):
         self.maker, self.folder = maker, folder
         self.run = folder.parent if (folder.parent / "private").is_dir() else None
-        self.privacy = PrivacyStatement.of(json.loads((folder / STATEMENT).read_text(encoding="utf-8")))
+        self.privacy = PrivacyStatement.of(read_statement(folder / STATEMENT))
         self.image_shape, self.class_names = maker.image_shape, maker.class_names
         self.use_labels = maker.use_labels
         self._keep = keep  # such as the temporary folder that holds the release

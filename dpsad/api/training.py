@@ -121,7 +121,7 @@ def plan(
     config = _config(num_records, method, epsilon, delta, guarantee, preset, told)
     releases = tuple(budget_plan(config, num_records))
     cost = Ledger.of(config.privacy).planned(releases).spent()
-    return Plan(releases, cost, delta, budget_table(config))
+    return Plan(releases, cost, delta, str(budget_table(config)))
 
 
 def _config(

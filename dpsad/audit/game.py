@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from tqdm import tqdm
 
 from dpsad.audit.error_rates import (
     Scores,
@@ -45,7 +46,8 @@ def in_parts(play: Callable[[bool, int], Scores], most: int) -> Callable[[bool, 
     """Plays at most so many games side by side, and as often as it takes."""
 
     def played(there: bool, num: int) -> Scores:
-        return np.concatenate([play(there, min(most, num - start)) for start in range(0, num, most)])
+        starts = tqdm(range(0, num, most), desc=f"audit, {'with' if there else 'without'} the record", unit="part")
+        return np.concatenate([play(there, min(most, num - start)) for start in starts])
 
     return played
 

@@ -4,23 +4,27 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from dpsad.api.config import FIXED, Config
 from dpsad.commands.ablations import Ablation
 from dpsad.commands.distill import run_distill
 from dpsad.commands.evaluate import evaluate_run
+from dpsad.commands.reporting import Found
 from dpsad.commands.teach import run_teach
+from dpsad.errors import reading
 from dpsad.evaluation.result import EvaluationResult
 from dpsad.report.ablation import Row, plot, to_csv, to_markdown
 from dpsad.runtime.config_files import differences
+from dpsad.runtime.json_files import read_json
 from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run, open_run
 
 Read = Callable[[Sequence[str]], Config]  # further key=value -> the config with them
 
 
-def run_ablation(ablation: Ablation, read: Read, *, num: int, seed: int, say: Say) -> str:
+def run_ablation(ablation: Ablation, read: Read, *, num: int, seed: int, say: Say) -> Found:
     """Trains and measures every cell, and writes a table and a plot to the run folder's private/.
 
     The same command goes on where it was stopped: cells resume, and those that are done are not done again. The teacher
@@ -33,7 +37,7 @@ def run_ablation(ablation: Ablation, read: Read, *, num: int, seed: int, say: Sa
         say: receives what happens.
 
     Returns:
-        The table, as Markdown.
+        The table, as Markdown, and its rows.
 
     Raises:
         ValueError: a config that cannot be, before anything is trained; no cell could be run.
@@ -55,7 +59,9 @@ def run_ablation(ablation: Ablation, read: Read, *, num: int, seed: int, say: Sa
         write(ablation, rows, run)
     if all(row.formal is None for row in rows):
         raise ValueError(f"no cell of {ablation.name!r} could be run; the first said: {rows[0].note}")
-    return to_markdown(ablation.name, ablation.shows, ablation.axis, rows)
+    table = to_markdown(ablation.name, ablation.shows, ablation.axis, rows)
+    facts = {"ablation": ablation.name, "axis": ablation.axis, "rows": [asdict(row) for row in rows]}
+    return Found(text=table, facts=facts)
 
 
 def cell_config(ablation: Ablation, cell: str, base: Config, read: Read) -> Config:
@@ -118,7 +124,8 @@ def measured(config: Config, run: Run, *, num: int, seed: int, say: Say) -> Eval
     """
     own = Run(Path(config.run))
     if own.evaluation.exists():
-        result = EvaluationResult.from_dict(json.loads(own.evaluation.read_text(encoding="utf-8")))
+        with reading(own.evaluation):
+            result = EvaluationResult.from_dict(read_json(own.evaluation))
         kinds = {"cnn"} if not result.no_classifiers else set()
         alike = result.environment and (result.student.num_images, result.environment.seed) == (num, seed)
         if alike and kinds <= result.student.classifiers.keys():

@@ -13,7 +13,9 @@ from dpsad.audit.game import Game, audit
 from dpsad.audit.result import AuditResult, CanaryFinding, Finding, MembershipFinding
 from dpsad.commands.shadow_runs import audit_canaries, infer_membership, trainer
 from dpsad.data.sources import load_images
+from dpsad.errors import reading
 from dpsad.privacy.plan import ReleasePlan
+from dpsad.release.statement_file import read_statement
 from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run
 
@@ -52,11 +54,12 @@ def audit_run(
         raise ValueError(
             f"{run.path} has no release/privacy.json to audit; finish it with `dpsad distill run={run.path}`"
         )
-    statement = json.loads(run.statement.read_text(encoding="utf-8"))
+    statement = read_statement(run.statement)
     delta, nominal = float(statement["delta"]), statement.get("nominal_epsilon") is not None
     claimed = statement["nominal_epsilon"] if nominal else statement["epsilon"]
     claimed = None if claimed == math.inf else claimed
-    game = game_of(config, statement)
+    with reading(run.statement):
+        game = game_of(config, statement)
     if game is None and not canaries and not shadows:
         raise ValueError(
             f"{run.path} claims nothing that could be refuted: its epsilon is {claimed}; pass --shadows 8 to measure "
@@ -87,6 +90,13 @@ def audit_run(
     run.private.mkdir(mode=0o700, exist_ok=True)
     run.audit.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
     return result
+
+
+def audit_lines(result: AuditResult) -> list[str]:
+    """A line or two for each audit that was made."""
+    lines = [finding_line(result.release)] if result.release else []
+    lines += [canary_line(result.canaries)] if result.canaries else []
+    return [*lines, membership_line(result.membership)] if result.membership else lines
 
 
 def game_of(config: Config, statement: Mapping[str, Any]) -> Game | None:

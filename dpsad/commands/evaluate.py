@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from dpsad.api.judging import noted, timed_samples, why_no_classifiers
 from dpsad.data.clusters import Clusters, majority_classes
 from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
+from dpsad.errors import reading, require_file
 from dpsad.evaluation.choices import DEFAULT_KINDS, METRICS, Judgement, Kind
 from dpsad.evaluation.downstream import BATCH_SIZE
 from dpsad.evaluation.evaluate import MAX_FRECHET_IMAGES, LabelledImages, evaluate_samples
@@ -25,6 +27,7 @@ from dpsad.evaluation.result import EvaluationResult, memorisation_line
 from dpsad.release.export import load_student
 from dpsad.runtime.checkpoint import load
 from dpsad.runtime.device import device_named, hardware_of
+from dpsad.runtime.json_files import read_json
 from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run
 from students.prototypes import Prototypes
@@ -107,7 +110,7 @@ def evaluate_run(
         no_classifiers=no_classifiers,
         sampling_images_per_second=images_per_second,
         hardware=hardware_of(device),
-        privacy=json.loads(run.statement.read_text(encoding="utf-8")),
+        privacy=read_json(run.statement),
     )
     return noted(result, run)
 
@@ -115,8 +118,10 @@ def evaluate_run(
 def _feature_space(run: Run, train: ImageSet, inception: str | None, device: torch.device, say: Say) -> FeatureSpace:
     """Inception's where it is asked for and at hand, else the run's reference classifier, trained where it lacks."""
     if inception is not None:
-        weights = cached_weights() if inception == "cache" else Path(inception)
+        weights = cached_weights() if inception == "cache" else Path(os.path.expanduser(inception))
         if weights is not None:
+            if weights.exists():
+                require_file(weights)
             return InceptionFeatures(weights).to(device)
         say(
             f"no Inception weights ({' or '.join(FILE_NAMES)}) in torch's cache; pass --inception PATH. Distances are "
@@ -125,7 +130,9 @@ def _feature_space(run: Run, train: ImageSet, inception: str | None, device: tor
     path = run.reference_classifier
     if not path.exists():
         _trained_features((train.images, train.labels), train.num_classes, 0, device).save(path)
-    return load_reference(path, device=device)
+    require_file(path)
+    with reading(path):
+        return load_reference(path, device=device)
 
 
 def _trained_features(images: LabelledImages, num_classes: int, seed: int, device: torch.device) -> ReferenceFeatures:
@@ -171,7 +178,8 @@ def _clusters_as_classes(run: Run, train: ImageSet, labels: Tensor) -> tuple[Ima
     Returns:
         The training records, and [num] labels of the samples, both in the same classes.
     """
-    clustered = Clusters(**load(run.clusters)).label(train)
+    with reading(run.clusters):
+        clustered = Clusters(**load(run.clusters)).label(train)
     if train.num_classes == 1:
         return clustered, labels
     majority = majority_classes(clustered.labels, train.labels, clustered.num_classes, train.num_classes)
@@ -183,7 +191,8 @@ def _sketch_images(config: Config, labels: Tensor, seed: int) -> Tensor | None:
     path = Run(Path(config.run)).prototypes
     if not path.exists():
         return None
-    prototypes = Prototypes.from_dict(load(path)["prototypes"])
+    with reading(path):
+        prototypes = Prototypes.from_dict(load(path)["prototypes"])
     generator = torch.Generator().manual_seed(seed)
     drawn = [prototypes.draw(part, config.augmentation, generator) for part in labels.split(1000)]
     return torch.cat(drawn)

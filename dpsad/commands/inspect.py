@@ -11,6 +11,7 @@ from pathlib import Path
 from dpsad.api.config import Config
 from dpsad.commands.proposal import as_yaml, proposed
 from dpsad.commands.read import read_config
+from dpsad.commands.reporting import Found
 from dpsad.data.config import DataConfig
 from dpsad.data.recognition import recognised
 from dpsad.data.survey import SHOWN, Copies, Survey, survey
@@ -23,7 +24,7 @@ NEVER_PUBLIC = (
 )
 
 
-def run_inspect(path: Path, overrides: Sequence[str], *, config: str | None, out: Path | None) -> str:
+def run_inspect(path: Path, overrides: Sequence[str], *, config: str | None, out: Path | None) -> Found:
     """Looks through a folder or file.
 
     Args:
@@ -33,7 +34,7 @@ def run_inspect(path: Path, overrides: Sequence[str], *, config: str | None, out
         out: a .json file for all of it, readable by its owner only; None writes none.
 
     Returns:
-        What to show.
+        What to show, and all of it for programs.
 
     Raises:
         ValueError: nothing is there, or what the source refuses; `out` cannot be written.
@@ -42,9 +43,10 @@ def run_inspect(path: Path, overrides: Sequence[str], *, config: str | None, out
     found = survey(settings.data)
     sections = proposed(settings.data, found)
     public = public_facts(settings, found)
+    beside = {"becomes_public": public, "never_public": NEVER_PUBLIC, "config": sections}
+    facts = {"note": PRIVATE, **asdict(found), **beside}
     if out is not None:
-        beside = {"becomes_public": public, "never_public": NEVER_PUBLIC, "config": sections}
-        _save(out, {"note": PRIVATE, **asdict(found), **beside})
+        _save(out, facts)
     lines = [
         f"{path}: for its owner's eyes; all of this is counted on the records, and no guarantee covers it",
         "",
@@ -59,7 +61,7 @@ def run_inspect(path: Path, overrides: Sequence[str], *, config: str | None, out
         "# save it as my.yaml, then: dpsad account --config my.yaml",
         as_yaml(sections).rstrip(),
     ]
-    return "\n".join(lines + ([f"# saved, private: {out}"] if out is not None else []))
+    return Found(text="\n".join(lines + ([f"# saved, private: {out}"] if out is not None else [])), facts=facts)
 
 
 def public_facts(config: Config, found: Survey) -> list[str]:

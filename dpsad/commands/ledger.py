@@ -1,31 +1,21 @@
 """What `dpsad ledger` does: adds up what runs have released of the same records."""
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dpsad.errors import reading
 from dpsad.privacy.accounting import epsilon_of
 from dpsad.privacy.budget import MAX_EPSILON
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.selection import Selection
 from dpsad.privacy.statement import LIMITED
+from dpsad.release.statement_file import UNNOTED, read_statement
 from dpsad.runtime.checkpoint import load
 from dpsad.runtime.run_folder import CONFIG, STATEMENT, Run
-
-# what is read of a privacy.json, and what that must be
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "events": list,
-    "formal": bool,
-    "guarantee": str,
-    "method": str,
-    "epsilon": (float, int, type(None)),
-    "delta": float,
-    "records_per_person": int,
-}
 
 
 @dataclass(frozen=True)
@@ -49,8 +39,39 @@ class Spending:
     statement: dict[str, Any] | None
 
 
-def ledger_table(paths: Sequence[Path], *, delta: float | None, same_records: bool) -> str:
-    """A table of the runs for each set of records, and one epsilon for all that they have released of it.
+@dataclass(frozen=True, kw_only=True)
+class Total:
+    """What runs on one set of records have cost together.
+
+    epsilon: None where there is no bound.
+    said: in a line, with why there is none, if so.
+    """
+
+    epsilon: float | None
+    delta: float | None
+    said: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordSet:
+    """Runs of one set of records, called so, and what they have cost together."""
+
+    named: str
+    runs: tuple[Spending, ...]
+    total: Total
+
+    def __str__(self) -> str:
+        return "\n".join([f"records: {self.named}", *_lines(self.runs), self.total.said])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-serialisable."""
+        kept = ("method", "guarantee", "formal", "epsilon", "delta")
+        runs = [{"run": str(run.path), **{key: (run.statement or {}).get(key) for key in kept}} for run in self.runs]
+        return {"records": self.named, "runs": runs, "together": asdict(self.total)}
+
+
+def record_sets(paths: Sequence[Path], *, delta: float | None, same_records: bool) -> list[RecordSet]:
+    """The runs for each set of records, and one epsilon for all that they have released of it.
 
     Args:
         paths: run folders, or folders that hold some at any depth; a release folder is a run of unknown records.
@@ -77,12 +98,12 @@ def ledger_table(paths: Sequence[Path], *, delta: float | None, same_records: bo
         shared = next((known[charge.charge_id] for charge in run.charges if charge.charge_id in known), "")
         key = "all" if same_records else run.records or shared or f"unknown to {run.path}"
         sets.setdefault(key, []).append(run)
-    parts = []
+    found_sets = []
     for number, runs in enumerate(sets.values(), start=1):
         known_records = any(run.records for run in runs)
         named = "all given, as one set" if same_records else f"set {number}" if known_records else "not noted"
-        parts.append("\n".join([f"records: {named}", *_lines(runs), total(runs, delta)]))
-    return "\n\n".join(parts)
+        found_sets.append(RecordSet(named=named, runs=tuple(runs), total=total(runs, delta)))
+    return found_sets
 
 
 def runs_below(path: Path) -> list[Path]:
@@ -116,17 +137,12 @@ def spending_of(path: Path) -> Spending:
     file = run.statement if run.statement.exists() else path / STATEMENT
     if not file.exists():
         return Spending(path, records, *_united(_kept_ledgers(run)), None)
-    try:
-        statement = {"method": "", "records_per_person": 1, **json.loads(file.read_text(encoding="utf-8"))}
-        for key, kind in _TYPES.items():
-            if not isinstance(statement[key], kind):
-                raise TypeError(f"{key} is {statement[key]!r}")
+    statement = {**UNNOTED, **read_statement(file)}
+    with reading(file):
         Ledger(math.inf, statement["delta"], records_per_person=statement["records_per_person"])  # refuses what is none
         charges = tuple(map(ReleasePlan.from_dict, statement["events"]))
         drawn = statement.get("selection")
         selection = Selection(repetitions=drawn["repetitions"], mean=drawn["mean"]) if drawn else None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file} is damaged and cannot be read ({error}); restore it from a copy") from error
     bounded, per_person = statement["formal"], statement["records_per_person"]
     return Spending(path, records, charges, bounded, per_person, selection, statement)
 
@@ -139,15 +155,16 @@ def once_each(charges: Iterable[ReleasePlan]) -> list[ReleasePlan]:
     return list(kept.values())
 
 
-def total(runs: Sequence[Spending], delta: float | None) -> str:
-    """What all runs on one set of records have cost together, in a line.
+def total(runs: Sequence[Spending], delta: float | None) -> Total:
+    """What all runs on one set of records have cost together.
 
     The charges of a selection are accounted as one mechanism: none of them counts as another's, and copies of a run
     count once.
     """
     unbounded = [run.path.name for run in runs if not run.bounded]
     if unbounded:
-        return f"together: no bound, for lack of a formal guarantee ({', '.join(unbounded)})"
+        said = f"together: no bound, for lack of a formal guarantee ({', '.join(unbounded)})"
+        return Total(epsilon=None, delta=None, said=said)
     plain = once_each(charge for run in runs if run.selection is None for charge in run.charges)
     selected = {tuple(charge.charge_id for charge in run.charges): run for run in runs if run.selection and run.charges}
     deltas = [run.statement["delta"] for run in runs if run.statement]
@@ -159,14 +176,16 @@ def total(runs: Sequence[Spending], delta: float | None) -> str:
             assert run.selection is not None
             events.append(run.selection.event([charge.event(per_person) for charge in run.charges]))
     except ValueError:
-        return f"together: no bound for up to {per_person} records of one person, for some runs sample shards"
+        said = f"together: no bound for up to {per_person} records of one person, for some runs sample shards"
+        return Total(epsilon=None, delta=None, said=said)
     epsilon = epsilon_of(events, at)
     num_charges = len(plain) + sum(len(run.charges) for run in selected.values())
     shared = sum(len(run.charges) for run in runs) - num_charges
     counted = f"; {shared} that several runs share, counted once" if shared else ""
     said = f"epsilon {epsilon:.4g}" if epsilon < math.inf else f"no bound up to epsilon {MAX_EPSILON:g}"
     protected = f" for up to {per_person} records of one person" if per_person > 1 else ""
-    return f"together: {said} at delta {at:g}{protected} ({num_charges} charges{counted})"
+    said = f"together: {said} at delta {at:g}{protected} ({num_charges} charges{counted})"
+    return Total(epsilon=epsilon if epsilon < math.inf else None, delta=at, said=said)
 
 
 def _lines(runs: Sequence[Spending]) -> Iterator[str]:
@@ -188,11 +207,13 @@ def _lines(runs: Sequence[Spending]) -> Iterator[str]:
 def _kept_ledgers(run: Run) -> Iterator[dict]:
     """States of the ledgers that a run's stages have kept."""
     if run.prototypes.exists():
-        yield load(run.prototypes)["ledger"]
+        with reading(run.prototypes):
+            yield load(run.prototypes)["ledger"]
     for file in sorted(run.private.glob("*.checkpoint")):
-        for part in load(file).get("parts", {}).values():
-            if isinstance(part, dict) and "ledger" in part:
-                yield part["ledger"]
+        with reading(file):
+            for part in load(file)["parts"].values():
+                if isinstance(part, dict) and "ledger" in part:
+                    yield part["ledger"]
 
 
 def _united(states: Iterable[dict]) -> tuple[tuple[ReleasePlan, ...], bool, int, Selection | None]:

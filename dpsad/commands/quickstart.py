@@ -6,6 +6,7 @@ from pathlib import Path
 from dpsad.commands.distill import run_distill
 from dpsad.commands.evaluate import evaluate_run
 from dpsad.commands.read import read_config
+from dpsad.commands.reporting import Found
 from dpsad.commands.sample import run_sample
 from dpsad.commands.teach import run_teach
 from dpsad.report.comparison import write_comparison
@@ -13,7 +14,7 @@ from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run
 
 
-def run_quickstart(overrides: Sequence[str], say: Say) -> str:
+def run_quickstart(overrides: Sequence[str], say: Say) -> Found:
     """Teaches, distils, samples and evaluates on the embedded digits; returns what to look at."""
     named = any(text.startswith("run=") for text in overrides)
     config = read_config("digits", overrides if named else ["run=runs/quickstart", *overrides])
@@ -25,10 +26,10 @@ def run_quickstart(overrides: Sequence[str], say: Say) -> str:
     if not out.exists():
         run_sample(run.path, num=500, out=out, seed=0, label=None, batch_size=250, device=config.device)
     write_comparison([run.path], run.report)
-    return "\n".join(
-        [
-            str(result),
-            f"report, private: {run.report / 'report.html'}",
-            f"release: {run.release} (start with README.md and samples.png)",
-        ]
-    )
+    lines = [
+        str(result),
+        f"report, private: {run.report / 'report.html'}",
+        f"release: {run.release} (start with README.md and samples.png)",
+    ]
+    facts = {"report": run.report / "report.html", "release": run.release, "evaluation": result.to_dict()}
+    return Found(text="\n".join(lines), facts=facts)

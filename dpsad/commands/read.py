@@ -1,5 +1,6 @@
 """Reads the config of a command."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ def read_config(name: str | None, overrides: Sequence[str]) -> Config:
     Names that are out of date are noted on the terminal.
     """
     run = next((text.removeprefix("run=") for text in overrides if text.startswith("run=")), None)
-    saved = Run(Path(run)).config if run else None
+    saved = Run(Path(os.path.expanduser(run))).config if run else None
     name = OLD_PRESETS.get(name, name) if name else None
     base = find_config(name) if name else saved if saved is not None and saved.exists() else None
 

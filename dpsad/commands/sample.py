@@ -1,16 +1,34 @@
 """What `dpsad sample` does."""
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from dpsad.errors import require_memory
 from dpsad.release.export import load_student
 from dpsad.runtime.device import device_named
 from students.sampling import check_destination, generate, labels_to_sample, write_samples
 
 
-def run_sample(folder: Path, *, num: int, out: Path, seed: int, label: int | None, batch_size: int, device: str) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What was made: so many images, of so many classes, none where the student heeds no label; and where they are."""
+
+    num: int
+    num_classes: int | None
+    out: str
+
+    def __str__(self) -> str:
+        classes = "without labels" if self.num_classes is None else f"of {self.num_classes} classes"
+        return f"{self.num} images {classes} in {self.out}"
+
+
+def run_sample(
+    folder: Path, *, num: int, out: Path, seed: int, label: int | None, batch_size: int, device: str
+) -> Made:
     """Makes images with a released student and writes them.
 
     Args:
@@ -21,7 +39,7 @@ def run_sample(folder: Path, *, num: int, out: Path, seed: int, label: int | Non
         label: makes one class only.
 
     Returns:
-        A line that says what was made.
+        What was made.
 
     Raises:
         ValueError: there is no release, no such class, or `out` exists already.
@@ -29,6 +47,9 @@ def run_sample(folder: Path, *, num: int, out: Path, seed: int, label: int | Non
     check_destination(out)
     student = load_student(folder, device=device_named(device))
     num_classes = len(student.class_names)
+    shape = "x".join(map(str, student.image_shape))
+    num_bytes = 8 * num + 5 * num * math.prod(student.image_shape)  # floats, then bytes
+    require_memory(num_bytes, f"--num {num}: so many images of {shape}", "lower --num")
     if label is not None and not student.use_labels:
         raise ValueError(f"--label {label}: this student was trained without labels and makes any class; leave it out")
     if label is not None and label >= num_classes:
@@ -37,5 +58,5 @@ def run_sample(folder: Path, *, num: int, out: Path, seed: int, label: int | Non
     with tqdm(total=num, desc="sample", unit="image") as bar:
         images = generate(student, labels, seed=seed, batch_size=batch_size, progress=bar.update)
     write_samples(images, labels, out)
-    classes = f"of {num_classes if label is None else 1} classes" if student.use_labels else "without labels"
-    return f"{num} images {classes} in {out}"
+    made_of = None if not student.use_labels else num_classes if label is None else 1
+    return Made(num=num, num_classes=made_of, out=str(out))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from dpsad.api.config import Config
 from dpsad.api.launch import opened, release
@@ -117,7 +118,7 @@ def infer_membership(train: Train, records: ImageSet, num_shadows: int) -> Membe
         )
     start, coins = time.perf_counter(), PrivateRandomness()
     included, scores, score = [], [], ""
-    for _ in range(num_shadows):
+    for _ in tqdm(range(num_shadows), desc="audit, shadow runs", unit="run"):
         half = coins.uniform(len(records)) < 0.5
         known, score = familiarity(train(records.take(half)), records.images, records.labels)
         included.append(half.numpy())

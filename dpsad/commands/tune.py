@@ -1,6 +1,5 @@
 """What `dpsad tune` does: chooses hyperparameters by results on the records, and pays for the choice."""
 
-import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from dpsad.privacy.selection import Selection
 from dpsad.privacy.statement import selected_statement
 from dpsad.release.export import export_release, load_releasable
 from dpsad.runtime.context import Context
+from dpsad.runtime.json_files import read_json
 from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run
 from students.sampling import even_labels, generate
@@ -267,7 +267,7 @@ def _folder(run: Run) -> Path:
 
 
 def _statement(folder: Path) -> dict[str, Any]:
-    return json.loads(Run(folder).statement.read_text(encoding="utf-8"))
+    return read_json(Run(folder).statement)
 
 
 def _tell_nobody(line: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from dpsad.evaluation.choices import DEFAULT_KINDS, PROTOCOLS, Kind, Metric
 from dpsad.evaluation.downstream import downstream_accuracy
@@ -90,7 +91,7 @@ def evaluate_samples(
         if judged is None or compared is None:
             return None
         by_kind: dict[str, DownstreamResult] = {}
-        for kind in classifiers:
+        for kind in tqdm(classifiers, desc=f"evaluate, {name}", unit="classifier"):
             by_kind[kind] = downstream_accuracy(
                 kind,
                 *judged,

@@ -97,10 +97,10 @@ def load_reference(path: Path | str, device: torch.device | str = "cpu") -> Refe
         if metadata.get("name") != ReferenceFeatures.name:
             raise ValueError(f"{path} holds no {ReferenceFeatures.name} features but {metadata.get('name')!r}")
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    chan, height, width = json.loads(metadata["image_shape"])
     head = weights.get("network.head.1.weight")
     if head is None:
         raise ValueError(f"{path} holds no whole classifier; delete it, and `dpsad evaluate` trains it anew")
+    chan, height, width = json.loads(metadata["image_shape"])
     reference = ReferenceFeatures(Cnn((chan, height, width), len(head)), (chan, height, width))
     reference.load_state_dict(weights)
     return reference.to(device)

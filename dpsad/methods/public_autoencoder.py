@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 
 from dpsad.data.records import ImageSet, Subject
+from dpsad.errors import reading
 from dpsad.methods.public_denoiser import PretrainConfig, require_public
 from dpsad.networks.autoencoder import Autoencoder, AutoencoderConfig
 from dpsad.privacy.provenance import Provenance, combined
@@ -56,17 +57,18 @@ def public_autoencoder(settings: CompressionSettings, context: Context) -> tuple
             )
         _compress(settings, context, path)
     saved = load(path, map_location=context.device)
-    if saved["autoencoder"] != flatten(settings.autoencoder):
-        raise ValueError(
-            f"the autoencoder at {path} was built with {saved['autoencoder']}, this run has "
-            f"{flatten(settings.autoencoder)}; give the run the same, or leave pretrain.path out to train another"
-        )
-    chan, height, width = saved["image_shape"]
-    autoencoder = new_autoencoder(settings.autoencoder, (chan, height, width), context)
-    autoencoder.load_state_dict(saved["model"])
-    require_finite(f"the autoencoder at {path}", autoencoder, "train another with a lower compress.learning_rate")
-    decoder = autoencoder.decoder
-    decoder.provenance, decoder.public_images = Provenance(saved["provenance"]), public_images_in_file(saved)
+    with reading(path):
+        if saved["autoencoder"] != flatten(settings.autoencoder):
+            raise ValueError(
+                f"the autoencoder at {path} was built with {saved['autoencoder']}, this run has "
+                f"{flatten(settings.autoencoder)}; give the run the same, or leave pretrain.path out to train another"
+            )
+        chan, height, width = saved["image_shape"]
+        autoencoder = new_autoencoder(settings.autoencoder, (chan, height, width), context)
+        autoencoder.load_state_dict(saved["model"])
+        require_finite(f"the autoencoder at {path}", autoencoder, "train another with a lower compress.learning_rate")
+        decoder = autoencoder.decoder
+        decoder.provenance, decoder.public_images = Provenance(saved["provenance"]), public_images_in_file(saved)
     require_public(f"the autoencoder at {path}", decoder.provenance)
     context.require_apart(f"the autoencoder at {path}", decoder.public_images)
     return autoencoder.eval().requires_grad_(False), (chan, height, width)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dpsad.networks.config import MAX_LEVELS
 from dpsad.networks.layers import ResidualBlock, folded, group_norm, halved, unfolded
 from dpsad.privacy.provenance import Provenance, PublicImages
 from dpsad.privacy.ranges import Count, require_ranges
@@ -31,6 +32,8 @@ class AutoencoderConfig:
 
     def __post_init__(self) -> None:
         require_ranges(self, "autoencoder")
+        if len(self.multipliers) > MAX_LEVELS:
+            raise ValueError(f"autoencoder.multipliers has {len(self.multipliers)} levels; use {MAX_LEVELS} at most")
         if not self.multipliers:
             raise ValueError("autoencoder.multipliers=[] must be a list of a number for each level; [1] is one level")
 

@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import dataclass, fields
+from typing import Annotated
 
-from dpsad.errors import require_choice
-from dpsad.privacy.ranges import Count, CountOrZero, Weight, require_ranges
+from dpsad.errors import require_choice, require_memory
+from dpsad.privacy.ranges import Count, CountOrZero, Range, Weight, require_ranges
 
+MAX_LEVELS = 16  # each halves the resolution
 UNET_ONLY = ("multipliers", "attention", "attention_levels", "label_tokens")
 
 
@@ -32,7 +34,7 @@ class NetworkConfig:
     kind: str = "unet"  # files from before there were kinds
     channels: Count = 32
     multipliers: tuple[Count, ...] = (1, 2)
-    blocks: Count = 1
+    blocks: Annotated[int, Range("[1, 1000]")] = 1
     patch: Count = 1
     attention: bool = False
     attention_levels: tuple[CountOrZero, ...] = ()
@@ -43,9 +45,17 @@ class NetworkConfig:
         require_ranges(self, "network")
         require_choice("network.kind", self.kind, tuple(CHECKS))
         CHECKS[self.kind](self)
+        width = self.channels * max(self.multipliers)
+        # the least that any kind has, known before an image is read; `new_network` counts
+        least = 4 * (self.blocks * width**2 + self.patch**2 * self.channels)
+        said = f"network.channels={self.channels}, network.multipliers={list(self.multipliers)}, "
+        said += f"network.blocks={self.blocks}, network.patch={self.patch}: so large a network"
+        require_memory(least, said, "lower one of these")
 
 
 def _check_unet(config: NetworkConfig) -> None:
+    if len(config.multipliers) > MAX_LEVELS:
+        raise ValueError(f"network.multipliers has {len(config.multipliers)} levels; use {MAX_LEVELS} at most")
     if not config.multipliers:
         raise ValueError("network.multipliers=[] must be a list of a number for each level; [1] is one level")
     if not set(config.attention_levels) <= set(range(len(config.multipliers))):

@@ -1,7 +1,9 @@
 """Denoising networks by kind."""
 
+import torch
 from torch import nn
 
+from dpsad.errors import require_memory
 from dpsad.networks.config import NetworkConfig
 from dpsad.networks.transformer import Transformer
 from dpsad.networks.unet import UNet
@@ -17,5 +19,17 @@ def new_network(config: NetworkConfig, *, image_channels: int, num_classes: int,
         image_channels: channels of the image.
         num_classes: labels are 0..num_classes-1; `num_classes` itself means "no label", for guidance.
         use_labels: False takes every label for "no label"; the weights have the same shapes.
+
+    Raises:
+        ValueError: it has more weights than memory holds; none is made then.
     """
-    return NETWORKS[config.kind](config, image_channels=image_channels, num_classes=num_classes, use_labels=use_labels)
+
+    def new() -> nn.Module:
+        kind = NETWORKS[config.kind]
+        return kind(config, image_channels=image_channels, num_classes=num_classes, use_labels=use_labels)
+
+    with torch.device("meta"):  # shapes alone
+        num_bytes = 4 * sum(weight.numel() for weight in new().parameters())
+    said = f"a network of network.channels={config.channels} and network.blocks={config.blocks}"
+    require_memory(num_bytes, said, "lower network.channels, network.multipliers or network.blocks")
+    return new()

@@ -6,10 +6,13 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
+from dpsad.errors import require_file
 from dpsad.release.model_card import model_card
-from dpsad.release.students import Releasable, ReleaseConfig, new_model
+from dpsad.release.statement_file import WEIGHTS_HASH, hash_of, require_own_statement
+from dpsad.release.students import Releasable, ReleaseConfig
+from dpsad.release.weights_file import load_weights
 from dpsad.runtime.config_files import load_config, save_config
 from dpsad.runtime.finite import require_finite
 from dpsad.runtime.run_folder import CONFIG, MODEL_CARD, SAMPLES, STATEMENT, WEIGHTS, Run
@@ -20,12 +23,12 @@ SAMPLES_PER_CLASS = 10
 
 
 def export_release(release: Path, made: Releasable, statement: dict) -> None:
-    """Writes a release folder, whole or not at all.
+    """Writes a release folder, whole or not at all, which whoever may enter the run folder can read.
 
     Args:
         release: the folder; replaced if it is there.
         made: what is released.
-        statement: becomes privacy.json.
+        statement: becomes privacy.json, with the hash of the weights that it is of.
 
     Raises:
         ValueError: the student has weights that are not finite, or makes images that are not. Nothing was written.
@@ -43,9 +46,13 @@ def export_release(release: Path, made: Releasable, statement: dict) -> None:
     weights = {name: tensor.contiguous().cpu() for name, tensor in made.model.state_dict().items()}
     save_file(weights, draft / WEIGHTS)
     save_config(made.config, draft / CONFIG)
+    statement = {**statement, WEIGHTS_HASH: hash_of(draft / WEIGHTS)}
     (draft / STATEMENT).write_text(json.dumps(statement, indent=2) + "\n", encoding="utf-8")
     sample_grid(samples, columns=num_classes).save(draft / SAMPLES)
     (draft / MODEL_CARD).write_text(model_card(made.config, statement), encoding="utf-8")
+    for file in draft.iterdir():  # some writers make files for their owner alone, and so does a umask
+        file.chmod(0o644)
+    draft.chmod(0o755)
     shutil.rmtree(release, ignore_errors=True)
     os.replace(draft, release)
 
@@ -68,17 +75,23 @@ def load_releasable(folder: str | Path, *, device: torch.device | str = "cpu") -
         folder: a release folder, or the run folder that holds it.
 
     Raises:
-        ValueError: there is no release, a part of it is missing, or its weights are not finite.
+        ValueError: there is no release, a part of it is missing or damaged or of another release, or its weights are
+            not finite.
     """
     folder = release_folder(folder)
-    for name in ("config.yaml", WEIGHTS):
+    for name in (CONFIG, WEIGHTS):
         if not (folder / name).exists():
             raise ValueError(
                 f"{folder} is no release: it has no {name}; pass a run folder after `dpsad distill` or baseline"
             )
-    config = load_config(ReleaseConfig, base=folder / CONFIG, overrides=())
-    made = Releasable(new_model(config), config)
-    made.model.load_state_dict(load_file(folder / WEIGHTS))
+    require_file(folder / CONFIG)
+    try:
+        config = load_config(ReleaseConfig, base=folder / CONFIG, overrides=())
+    except ValueError as error:
+        said = str(error)
+        raise error if str(folder) in said else ValueError(f"{folder / CONFIG}: {said}") from None
+    made = Releasable(load_weights(folder / WEIGHTS, config), config)
     require_finite(f"the student in {folder}", made.model, "train another with a lower learning rate")
+    require_own_statement(folder)
     made.model.to(torch.device(device))
     return made

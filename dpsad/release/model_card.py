@@ -1,6 +1,7 @@
 """Model card, the README.md of a release: what it is, how to use it, what its privacy statement means."""
 
 from dpsad.release.students import KINDS, ReleaseConfig
+from dpsad.runtime.markdown import in_markdown
 
 
 def model_card(config: ReleaseConfig, statement: dict) -> str:
@@ -23,7 +24,7 @@ def model_card(config: ReleaseConfig, statement: dict) -> str:
         nominal = statement.get("nominal_epsilon")
         named = f" Its nominal epsilon, as published, is {nominal:.4g}." if nominal is not None else ""
         claim = f"**NOT formally private.**{named} It must not be shared as if it were:\n\n{lines}"
-    classes = f"{len(config.class_names)} classes ({', '.join(config.class_names)})"
+    classes = f"{len(config.class_names)} classes ({', '.join(map(in_markdown, config.class_names))})"
     if config.use_labels:
         of_classes, columns = f"of {classes}", "has one class a column"
     else:

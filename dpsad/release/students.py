@@ -3,26 +3,31 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import torch
 from torch import nn
 
 from dpsad.data.augmentation import AugmentationConfig
 from dpsad.diffusion.denoiser import Denoiser
+from dpsad.diffusion.parameterisations import PARAMETERISATIONS
 from dpsad.errors import require_choice
 from dpsad.networks.autoencoder import AutoencoderConfig, Decoder
 from dpsad.networks.config import NetworkConfig
 from dpsad.networks.network import new_network
-from dpsad.privacy.ranges import Count, CountOrZero, Fraction, require_ranges
+from dpsad.privacy.ranges import Count, CountOrZero, Fraction, Range, require_ranges
 from students.base import Student
 from students.few_step import SamplerConfig, few_step_student
 from students.from_prototypes import StartedDenoiser, prototype_student
 from students.generator import Generator, GeneratorConfig, generator_student
-from students.guide import Guide, Guided, chosen_by, new_guide
+from students.guide import FEATURES, Guide, Guided, chosen_by, new_guide
 from students.latent import LatentModel, latent_student
 from students.prototypes import Prototypes
 from students.spread import Spread
 from students.varied_prototypes import HeldPrototypes, varied_student
+
+Side = Annotated[int, Range("[1, 4096]")]  # of an image, in channels or pixels; no weight says how large one is
+MAX_PIXELS = 2**26
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +47,7 @@ class ReleaseConfig:
     """
 
     kind: str = "denoiser"  # releases from before there were kinds
-    image_shape: tuple[Count, ...]
+    image_shape: tuple[Side, ...]
     class_names: tuple[str, ...]
     use_labels: bool = True
     parameterisation: str = "edm"
@@ -57,11 +62,24 @@ class ReleaseConfig:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     guide_features: tuple[str, ...] = ()
     guide_directions: tuple[Count, ...] = ()
-    attempts: Count = 1
+    attempts: Annotated[int, Range("[1, 1e6]")] = 1
 
     def __post_init__(self) -> None:
         require_choice("kind", self.kind, tuple(KINDS))
+        require_choice("parameterisation", self.parameterisation, tuple(PARAMETERISATIONS))
         require_ranges(self)
+        if len(self.image_shape) != 3 or math.prod(self.image_shape) > MAX_PIXELS:
+            raise ValueError(
+                f"image_shape={list(self.image_shape)} must be channels, height and width of {MAX_PIXELS:,} numbers at "
+                "most"
+            )
+        if not self.class_names:
+            raise ValueError("class_names=[] must name each class")
+        if len(self.guide_features) != len(self.guide_directions) or set(self.guide_features) - set(FEATURES):
+            raise ValueError(
+                f"guide_features={list(self.guide_features)} must be of {', '.join(FEATURES)}, each with its number in "
+                f"guide_directions={list(self.guide_directions)}"
+            )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def write_comparison(folders: Sequence[Path], out: Path) -> str:
     Raises:
         ValueError: not one run can be read, or `out` holds something else.
     """
-    folders = [folder for folder in folders if folder.resolve() != out.resolve()]
+    folders = [folder for folder in folders if os.path.realpath(folder) != os.path.realpath(out)]
     if out.exists() and not (out / "comparison.json").exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"--out {out} is neither empty nor a comparison; name another folder")
     results, left_out = read_runs(folders)

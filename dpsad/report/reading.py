@@ -13,6 +13,7 @@ from typing import Any
 from dpsad.audit.result import AuditResult
 from dpsad.evaluation.result import EvaluationResult, SetResult
 from dpsad.runtime.config_files import read_mapping
+from dpsad.runtime.json_files import read_json
 from dpsad.runtime.run_folder import CONFIG, METRICS, Run
 
 
@@ -98,12 +99,12 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Result], list[str]]:
     Returns:
         The runs, in the order given and each once, and a line for each folder that was left out.
     """
-    folders = list({folder.resolve(): folder for folder in folders}.values())
-    parent = Path(os.path.commonpath([folder.resolve().parent for folder in folders])) if folders else Path()
+    by_place = {Path(os.path.realpath(folder)): folder for folder in folders}
+    parent = Path(os.path.commonpath([place.parent for place in by_place])) if by_place else Path()
     results, left_out = [], []
-    for folder in folders:
+    for place, folder in by_place.items():
         try:
-            results.append(read_run(folder, folder.resolve().relative_to(parent).as_posix()))
+            results.append(read_run(folder, place.relative_to(parent).as_posix()))
         except (ValueError, OSError) as error:
             left_out.append(str(error))
     return results, left_out
@@ -121,10 +122,10 @@ def read_run(folder: Path, name: str) -> Result:
     config = read_mapping(run.config)
     if not run.statement.is_file():
         raise ValueError(f"{folder} has no release/privacy.json; finish it with `dpsad distill run={folder}`")
-    statement = _read_json(run.statement)
+    statement = read_json(run.statement)
     recipe = read_mapping(run.release / CONFIG)
-    recorded = _read_json(run.evaluation) if run.evaluation.is_file() else None
-    audits = _read_json(run.audit) if run.audit.is_file() else None
+    recorded = read_json(run.evaluation) if run.evaluation.is_file() else None
+    audits = read_json(run.audit) if run.audit.is_file() else None
     timings = _timings(run)
     try:
         measured = EvaluationResult.from_dict(recorded) if recorded is not None else None
@@ -180,16 +181,6 @@ def read_run(folder: Path, name: str) -> Result:
 def _name_today(name: str) -> str:
     """What a method or guarantee is called now; runs from before version 0.2 have other names."""
     return {"distillation": "dp-sad", "published": "nominal"}.get(name, name)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}; restore it, or make it anew") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it holds no JSON object; restore it, or make it anew")
-    return content
 
 
 def _timings(run: Run) -> list[dict[str, Any]]:

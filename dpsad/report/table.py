@@ -9,6 +9,7 @@ from typing import Any
 
 from dpsad.report.groups import Group, epsilon_of
 from dpsad.report.reading import Evaluation, Result
+from dpsad.runtime.markdown import in_markdown
 
 PRIVATE = (
     "Accuracy, distances and audits were measured on private records and are not covered by the guarantee: "
@@ -114,12 +115,12 @@ def to_markdown(groups: Sequence[Group], left_out: Sequence[str]) -> str:
     lines = ["# Comparison", "", PRIVATE, ""]
     for group in groups:
         titles = [column.title for column in columns(group)]
-        lines += [f"## {_markdown(group.data)}", ""]
-        lines += ["| " + " | ".join(map(_markdown, cells)) + " |" for cells in (titles, *_cells(group))]
+        lines += [f"## {in_markdown(group.data)}", ""]
+        lines += ["| " + " | ".join(map(in_markdown, cells)) + " |" for cells in (titles, *_cells(group))]
         lines.insert(-len(group.results), "|" + "---|" * len(titles))
-        cautions = [f"- caution: {_markdown(sentence)}" for sentence in group.differences]
-        lines += ["", *cautions, *(f"- {_markdown(line)}" for line in remarks(group)), ""]
-    return "\n".join([*lines, *(f"- left out: {_markdown(line)}" for line in left_out)]).rstrip() + "\n"
+        cautions = [f"- caution: {in_markdown(sentence)}" for sentence in group.differences]
+        lines += ["", *cautions, *(f"- {in_markdown(line)}" for line in remarks(group)), ""]
+    return "\n".join([*lines, *(f"- left out: {in_markdown(line)}" for line in left_out)]).rstrip() + "\n"
 
 
 def to_csv(groups: Sequence[Group]) -> str:
@@ -193,9 +194,3 @@ def _flat(result: Result) -> dict[str, Any]:
         "training_minutes": result.training_minutes,
         "hardware": result.hardware or None,
     }
-
-
-def _markdown(text: str) -> str:
-    """Text that stays in its cell and is not taken for markup."""
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
-    return "".join(f"\\{letter}" if letter in r"\`*_[]|#" else letter for letter in escaped)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from tqdm import tqdm
 
-from dpsad.errors import CheckpointError
+from dpsad.errors import CheckpointError, require_file
 from dpsad.runtime.finite import all_finite
 
 CHECK_EVERY = 50  # steps between looks at guarded parts, beside those before each save
@@ -58,16 +58,20 @@ def load(path: Path, *, map_location: torch.device | str = "cpu") -> dict[str, A
     """Reads what `save_atomic` wrote. Only plain data and tensors are accepted, never code.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: it is no file, or a damaged one, or holds something else.
     """
+    require_file(path)
     with open(path, "rb") as file:
         try:
-            return torch.load(file, map_location=map_location, weights_only=True)
+            state = torch.load(file, map_location=map_location, weights_only=True)
         except Exception as error:  # torch raises nearly any kind, OSError included, on bytes it did not write
             raise ValueError(
                 f"{path} is damaged and cannot be read; restore it from a copy, or start over with another run=... "
                 "(removing it would forget what was spent of the privacy budget)"
             ) from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} holds a {type(state).__name__} and no state that dpsad saved; pass another file")
+    return state
 
 
 class Checkpoint:
@@ -99,7 +103,8 @@ class Checkpoint:
         self._once_saved: list[Callable[[], object]] = []
         if path.exists():
             state = load(path)
-            if not isinstance(state, dict) or state.keys() - {"fingerprint", "stopped"} != {"step", "parts"}:
+            whole = state.keys() - {"fingerprint", "stopped"} == {"step", "parts"}
+            if not (whole and isinstance(state["step"], int) and isinstance(state["parts"], dict)):
                 raise ValueError(f"{path} is no checkpoint of a stage; start over with another run=...")
             if "stopped" in state:
                 raise ValueError(state["stopped"])
@@ -126,7 +131,7 @@ class Checkpoint:
             try:
                 state = self._unclaimed.pop(name)
                 part.set_state(state) if isinstance(part, torch.Generator) else part.load_state_dict(state)
-            except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
                 detail = " ".join(str(error).split())[:200]
                 raise ValueError(
                     f"{name!r} does not fit what {self.path} holds ({detail}); go on with the settings of that run, "

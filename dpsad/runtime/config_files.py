@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -14,13 +16,14 @@ import yaml
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dpsad.errors import nearest
+from dpsad.errors import nearest, require_file
 from dpsad.privacy.ranges import require_within
 
 T = TypeVar("T")
 
 PRESETS = Path(__file__).parent.parent / "configs"
 EXTENDS = "extends"  # a line of a file, never of a dataclass
+MAX_BYTES, MAX_LEVELS = 1_000_000, 30  # of a file; what one writes has a thousandth of the one and three of the other
 _TYPE_NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: "a text", type(None): "null"}
 
 
@@ -37,14 +40,17 @@ def load_config(
         overrides: `section.key=value` each; `null` is None, `inf` a number, and a text stands as it is.
         note: receives a line for each override whose name is out of date. A dataclass tells such names by
             `RENAMED_KEYS` (old name of a field -> its name) and `RENAMED_VALUES` (name of a field -> old value ->
-            value); files may have them, too.
+            value); files may have them, too. Keys of its `PATH_KEYS` are paths, in which ~ is the user's own folder.
+
+    An interpolation such as ${oc.env:HOME} is refused wherever it stands: a file from elsewhere must not read what is
+    here, and a text that is another once it is read is no text.
 
     Raises:
         ValueError: an unknown key, a value of the wrong type, a value missing, a file that is no YAML mapping,
             extends what is not there or itself, a number outside the range that its field declares (see
             `dpsad.privacy.ranges`), or whatever the dataclasses' own checks raise.
     """
-    keys, renamed = _keys(schema), _Renamed(schema)
+    keys, renamed = keys_of(schema), _Renamed(schema)
     config = OmegaConf.structured(schema)
     for section in ("", *(key for key, hint in keys.items() if is_dataclass(hint))):
         OmegaConf.set_readonly(OmegaConf.select(config, section) if section else config, False)
@@ -65,7 +71,10 @@ def load_config(
         _require_known(key, keys, "the command line")
         _assign(config, key, _parse(text, keys[key]), keys, shown=text)
     try:
-        for key, hint in _keys(schema, with_ranges=True).items():  # here, since a section does not know where it is
+        for key in getattr(schema, "PATH_KEYS", ()):
+            if (value := OmegaConf.select(config, key)) is not None:
+                OmegaConf.update(config, key, os.path.expanduser(value))
+        for key, hint in keys_of(schema, with_ranges=True).items():  # here, since a section does not know where it is
             if (value := OmegaConf.select(config, key)) is not None:
                 require_within(key, value, hint)
         return OmegaConf.to_object(config)  # type: ignore[return-value]
@@ -81,11 +90,13 @@ def find_config(name_or_path: str | Path, folder: Path = Path()) -> Path:
     Raises:
         ValueError: neither is there.
     """
-    if (file := folder / name_or_path).is_file():
+    if (file := folder / os.path.expanduser(name_or_path)).is_file():
         return file
     presets = {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
     if str(name_or_path) in presets:
         return presets[str(name_or_path)]
+    if file.exists():
+        require_file(file)
     near = nearest(str(name_or_path), presets)
     hint = f"; did you mean {near!r}?" if near else ""
     listed = ", ".join(presets) or "none"
@@ -144,13 +155,13 @@ def differences(there: T, here: T, within: Sequence[str] = ("",), without: Seque
     return found
 
 
-def _keys(schema: Any, prefix: str = "", *, with_ranges: bool = False) -> dict[str, Any]:
+def keys_of(schema: Any, prefix: str = "", *, with_ranges: bool = False) -> dict[str, Any]:
     """Every dotted key with its type, and its range if asked; sections have their dataclass."""
     hints = get_type_hints(schema, include_extras=with_ranges)
     keys: dict[str, Any] = {}
     for field in fields(schema):
         key, hint = prefix + field.name, hints[field.name]
-        keys |= {key: hint, **(_keys(hint, f"{key}.", with_ranges=with_ranges) if is_dataclass(hint) else {})}
+        keys |= {key: hint, **(keys_of(hint, f"{key}.", with_ranges=with_ranges) if is_dataclass(hint) else {})}
     return keys
 
 
@@ -193,13 +204,25 @@ def read_mapping(path: Path) -> Mapping[str, Any]:
     """A YAML file as it stands, checked against no schema.
 
     Raises:
-        ValueError: it is no YAML, or no mapping.
+        ValueError: it is no file, no YAML or no mapping, has names that are no text, is far longer or deeper than any
+            config, or repeats parts of itself, which a few lines could do without end.
     """
+    require_file(path)
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path} has more than {MAX_BYTES:,} bytes and can be no config; name another file")
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        text = path.read_text(encoding="utf-8")
+        _require_plain(text, path)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is not None and not isinstance(node, yaml.MappingNode):
             raise ValueError(f"{path} must be a YAML mapping of lines such as 'key: value'")
-        return OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[return-value]
+        mapping: Any = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
+        for name in mapping:
+            if not isinstance(name, str):
+                raise ValueError(f"{path}: the key {name!r} is no text; keys are names such as 'run'")
+        return mapping
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 ({error.reason}); save it as such") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ValueError(f"{path}, line {line}: {error.problem}") from None
@@ -207,6 +230,18 @@ def read_mapping(path: Path) -> Mapping[str, Any]:
         raise ValueError(f"{path} is no YAML: {error}") from None
     except OmegaConfBaseException as error:  # an interpolation that is none
         raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
+
+
+def _require_plain(text: str, path: Path) -> None:
+    """Refuses what would grow, or be taken apart, without end once it is loaded. Events come one by one, unnested."""
+    level = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            line = event.start_mark.line + 1
+            raise ValueError(f"{path}, line {line}: *{event.anchor} repeats a part; write the part out")
+        level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if level > MAX_LEVELS:
+            raise ValueError(f"{path}, line {event.start_mark.line + 1}: more than {MAX_LEVELS} levels; use fewer")
 
 
 def _with_bases(file: Path, above: Sequence[Path] = ()) -> Iterator[tuple[Path, Mapping[str, Any]]]:
@@ -263,7 +298,8 @@ def _parse(text: str, hint: Any) -> Any:
         return text
     try:
         return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[index,call-overload]
-    except (yaml.YAMLError, ValueError):  # the latter where a whole number has thousands of digits
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError):
+        # where a whole number has thousands of digits, or a list as many levels
         return text
 
 
@@ -271,11 +307,13 @@ def _assign(config: DictConfig, key: str, value: Any, keys: Mapping[str, Any], *
     if is_dataclass(keys[key]):
         inner = ", ".join(option for option in keys if option.startswith(f"{key}."))
         raise ValueError(f"{key}={shown!r} is a whole section; set its keys: {inner}")
+    if "${" in str(value):
+        raise ValueError(f"{key}={shown!r} has ${{...}}, which nothing is put in for; write the value itself")
     try:
         if value == "???":  # omegaconf's mark for a missing value
             raise ValueError
         OmegaConf.update(config, key, value, merge=False)
-    except (OmegaConfBaseException, ValueError, OverflowError):
+    except (OmegaConfBaseException, ValueError, OverflowError, RecursionError, TypeError, AttributeError):
         raise ValueError(f"{key}={shown!r} must be {_expected(keys[key])}") from None
 
 

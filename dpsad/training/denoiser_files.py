@@ -4,6 +4,7 @@ from pathlib import Path
 
 from dpsad.data.records import Subject
 from dpsad.diffusion.denoiser import Denoiser
+from dpsad.errors import reading
 from dpsad.networks.config import NetworkConfig
 from dpsad.privacy.provenance import UNNOTED, Provenance, PublicImages
 from dpsad.runtime.checkpoint import load
@@ -36,23 +37,24 @@ def read_denoiser(
         The denoiser, with its provenance and its public images, what its images are of, and all that the file holds.
 
     Raises:
-        ValueError: it has another shape than `network` says, predicts something else, or has weights that are not
-            finite.
+        ValueError: it holds something else, has another shape than `network` says, predicts something else, or has
+            weights that are not finite.
     """
     saved = load(path, map_location=context.device)
-    # files from before there were these keys
-    saved = {"parameterisation": "edm", **saved, "network": {**flatten(NetworkConfig()), **saved["network"]}}
-    for key, here in (("network", flatten(network)), ("parameterisation", parameterisation)):
-        if saved[key] != here:
-            raise ValueError(
-                f"the denoiser at {path} was built with {key}={saved[key]}, this run has {here}; give the run the "
-                "same, or train another"
-            )
-    subject = Subject.from_dict(saved["subject"])
-    denoiser = new_denoiser(network, subject, context, "teach", parameterisation=parameterisation)
-    denoiser.load_state_dict(saved["model"])
-    require_finite(f"the denoiser at {path}", denoiser, "train another with a lower learning rate")
-    denoiser.provenance, denoiser.public_images = Provenance(saved["provenance"]), public_images_in_file(saved)
+    with reading(path):
+        # files from before there were these keys
+        saved = {"parameterisation": "edm", **saved, "network": {**flatten(NetworkConfig()), **saved["network"]}}
+        for key, here in (("network", flatten(network)), ("parameterisation", parameterisation)):
+            if saved[key] != here:
+                raise ValueError(
+                    f"the denoiser at {path} was built with {key}={saved[key]}, this run has {here}; give the run the "
+                    "same, or train another"
+                )
+        subject = Subject.from_dict(saved["subject"])
+        denoiser = new_denoiser(network, subject, context, "teach", parameterisation=parameterisation)
+        denoiser.load_state_dict(saved["model"])
+        require_finite(f"the denoiser at {path}", denoiser, "train another with a lower learning rate")
+        denoiser.provenance, denoiser.public_images = Provenance(saved["provenance"]), public_images_in_file(saved)
     return denoiser, subject, saved
 
 

@@ -115,7 +115,7 @@ class Standard(torch.nn.Module):
 def test_inceptions_space_is_used_where_its_weights_are(evaluate, monkeypatch, tmp_path):
     weights = tmp_path / "hub" / "checkpoints" / "pt_inception-2015-12-05-6726825d.pth"
     weights.parent.mkdir(parents=True)
-    weights.touch()
+    weights.write_bytes(b"weights")
     seen = []
     monkeypatch.setattr(judging, "InceptionFeatures", lambda path: seen.append(path) or Standard(path))
     code, printed, run = evaluate("--inception", "cache", "--no-compare", "--metrics", "memorisation")

@@ -9,6 +9,7 @@ from torch import Tensor
 from discriminators.shard_discriminators import ShardDiscriminators
 from dpsad.data.records import ImageSet, Subject
 from dpsad.data.shards import Shards, shards_of_run
+from dpsad.errors import reading
 from dpsad.methods.dp_sad.prototype_rows import record_rows, shard_rows, teacher_rows
 from dpsad.methods.dp_sad.prototypes import Rows, release_prototypes
 from dpsad.methods.dp_sad.pseudo_labels import read_records
@@ -70,7 +71,8 @@ def released_prototypes(settings: DpSadSettings, context: Context) -> Released:
     """Releases the run's prototypes, or takes up those that it has released."""
     path, device, ledger = context.run.prototypes, context.device, context.ledger
     if path.exists():
-        return Released.of(load(path), device, ledger)
+        with reading(path):
+            return Released.of(load(path), device, ledger)
     records = read_records(settings, context)
     num_records, subject = context.num_records(records), Subject.of(records)
     records, randomness, rng = records.to(device), context.randomness, context.rng("sketch")

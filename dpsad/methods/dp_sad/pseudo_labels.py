@@ -4,6 +4,7 @@ from pathlib import Path
 
 from dpsad.data.clusters import Clusters, find_clusters
 from dpsad.data.records import ImageSet
+from dpsad.errors import reading
 from dpsad.methods.dp_sad.settings import DpSadSettings
 from dpsad.runtime.checkpoint import load, save_atomic
 from dpsad.runtime.context import Context
@@ -33,7 +34,8 @@ def label_by_clusters(settings: DpSadSettings, context: Context, records: ImageS
                 f"data.pseudo_labels={number}, but there is no {taught}: the teacher knows no clusters; teach one with "
                 "data.pseudo_labels, or pass data.pseudo_labels=0"
             )
-    clusters = Clusters(**load(own))
+    with reading(own):
+        clusters = Clusters(**load(own))
     if len(clusters.centres) != number:
         raise ValueError(
             f"data.pseudo_labels={number}, but the teacher knows {len(clusters.centres)} clusters; pass that number"

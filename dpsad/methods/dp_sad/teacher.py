@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from dpsad.data.records import Subject
-from dpsad.errors import require_choice
+from dpsad.errors import reading, require_choice
 from dpsad.networks.config import NetworkConfig
 from dpsad.privacy.ranges import Count, Fraction, HalfLife, LearningRate, LogSigmaMean, LogSigmaStd, require_ranges
 from dpsad.runtime.checkpoint import save_atomic
@@ -105,7 +105,8 @@ def read_teacher(
             f"no teacher at {path}; run `dpsad teach run={context.run.path}` first, or pass teacher.path=..."
         )
     denoiser, subject, saved = read_denoiser(path, network, context)
-    return DenoiserTeacher(denoiser), subject, saved["sketch"]
+    with reading(path):  # a denoiser that is no teacher says nothing of prototypes
+        return DenoiserTeacher(denoiser), subject, saved["sketch"]
 
 
 def teacher_fingerprint(teacher: DenoiserTeacher, prototypes: dict | None) -> str:

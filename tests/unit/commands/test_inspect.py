@@ -45,7 +45,7 @@ def cats_and_dogs(tmp_path):
 
 def told(path, tmp_path, *overrides):
     out = tmp_path / "told" / "all.json"
-    shown = run_inspect(path, overrides, config=None, out=out)
+    shown = run_inspect(path, overrides, config=None, out=out).text
     return shown, json.loads(out.read_text(encoding="utf-8")), out
 
 

@@ -101,7 +101,7 @@ def test_one_record_is_stated_as_before():
 
 
 def test_account_prints_who_is_protected_and_what_opacus_cannot_say():
-    table = budget_table(config_of("method=class-means"))
+    table = str(budget_table(config_of("method=class-means")))
     assert "budget epsilon 3 at delta 1e-05, add-or-remove-one-person-with-up-to-3-records" in table
     assert "it knows one record that is added or removed, not all of one person" in table
 

@@ -333,6 +333,8 @@ def test_a_released_one_comes_back(tmp_path, make_denoiser):
         "not_covered": [],
         "method": "m",
         "guarantee": "records",
+        "events": [],
+        "reasons": [],
     }
     export_release(tmp_path / "release", made, statement)
     labels, seeds = torch.tensor([0, 2]), [1, 2]

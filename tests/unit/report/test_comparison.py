@@ -86,7 +86,7 @@ def test_a_number_that_is_not_finite_does_not_break_the_json(make_run, compared)
 def test_markdown_keeps_strange_names_in_their_cell(make_run, compared):
     _, out = compared(make_run("a|b *c* <i>"))
     table = [line for line in (out / "comparison.md").read_text().splitlines() if line.startswith("|")]
-    assert table[2].startswith(r"| a\|b \*c\* &lt;i> |")
+    assert table[2].startswith(r"| a\|b \*c\* &lt;i&gt; |")
     assert len({line.replace(r"\|", "").count("|") for line in table}) == 1
 
 

@@ -114,7 +114,7 @@ def test_a_slip_on_the_command_line_is_named_with_its_mend(override, message):
         ("run: a\nrun: b\n", "FILE, line 2: found duplicate key run"),
         ("just text\n", "FILE must be a YAML mapping of lines such as 'key: value'"),
         ("- run\n", "FILE must be a YAML mapping of lines such as 'key: value'"),
-        ("run: ${nowhere}\n", "run: Interpolation key 'nowhere' not found"),
+        ("run: ${nowhere}\n", "FILE: run='${nowhere}' has ${...}, which nothing is put in for"),
     ],
 )
 def test_a_slip_in_a_file_is_named_with_the_file(tmp_path, text, message):
