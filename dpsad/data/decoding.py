@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from dpsad.data.pixels import LIMITS
+from dpsad.errors import require_file
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".pgm", ".ppm", ".pbm", ".pnm")
 ORIENTATION = 0x0112  # Exif's tag; from 5 on, width and height change places
@@ -92,6 +93,8 @@ def decode(stored: Path | bytes, name: str, *, colour: bool, side: int, pixel_ra
 @contextmanager
 def _opened(stored: Path | bytes, name: str) -> Iterator[Image.Image]:
     try:
+        if isinstance(stored, Path):
+            require_file(stored, name)
         with Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored) as image:
             yield image
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error and more for broken bytes

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import tarfile
 from collections import Counter
 
@@ -106,6 +107,16 @@ def test_the_header_tells_the_upright_size():
 
 
 # folders
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes, which Windows keeps elsewhere")
+def test_a_pipe_among_images_is_not_waited_for(tmp_path):
+    save(tmp_path / "train" / "a" / "0.png")
+    os.mkfifo(tmp_path / "train" / "a" / "1.png")
+    with pytest.raises(ValueError, match=r"1\.png .*is no regular file"):
+        load(source="folder", path=str(tmp_path))
+    stated = {"class_names": ("a",), "image_size": 6, "grey": True}
+    assert load(source="folder", path=str(tmp_path), **stated).left_out == 1
 
 
 def test_nested_folders_are_classes_by_the_top_or_by_the_parent(tmp_path):
