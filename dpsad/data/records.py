@@ -143,8 +143,8 @@ def validate(records: ImageSet, *, where: str) -> ImageSet:
 
     Raises:
         ValueError: no records, unequal lengths, other types, an id twice, pixels not finite or outside [-1, 1], a
-            label out of range, a class without records in a list of classes that was read off. Names the record or
-            class, the value and the mend.
+            label out of range, a class without records in a list of classes that was read off, a class whose name no
+            config can hold. Names the record or class, the value and the mend.
     """
     images, labels = records.images, records.labels
     if images.ndim != 4 or labels.ndim != 1 or not len(images) == len(labels) == len(records):
@@ -156,6 +156,7 @@ def validate(records: ImageSet, *, where: str) -> ImageSet:
         records = _those_that_fit(records)
     if not records.ids:
         raise ValueError(f"{where}: holds no records; add images, or choose another source")
+    _check_names(records.class_names, where)
     _check_ids(records.ids, where)
     _check_pixels(records.images, records.ids, where)
     _check_labels(records.labels, records.ids, records.class_names, where)
@@ -171,6 +172,15 @@ def _those_that_fit(records: ImageSet) -> ImageSet:
     fit = low.isfinite() & high.isfinite() & (labels >= 0) & (labels < records.num_classes)
     num_broken = len(records) - int(fit.sum())
     return replace(records.take(fit), left_out=records.left_out + num_broken) if num_broken else records
+
+
+def _check_names(class_names: tuple[str, ...], where: str) -> None:
+    for name in class_names:
+        if name == "???" or "${" in name:
+            raise ValueError(
+                f"{where}: no config can hold a class called '{name}', since YAML of omegaconf takes ??? and ${{ for "
+                "its own; rename the class"
+            )
 
 
 def _check_ids(ids: tuple[str, ...], where: str) -> None:

@@ -97,6 +97,12 @@ def test_no_records_and_unequal_lengths_are_refused():
         validate(image_set(images=torch.empty(6, 1, 0, 4)), where="here")
 
 
+@pytest.mark.parametrize("name", ["???", "a ${oc.env:HOME}"])
+def test_a_class_that_no_config_could_hold_is_refused_before_anything_is_spent(name):
+    with pytest.raises(ValueError, match="rename the class"):
+        validate(image_set(class_names=("cat", name, "owl")), where="here")
+
+
 def test_rank_in_class_agrees_with_counting():
     labels = torch.randint(0, 4, (50,), generator=torch.Generator().manual_seed(0))
     counted = [labels[:index].tolist().count(label) for index, label in enumerate(labels.tolist())]
