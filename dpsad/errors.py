@@ -27,6 +27,10 @@ class CheckpointError(OSError):
     """A checkpoint that could not be written; the one before it is untouched."""
 
 
+class Refused(ValueError):
+    """What is not allowed, though the file that it was read from is whole."""
+
+
 def nearest(word: str, options: Iterable[str], *, similarity: float = 0.6) -> str | None:
     """The option that `word` is most likely a slip of; None where none is at least `similarity` (0..1) like it."""
     return next(iter(get_close_matches(word, options, n=1, cutoff=similarity)), None)
@@ -73,10 +77,11 @@ def reading(path: Path) -> Iterator[None]:
 
     Raises:
         ValueError: names the file, whatever went wrong.
+        Refused: as it was raised.
     """
     try:
         yield
-    except OSError:
+    except (OSError, Refused):
         raise
     except Exception as error:  # formats raise nearly any kind on bytes of something else
         if _out_of_memory(error) or (isinstance(error, ValueError) and str(path) in str(error)):

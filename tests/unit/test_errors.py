@@ -1,6 +1,7 @@
 import pytest
 
-from dpsad.errors import require_choice
+from dpsad.errors import reading, require_choice
+from dpsad.privacy.ledger import BudgetExceeded
 
 
 def test_a_slip_is_answered_with_the_nearest_choice():
@@ -14,3 +15,10 @@ def test_a_slip_is_answered_with_the_nearest_choice():
 def test_a_far_word_is_answered_without_a_guess():
     with pytest.raises(ValueError, match=r"must be one of a, b$"):
         require_choice("kind", "zzz", ("a", "b"))
+
+
+def test_a_budget_is_no_damage_of_the_file_that_its_charges_stand_in(tmp_path):
+    with pytest.raises(BudgetExceeded, match="^over the budget$"), reading(tmp_path):
+        raise BudgetExceeded("over the budget")
+    with pytest.raises(ValueError, match="is damaged"), reading(tmp_path):
+        raise ValueError("no such plan")
