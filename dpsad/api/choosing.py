@@ -55,13 +55,16 @@ def chosen(numbers: PublicNumbers) -> dict[str, dict[str, Any]]:
 
     A function of public numbers alone, so that no setting tells of a record.
     """
-    refine = _refinement(numbers)
-    split = {"split": 0.4 if numbers.signal >= LARGE else 0.5} if refine["steps"] else {}
+    refine, split = _refinement(numbers), {"split": 0.4 if numbers.signal >= LARGE else 0.5}
+    prototypes = _prototypes(numbers, refine, split)
+    if not refine["steps"] or prototypes["per_class"] == (1,):  # all for the prototypes, who have too little
+        refine, split = {"steps": 0}, {}
+        prototypes = _prototypes(numbers, refine, split)
     network = _network(numbers)
     return {
         "privacy": split,
         "network": network,
-        "prototypes": _prototypes(numbers, refine, split),
+        "prototypes": prototypes,
         "augmentation": {"shift": 0.04, "scale": 0.08, "rotation": 4.0},
         **_training(numbers, network),
         "refine": refine,
