@@ -317,7 +317,7 @@ def inspect(
 def auto(
     path: Annotated[Path, typer.Argument(help="A folder or a file of images.")],
     overrides: Overrides = None,
-    minutes: Annotated[float, typer.Option(help="That training may take, about.", min=0.1, max=1e6)] = 20.0,
+    minutes: Annotated[float, typer.Option(help="That training may take, about.")] = 20.0,
     anyway: Annotated[bool, typer.Option("--anyway", help="Run though classes will be noise.")] = False,
 ) -> Found:
     """Go from a folder or file of images to a release, its evaluation and a page, by settings chosen from public numbers.

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from dpsad.api.choosing import PublicNumbers, chosen, mends
 from dpsad.api.config import Config
@@ -22,11 +22,13 @@ from dpsad.commands.stages import require_dp_sad
 from dpsad.data.stated import stated_form
 from dpsad.data.survey import survey
 from dpsad.methods.dp_sad.prototype_release import released_prototypes
+from dpsad.privacy.ranges import Range, require_within
 from dpsad.runtime.config_files import load_config
 from dpsad.runtime.device import is_gpu
 from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run
 
+Minutes = Annotated[float, Range("[0.1, 1e6]")]
 LEAST, MOST = 2000, 20_000  # synthetic images that the evaluation's classifiers learn from
 
 
@@ -42,6 +44,7 @@ def run_auto(path: Path, overrides: Sequence[str], *, minutes: float, anyway: bo
     Raises:
         ValueError: nothing is there, a source refuses, or classes would be noise; nothing was released.
     """
+    require_within("--minutes", minutes, Minutes)
     config = auto_config(path, overrides, minutes=minutes)
     require_dp_sad(config)
     told = forecast(config, on_gpu=is_gpu(config.device))
