@@ -320,7 +320,7 @@ def auto(
     minutes: Annotated[float, typer.Option(help="That training may take, about.")] = 20.0,
     anyway: Annotated[bool, typer.Option("--anyway", help="Run though classes will be noise.")] = False,
 ) -> Found:
-    """Go from a folder or file of images to a release, its evaluation and a page, by settings chosen from public numbers.
+    """Go from a folder or file of images to a release, its evaluation and a page, by settings from public numbers.
 
     Settings follow from the number of records as it is stated (by default that of the images, rounded), image size,
     colour, classes, epsilon, delta, minutes and device: numbers that the run makes public, as dpsad inspect says. A

@@ -16,7 +16,7 @@ from dpsad.privacy.budget import MAX_EPSILON
 from dpsad.privacy.config import PrivacyConfig
 from dpsad.privacy.gaussian import gaussian_mu
 
-# prototypes of a class at each resolution, rounds and shares, the finest first: those of mnist, mnist-epsilon1 and digits
+# prototypes of a class at each resolution, rounds and shares, the finest first; of mnist, mnist-epsilon1 and digits
 LADDERS = (
     ((1, 4, 16, 64), (1, 2, 3, 4), (0.03, 0.1, 0.25, 0.62)),
     ((1, 4, 16), (1, 4, 4), (0.05, 0.35, 0.6)),
@@ -25,7 +25,7 @@ LADDERS = (
 )
 LEAST_RECORDS = 16  # behind a prototype, lest it stand for a few
 REFINABLE = 2500  # records times mu: as many as digits have at epsilon 8; below, gradients are noise
-LARGE = 50_000  # records times mu from which refinement has the larger part, as in mnist
+LARGE = 50_000  # records times mu from which refinement has the larger part; mnist has 120,000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class PublicNumbers:
 
 
 def chosen(numbers: PublicNumbers) -> dict[str, dict[str, Any]]:
-    """Sections of a config: prototypes, the budget's split, refinement, network, teacher, student, augmentation, sampler.
+    """Sections of a config: the budget's split, prototypes, refinement, network, teacher, student and what goes with them.
 
     A function of public numbers alone, so that no setting tells of a record.
     """

@@ -26,8 +26,8 @@ def budget_plan(config: Config, num_records: int) -> list[ReleasePlan]:
 class Budget:
     """What a run will release and cost; printing it shows a table.
 
-    facts: guarantee, method, formal, epsilon and delta of the budget, releases with the epsilon so far, cross_check, forecast
-        where the config states what it takes.
+    facts: guarantee, method, formal, epsilon and delta of the budget, releases with the epsilon so far, cross_check,
+        and a forecast where the config states what it takes.
     """
 
     facts: dict[str, Any]

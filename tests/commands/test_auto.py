@@ -61,7 +61,9 @@ def test_noise_is_refused_with_numbers_that_would_do_and_nothing_is_left(digits,
     code, printed = command("auto", digits, f"run={run}", "privacy.epsilon=0.2")
     assert code == 2
     refusal = printed.splitlines()[-1]
-    assert refusal.startswith("error: privacy.epsilon=0.2 with privacy.num_records=200 in 3 classes: classes will be noise")
+    assert refusal.startswith(
+        "error: privacy.epsilon=0.2 with privacy.num_records=200 in 3 classes: classes will be noise"
+    )
     assert not run.exists()
     monkeypatch.setattr(auto, "run_chain", lambda *_, **__: pytest.fail("told to"))
     needed = refusal.partition("would do: privacy.epsilon=")[2].partition(",")[0]
