@@ -51,7 +51,7 @@ class PublicNumbers:
 
 
 def chosen(numbers: PublicNumbers) -> dict[str, dict[str, Any]]:
-    """Sections of a config: the budget's split, prototypes, refinement, network, teacher, student and what goes with them.
+    """Sections of a config: the budget's split, prototypes, refinement, network, teacher, student and more.
 
     A function of public numbers alone, so that no setting tells of a record.
     """
