@@ -314,6 +314,25 @@ def inspect(
 
 @app.command()
 @reporting
+def auto(
+    path: Annotated[Path, typer.Argument(help="A folder or a file of images.")],
+    overrides: Overrides = None,
+    minutes: Annotated[float, typer.Option(help="That training may take, about.")] = 20.0,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Run though classes will be noise.")] = False,
+) -> Found:
+    """Go from a folder or file of images to a release, its evaluation and a page, by settings from public numbers.
+
+    Settings follow from the number of records as it is stated (by default that of the images, rounded), image size,
+    colour, classes, epsilon, delta, minutes and device: numbers that the run makes public, as dpsad inspect says. A
+    forecast comes first; where classes would be noise, nothing is released. What you say by key=value is not chosen.
+    """
+    from dpsad.commands.auto import run_auto
+
+    return run_auto(path, overrides or [], minutes=minutes, anyway=anyway, say=tqdm.write)
+
+
+@app.command()
+@reporting
 def account(overrides: Overrides = None, config: ConfigOption = None) -> Found:
     """Print everything that a run will release and what it will cost, before a record is read."""
     from dpsad.api.plan import budget_table

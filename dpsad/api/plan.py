@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dpsad.api.config import Config
+from dpsad.api.forecast import forecast
 from dpsad.methods.dp_sad.nominal_noise import actual_multiplier
 from dpsad.methods.dp_sad.release_plans import plan_of_nominal
 from dpsad.methods.registry import DP_SAD
@@ -12,6 +13,7 @@ from dpsad.privacy.accounting import ACCOUNTANT
 from dpsad.privacy.cross_check import CrossCheck, cross_check
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
+from dpsad.runtime.device import is_gpu
 
 
 def budget_plan(config: Config, num_records: int) -> list[ReleasePlan]:
@@ -24,7 +26,8 @@ def budget_plan(config: Config, num_records: int) -> list[ReleasePlan]:
 class Budget:
     """What a run will release and cost; printing it shows a table.
 
-    facts: guarantee, method, formal, epsilon and delta of the budget, releases with the epsilon so far, cross_check.
+    facts: guarantee, method, formal, epsilon and delta of the budget, releases with the epsilon so far, cross_check,
+        and a forecast where the config states what it takes.
     """
 
     facts: dict[str, Any]
@@ -73,6 +76,9 @@ def budget_table(config: Config) -> Budget:
         f"accountant: {ACCOUNTANT}",
         _cross_check_line(checks),
     ]
+    if (told := forecast(config, on_gpu=is_gpu(config.device))) is not None:
+        table += told.lines()
+        facts["forecast"] = told.to_dict()
     facts["releases"] = [{**plan.to_dict(), "epsilon_so_far": total} for plan, total in zip(plans, totals, strict=True)]
     return Budget(facts={**facts, "cross_check": [asdict(check) for check in checks]}, table="\n".join(table))
 

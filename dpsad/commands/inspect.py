@@ -39,7 +39,7 @@ def run_inspect(path: Path, overrides: Sequence[str], *, config: str | None, out
     Raises:
         ValueError: nothing is there, or what the source refuses; `out` cannot be written.
     """
-    settings = read_config(config, [*_where(path, overrides), *overrides])
+    settings = read_config(config, [*located(path, overrides), *overrides])
     found = survey(settings.data)
     sections = proposed(settings.data, found)
     public = public_facts(settings, found)
@@ -80,7 +80,7 @@ def public_facts(config: Config, found: Survey) -> list[str]:
     ]  # fmt: skip
 
 
-def _where(path: Path, overrides: Sequence[str]) -> list[str]:
+def located(path: Path, overrides: Sequence[str]) -> list[str]:
     """Overrides that say where the data is, and of which source, unless that is said already."""
     source = next((text.partition("=")[2] for text in overrides if text.startswith("data.source=")), None)
     if source is not None:

@@ -1,35 +1,15 @@
 """What `dpsad quickstart` does."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from dpsad.commands.distill import run_distill
-from dpsad.commands.evaluate import evaluate_run
+from dpsad.commands.chain import run_chain
 from dpsad.commands.read import read_config
 from dpsad.commands.reporting import Found
-from dpsad.commands.sample import run_sample
-from dpsad.commands.teach import run_teach
-from dpsad.report.comparison import write_comparison
 from dpsad.runtime.log import Say
-from dpsad.runtime.run_folder import Run
 
 
 def run_quickstart(overrides: Sequence[str], say: Say) -> Found:
     """Teaches, distils, samples and evaluates on the embedded digits; returns what to look at."""
     named = any(text.startswith("run=") for text in overrides)
     config = read_config("digits", overrides if named else ["run=runs/quickstart", *overrides])
-    run = Run(Path(config.run))
-    run_teach(config, say)
-    run_distill(config, say)
-    result = evaluate_run(config, num=2000, seed=0, say=say)
-    out = run.path / "samples"
-    if not out.exists():
-        run_sample(run.path, num=500, out=out, seed=0, label=None, batch_size=250, device=config.device)
-    write_comparison([run.path], run.report)
-    lines = [
-        str(result),
-        f"report, private: {run.report / 'report.html'}",
-        f"release: {run.release} (start with README.md and samples.png)",
-    ]
-    facts = {"report": run.report / "report.html", "release": run.release, "evaluation": result.to_dict()}
-    return Found(text="\n".join(lines), facts=facts)
+    return run_chain(config, num=2000, say=say)

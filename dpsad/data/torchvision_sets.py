@@ -24,6 +24,8 @@ class _Known:
     train_files: tuple[str, ...]
     test_files: tuple[str, ...]
     variant: str = ""
+    num_classes: int = 10
+    image_shape: tuple[int, int, int] = (1, 28, 28)
 
 
 def _idx(folder: str, train: str, test: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -37,17 +39,24 @@ _SETS = {
     "MNIST": _Known("MNIST", *_idx("MNIST", "train", "t10k")),
     "FashionMNIST": _Known("FashionMNIST", *_idx("FashionMNIST", "train", "t10k")),
     "KMNIST": _Known("KMNIST", *_idx("KMNIST", "train", "t10k")),
-    "EMNIST-balanced": _Known("EMNIST", *_idx("EMNIST", "emnist-balanced-train", "emnist-balanced-test"), "balanced"),
+    "EMNIST-balanced": _Known(
+        "EMNIST", *_idx("EMNIST", "emnist-balanced-train", "emnist-balanced-test"), "balanced", num_classes=47
+    ),
     "EMNIST-digits": _Known("EMNIST", *_idx("EMNIST", "emnist-digits-train", "emnist-digits-test"), "digits"),
-    "EMNIST-letters": _Known("EMNIST", *_idx("EMNIST", "emnist-letters-train", "emnist-letters-test"), "letters"),
+    "EMNIST-letters": _Known(
+        "EMNIST", *_idx("EMNIST", "emnist-letters-train", "emnist-letters-test"), "letters", num_classes=26
+    ),
     "CIFAR10": _Known(
         "CIFAR10",
         tuple(f"cifar-10-batches-py/data_batch_{part}" for part in range(1, 6)),
         ("cifar-10-batches-py/test_batch",),
+        image_shape=(3, 32, 32),
     ),
-    "CIFAR100": _Known("CIFAR100", ("cifar-100-python/train",), ("cifar-100-python/test",)),
-    "SVHN": _Known("SVHN", ("train_32x32.mat",), ("test_32x32.mat",)),
-    "USPS": _Known("USPS", ("usps.bz2",), ("usps.t.bz2",)),
+    "CIFAR100": _Known(
+        "CIFAR100", ("cifar-100-python/train",), ("cifar-100-python/test",), num_classes=100, image_shape=(3, 32, 32)
+    ),
+    "SVHN": _Known("SVHN", ("train_32x32.mat",), ("test_32x32.mat",), image_shape=(3, 32, 32)),
+    "USPS": _Known("USPS", ("usps.bz2",), ("usps.t.bz2",), image_shape=(1, 16, 16)),
 }
 
 
@@ -75,6 +84,16 @@ def read_torchvision(config: DataConfig, split: str) -> ImageSet:
         labels, class_names = labels - 1, class_names[1:]
     images = from_bytes(pixels)
     return ImageSet(images=images, labels=labels, ids=content_ids(images, labels), class_names=tuple(class_names))
+
+
+def known_form(name: str) -> tuple[int, tuple[int, int, int]]:
+    """Number of classes and (chan, height, width) of a set, by its name alone.
+
+    Raises:
+        ValueError: a name not known here.
+    """
+    known = _SETS[_nearest(name)]
+    return known.num_classes, known.image_shape
 
 
 def _nearest(name: str) -> str:

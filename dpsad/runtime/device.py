@@ -32,6 +32,11 @@ def device_named(name: str) -> torch.device:
     return device
 
 
+def is_gpu(name: str) -> bool:
+    """Whether `device=name` means a GPU; for a plan, which may be made where there is none."""
+    return torch.cuda.is_available() if name == "auto" else name.startswith("cuda")
+
+
 def hardware_of(device: torch.device) -> str:
     """What a device is called beside a time: a GPU's name, or "2 CPU threads", those that torch works with."""
     threads = torch.get_num_threads()

@@ -4,7 +4,7 @@ import pytest
 
 VERBS = [
     *("sketch", "teach", "distill", "baseline", "sample", "evaluate", "ablate", "audit", "tune", "compare"),
-    *("account", "ledger", "presets", "quickstart", "keys", "completion"),
+    *("account", "ledger", "presets", "quickstart", "keys", "completion", "inspect", "auto"),
 ]
 HUGE = "1" + "0" * 400
 
@@ -14,7 +14,7 @@ def test_an_option_that_no_verb_has(refused, verb):
     refused([verb, "--nonsense"], "--nonsense")
 
 
-@pytest.mark.parametrize("verb", ["sample", "evaluate", "ablate", "audit", "compare", "ledger", "completion"])
+@pytest.mark.parametrize("verb", ["sample", "evaluate", "ablate", "audit", "compare", "ledger", "completion", "auto"])
 def test_a_word_that_is_missing(refused, verb):
     refused([verb], "Missing argument")
 
@@ -47,6 +47,7 @@ NUMBERS = [
     ("tune --config digits", "--score-noise", ["0", "nan", "x", "inf"]),
     ("tune --config digits", "--try", ["teacher.steps", "teacher.steps=1", "run=a,b", "nonsense=1,2", "=1,2", ""]),
     ("ablate lambda --config digits", "--num", ["9", "x"]),
+    ("auto run", "--minutes", ["0", "nan", "x", "-1", "inf"]),
 ]
 
 

@@ -123,7 +123,7 @@ def release_prototypes(
     centres = torch.zeros(num_classes, 1, *image_shape, device=device)
     counts = torch.full((num_classes, 1), math.inf, device=device)
     for number, plan in zip(config.per_class, plans, strict=True):
-        bound = (1.0 if number == 1 else config.clip_rms) * math.sqrt(size)
+        bound = difference_bound(config, number, size)
         centres = split(centres, number // centres.shape[1], config.spread, rng)
         sanitizer = Sanitizer(plan, ledger, randomness)
         for _ in range(plan.num_releases):
@@ -161,10 +161,24 @@ def moved(
     """
     counts = released[:, -1] / math.sqrt(count_share)
     divisor = counts.clamp(min=min_count)
-    unit = bound / math.sqrt(1 - count_share)
+    unit = pixels_of_rows(bound, count_share)
     differences = released[:, :-1] * (unit / divisor[:, None])
     noise_variance = (noise * unit / divisor) ** 2
     return (outputs + wiener_shrink(differences.reshape(outputs.shape), noise_variance)).clamp(-1, 1), counts
+
+
+def difference_bound(config: PrototypesConfig, number: int, size: int) -> float:
+    """Bound on the norm of a record's difference from its prototype, where a class has `number` of `size` pixels."""
+    return (1.0 if number == 1 else config.clip_rms) * math.sqrt(size)
+
+
+def pixels_of_rows(bound: float, count_share: float) -> float:
+    """What a number of 1 in a row's differences is in pixels.
+
+    Args:
+        bound, count_share: of what records give in the rows.
+    """
+    return bound / math.sqrt(1 - count_share)
 
 
 def split(centres: Tensor, children: int, spread: float, rng: torch.Generator) -> Tensor:
