@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dpsad.evaluation.result import SetResult
 from dpsad.report.groups import Group, epsilon_of, epsilon_text
 from dpsad.report.reading import Result
 from dpsad.report.settings import Figure, Setting, keys_that_differ
@@ -54,21 +55,21 @@ def what_differs(group: Group) -> Grid:
 
 
 def by_class(group: Group) -> Grid:
-    """Accuracy on each class, of the last kind of classifier; of many classes, those that do worst."""
+    """Accuracy on each class, of the last kind of classifier; of many classes, those that do worst.
+
+    Settings with other classes than the first have no column.
+    """
     kind = group.kinds[-1] if group.kinds else ""
-    everything = Setting(group.results)
-    columns = {
-        name: values
-        for name, setting, of in [
-            *((setting.name, setting, "student") for setting in group.settings), ("real images", everything, "real"),
-        ]
-        if any(values := _class_accuracies(setting, kind, of))
-    }  # fmt: skip
     names = group.results[0].class_names
-    worst_first = sorted(
-        range(len(names)),
-        key=lambda label: min((value[label].mean for value in columns.values() if value[label]), default=1.0),  # type: ignore[union-attr]
-    )
+    alike = [setting for setting in group.settings if setting.first.class_names == names]
+    real = Setting(tuple(result for setting in alike for result in setting.results))
+    measured = [*((setting.name, setting, "student") for setting in alike), ("real images", real, "real")]
+    columns = {name: values for name, setting, of in measured if any(values := _class_accuracies(setting, kind, of))}
+
+    def lowest(label: int) -> float:
+        return min((value.mean for values in columns.values() if (value := values[label])), default=1.0)
+
+    worst_first = sorted(range(len(names)), key=lowest)
     shown = sorted(worst_first[:MOST_CLASSES]) if columns else []
     title = f"Accuracy by class, {kind}" + (
         f": the {len(shown)} lowest of {len(names)}" if len(shown) < len(names) else ""
@@ -83,17 +84,12 @@ def grids(group: Group) -> list[Grid]:
 
 
 def _class_accuracies(setting: Setting, kind: str, of: str) -> list[Figure | None]:
-    def of_label(label: int) -> Figure | None:
-        return setting.figure(
-            lambda found: (
-                dict(enumerate(found.classifiers[kind].per_class_accuracy)).get(label)
-                if kind in found.classifiers
-                else None
-            ),
-            of,
-        )
+    def get(found: SetResult, label: int) -> float | None:
+        shares = found.classifiers[kind].per_class_accuracy if kind in found.classifiers else ()
+        return shares[label] if label < len(shares) else None
 
-    return [of_label(label) for label in range(len(setting.first.class_names))]
+    labels = range(len(setting.first.class_names))
+    return [setting.figure(lambda found, label=label: get(found, label), of) for label in labels]  # type: ignore[misc]
 
 
 def _clauses(setting: Setting, rivals: Sequence[Setting]) -> list[str]:

@@ -105,7 +105,9 @@ def settings_of(results: Sequence[Result]) -> list[Setting]:
         found = result.evaluation
         measured = (found.protocol, found.student.num_images, found.num_test_images) if found else None
         claimed = (result.title, result.formal, result.epsilon, result.nominal_epsilon, result.delta, result.adjacency)
-        key = json.dumps([told, measured, claimed, result.unit], sort_keys=True, default=str)
+        key = json.dumps(
+            [told, measured, claimed, result.unit, result.class_names, result.image_shape], sort_keys=True, default=str
+        )
         together.setdefault(key, []).append(result)
     return [Setting(tuple(members)) for members in together.values()]
 

@@ -1,7 +1,10 @@
 """Verdicts in words, and the tables that they rest on."""
 
+import json
+
 import pytest
 
+from dpsad.audit.result import AuditResult, Finding
 from dpsad.report.decision import at_a_glance, by_class, verdicts, what_differs
 from dpsad.report.groups import group_by_data
 from dpsad.report.reading import read_runs
@@ -67,6 +70,19 @@ def test_memorisation_is_an_alarm_or_none(make_run):
 
 
 @pytest.mark.parametrize(
+    ("refuted", "words"), [(True, "an audit REFUTES its epsilon"), (False, "finds epsilon 8.5 or")]
+)
+def test_an_audit_has_its_say(make_run, refuted, words):
+    folder = make_run("a")
+    finding = Finding(
+        what="r", claimed_epsilon=10.0, nominal=False, delta=1e-5, confidence=0.999, repetitions=100, epsilon=1.0,
+        epsilon_of_plans=8.5, refuted=refuted, false_positive=0.1, false_negative=0.1, seconds=1.0,
+    )  # fmt: skip
+    (folder / "private" / "audit.json").write_text(json.dumps(AuditResult(release=finding).to_dict()))
+    assert words in verdicts(group_of(folder))[0]
+
+
+@pytest.mark.parametrize(
     ("rival", "beaten"),
     [
         ({"accuracy": 0.95}, True),
@@ -105,6 +121,8 @@ def test_classes_have_rows_and_of_many_the_worst_are_shown(make_run):
 
     grid = by_class(group_of(run("a", [0.5, None, 1.0]), make_run("b", accuracy=None)))
     assert (grid.heads, grid.rows) == (("class", "a"), (("zero", "0.50"), ("one", ""), ("two", "1.00")))
+    others = run("c", [0.1, 0.2], class_names=("y", "z"))
+    assert by_class(group_of(run("a", [0.5, None, 1.0]), others)).heads == ("class", "a"), "these are not its classes"
     names = tuple(f"c{number}" for number in range(30))
     grid = by_class(group_of(run("m", [number / 30 for number in reversed(range(30))], class_names=names)))
     assert "the 20 lowest of 30" in grid.title
