@@ -45,7 +45,9 @@ def test_everything_that_comes_from_a_run_is_escaped(make_run, tmp_path):
         seconds=[],
     )
     html = page_of(
-        folder, make_run("b", data={"name": HOSTILE}, config={HOSTILE: 1}), tmp_path / HOSTILE.replace("/", "")
+        folder,
+        make_run("b", data={"name": HOSTILE}, config={HOSTILE: 1}, class_names=(HOSTILE, "one", "two")),
+        tmp_path / HOSTILE.replace("/", ""),
     )
     assert "example.org" in html, "the text itself is there"
     elements = Elements(html).found
