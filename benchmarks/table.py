@@ -210,8 +210,8 @@ def _table(data: str, results: dict[Cell, Result]) -> list[str]:
         cells = [
             method if runs[0].formal else f"{method}, **not formal**",
             f"{spent:.2f}" if runs[0].formal else f"nominal {spent:.2f}",
-            _spread([evaluation.accuracy["cnn"] for evaluation in evaluations], ".3f"),
-            _spread([evaluation.frechet for evaluation in evaluations], ".0f"),
+            _spread([evaluation.student.classifiers["cnn"].accuracy for evaluation in evaluations], ".3f"),
+            _spread([evaluation.student.frechet for evaluation in evaluations], ".0f"),
             _spread([result.training_minutes or 0.0 for result in runs], ".1f"),
             ", ".join(str(cell.seed) for cell in group),
             "" if published is None else f"{published[0]:.3f} ({published[1]})",

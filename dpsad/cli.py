@@ -121,13 +121,29 @@ def sample(
     out: Annotated[Path, typer.Option(help="A folder for PNG files, or a file ending in .npz.")] = Path("samples"),
     seed: Annotated[int, typer.Option(help="Image i depends on this seed and i alone.", min=0, max=MAX_SEED)] = 0,
     label: Annotated[int | None, typer.Option(help="Make one class only.", min=0, show_default=False)] = None,
+    test_share: Annotated[
+        float | None,
+        typer.Option(
+            help="Split each class, such as 0.2: train/ and test/ folders of classes, or MedMNIST's keys in .npz.",
+            show_default=False,
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Images at a time; changes speed alone.", min=1, max=MAX_COUNT)] = 250,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
 ) -> Found:
     """Make images with a released student."""
     from dpsad.commands.sample import run_sample
 
-    made = run_sample(student, num=num, out=out, seed=seed, label=label, batch_size=batch_size, device=device)
+    made = run_sample(
+        student,
+        num=num,
+        out=out,
+        seed=seed,
+        label=label,
+        test_share=test_share,
+        batch_size=batch_size,
+        device=device,
+    )
     return Found(text=str(made), facts=asdict(made))
 
 

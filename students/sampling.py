@@ -1,19 +1,15 @@
-"""Sampling: images from a student, as files."""
+"""Sampling: images from a student, as bytes and as one picture."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from dpsad.data.records import UNLABELLED
 from students.base import Student, require_finite_images
 from students.seeds import image_seeds
 
-ARCHIVE = ".npz"
 NO_LABEL = -1  # of samples whose class nobody knows
 
 
@@ -51,52 +47,6 @@ def generate(
     Image i depends on the base seed, i and its label alone, not on how many others are made, or in which batches.
     """
     return student.sample(labels, image_seeds(seed, len(labels)), batch_size=batch_size, progress=progress)
-
-
-def check_destination(out: Path) -> None:
-    """Refuses to write over anything, and places where nothing can be made: before any image is.
-
-    Raises:
-        ValueError: something is there that is no empty folder, or a folder where an archive is to be; what it would lie
-            in is no folder, or may not be written to.
-    """
-    is_new_folder = out.is_dir() and out.suffix.lower() != ARCHIVE and not any(out.iterdir())
-    if out.exists() and not is_new_folder:
-        raise ValueError(f"--out {out} exists already; name another place, or remove it")
-    above = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise ValueError(f"--out {out} cannot be made: {above} is no folder that one may write to; name another place")
-
-
-def write_samples(images: Tensor, labels: Tensor, out: Path) -> None:
-    """Writes images and labels.
-
-    Args:
-        images: [num, chan, height, width] in [-1, 1].
-        labels: [num]; -1 is "unlabelled".
-        out: `*.npz`, in any case, takes `images` uint8 and `labels` int64; any other name is a folder of
-            <label>/<index>.png, or of unlabelled/<index>.png.
-
-    Raises:
-        ValueError: as `check_destination`.
-    """
-    check_destination(out)
-    pixels, classes = to_bytes(images), labels.cpu().numpy().astype(np.int64)
-    if out.suffix.lower() == ARCHIVE:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = out.with_name(f".{out.name}.part")
-        try:
-            with open(temporary, "wb") as file:
-                np.savez_compressed(file, images=pixels, labels=classes)
-            os.replace(temporary, out)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return
-    folders = {label: out / (UNLABELLED if label == NO_LABEL else str(label)) for label in np.unique(classes)}
-    for folder in folders.values():
-        folder.mkdir(parents=True, exist_ok=True)
-    for index, (image, label) in enumerate(zip(pixels, classes, strict=True)):
-        Image.fromarray(image).save(folders[label] / f"{index:06d}.png")
 
 
 def sample_grid(images: Tensor, columns: int) -> Image.Image:

@@ -10,7 +10,8 @@ from tqdm import tqdm
 from dpsad.errors import require_memory
 from dpsad.release.export import load_student
 from dpsad.runtime.device import device_named
-from students.sampling import check_destination, generate, labels_to_sample, write_samples
+from students.sample_files import check_destination, check_split, write_samples
+from students.sampling import generate, labels_to_sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,15 @@ class Made:
 
 
 def run_sample(
-    folder: Path, *, num: int, out: Path, seed: int, label: int | None, batch_size: int, device: str
+    folder: Path,
+    *,
+    num: int,
+    out: Path,
+    seed: int,
+    label: int | None,
+    test_share: float | None = None,
+    batch_size: int,
+    device: str,
 ) -> Made:
     """Makes images with a released student and writes them.
 
@@ -37,12 +46,13 @@ def run_sample(
         out: a new folder, or a file ending in .npz.
         seed: image i depends on this seed and i alone.
         label: makes one class only.
+        test_share: splits each class into train and test, see `write_samples`.
 
     Returns:
         What was made.
 
     Raises:
-        ValueError: there is no release, no such class, or `out` exists already.
+        ValueError: there is no release, no such class, too few images to split, or `out` exists already.
     """
     check_destination(out)
     student = load_student(folder, device=device_named(device))
@@ -55,8 +65,10 @@ def run_sample(
     if label is not None and label >= num_classes:
         raise ValueError(f"--label {label} is outside 0..{num_classes - 1}")
     labels = labels_to_sample(student, num) if label is None else torch.full((num,), label)
+    if test_share is not None:
+        check_split(labels, test_share)
     with tqdm(total=num, desc="sample", unit="image") as bar:
         images = generate(student, labels, seed=seed, batch_size=batch_size, progress=bar.update)
-    write_samples(images, labels, out)
+    write_samples(images, labels, out, test_share=test_share, class_names=student.class_names)
     made_of = None if not student.use_labels else num_classes if label is None else 1
     return Made(num=num, num_classes=made_of, out=str(out))

@@ -120,6 +120,7 @@ def evaluate_samples(
     return EvaluationResult(
         student=student,
         protocol=protocol if epochs is None else f"{protocol}, but {epochs} epochs",
+        num_test_images=len(test[0]),
         real=measured("real", own, test),
         sketch=measured("sketch", sketch, sketch),
         features=FeatureSpaceFacts(

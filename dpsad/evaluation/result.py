@@ -88,6 +88,7 @@ class EvaluationResult:
             would reach), and released prototypes alone; None where not asked for.
         protocol: how classifiers were trained, a key of `PROTOCOLS` and what was done otherwise; "" where nobody noted.
         no_classifiers: why none was trained, if so.
+        num_test_images: real ones that accuracies were measured on; 0 where nobody noted.
         memorisation: what may be told of it, where asked for.
         sampling_images_per_second: of the student, on `hardware`.
         privacy: the student's privacy statement.
@@ -100,6 +101,7 @@ class EvaluationResult:
     environment: Environment | None = None
     protocol: str = ""
     no_classifiers: str | None = None
+    num_test_images: int = 0
     memorisation: Mapping[str, Any] | None = None
     sampling_images_per_second: float | None = None
     hardware: str = ""
@@ -134,6 +136,7 @@ class EvaluationResult:
             "sketch": _set_of(values["sketch"]) if values.get("sketch") else None,
             "features": FeatureSpaceFacts(**values["features"]),
             "environment": Environment(**environment) if environment else None,
+            "num_test_images": int(values.get("num_test_images") or 0),
         }
         return EvaluationResult(**{**{key: value for key, value in values.items() if key in known}, **parts})
 
@@ -152,7 +155,9 @@ def _set_of(values: Mapping[str, Any]) -> SetResult:
 def _downstream_of(values: Mapping[str, Any]) -> DownstreamResult:
     return DownstreamResult(
         accuracy=float(values["accuracy"]),
-        per_class_accuracy=tuple(values.get("per_class_accuracy") or ()),
+        per_class_accuracy=tuple(
+            None if value is None else float(value) for value in values.get("per_class_accuracy") or ()
+        ),
         calibration_error=float(values.get("calibration_error", 0.0)),
         member_accuracies=tuple(values.get("member_accuracies") or ()),
         synthetic_accuracy=float(values.get("synthetic_accuracy", 0.0)),

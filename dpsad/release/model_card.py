@@ -1,11 +1,15 @@
 """Model card, the README.md of a release: what it is, how to use it, what its privacy statement means."""
 
+import yaml
+
 from dpsad.release.students import KINDS, ReleaseConfig
 from dpsad.runtime.markdown import in_markdown
 
+NO_LICENSE = "# license: not stated; whoever shares this folder writes its identifier here, such as apache-2.0"
+
 
 def model_card(config: ReleaseConfig, statement: dict) -> str:
-    """Markdown."""
+    """Markdown under a block of YAML, as model hubs read it. No word of the block comes from names of classes."""
     chan, height, width = config.image_shape
     records_per_person = statement.get("records_per_person", 1)
     of_whom, whose = (
@@ -42,7 +46,10 @@ def model_card(config: ReleaseConfig, statement: dict) -> str:
             "covers the choice."
         )
     uncovered = "\n".join(f"- {item}" for item in statement["not_covered"])
-    return f"""# Image generator
+    return f"""---
+{_metadata(statement)}---
+
+# Image generator
 
 Makes {height}x{width} {"grey" if chan == 1 else "colour"} images {of_classes} \
 in {KINDS[config.kind].effort(config)}. Trained with dpsad, method `{statement["method"]}`, \
@@ -69,3 +76,14 @@ Not covered:
 
 All numbers are in `privacy.json`.
 """
+
+
+def _metadata(statement: dict) -> str:
+    """Lines of YAML: what loads it, what it is for, and by what it is found. A license is its owner's to state."""
+    found_by = ["differential-privacy" if statement["formal"] else "not-formally-private", "synthetic-data", "images"]
+    metadata = {
+        "library_name": "dpsad",
+        "pipeline_tag": "unconditional-image-generation",
+        "tags": [*found_by, str(statement["method"])],
+    }
+    return f"{NO_LICENSE}\n{yaml.safe_dump(metadata, sort_keys=False)}"

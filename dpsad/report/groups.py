@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dpsad.report.reading import Evaluation, Result
+from dpsad.evaluation.result import EvaluationResult
+from dpsad.report.reading import Result
+from dpsad.report.settings import Setting, settings_of
 
 
 @dataclass(frozen=True)
@@ -28,21 +30,34 @@ class Group:
     @property
     def kinds(self) -> list[str]:
         """Classifiers that any of the runs was measured with, in the order in which they come up."""
-        return list(dict.fromkeys(kind for evaluation in self.evaluations for kind in evaluation.accuracy))
+        return list(dict.fromkeys(kind for evaluation in self.evaluations for kind in evaluation.student.classifiers))
 
     @property
     def metrics(self) -> list[str]:
         """What any of the runs was measured with beyond accuracy and Frechet distance."""
-        return list(dict.fromkeys(name for evaluation in self.evaluations for name in evaluation.metrics))
+        names = dict.fromkeys(name for evaluation in self.evaluations for name in evaluation.student.metrics)
+        return [name for name in names if not name.endswith("_deviation")]
 
     @property
-    def evaluations(self) -> list[Evaluation]:
+    def evaluations(self) -> list[EvaluationResult]:
         return [result.evaluation for result in self.results if result.evaluation]
+
+    @property
+    def settings(self) -> list[Setting]:
+        """Runs that differ in their seed alone, taken together."""
+        return settings_of(self.results)
 
 
 def epsilon_of(result: Result) -> float | None:
     """The epsilon that a run has, be it formal or nominal."""
     return result.epsilon if result.formal else result.nominal_epsilon
+
+
+def epsilon_text(result: Result) -> str:
+    """Such as "9.994", or "nominal 9.998" where it is no guarantee."""
+    epsilon = epsilon_of(result)
+    number = "missing" if epsilon is None else f"{epsilon:.3f}"
+    return number if result.formal else f"nominal {number}"
 
 
 def group_by_data(results: Sequence[Result]) -> list[Group]:
@@ -61,7 +76,7 @@ def group_by_data(results: Sequence[Result]) -> list[Group]:
 def differences(results: Sequence[Result]) -> list[str]:
     """One sentence for each thing that must be equal for runs to compare, and is not."""
 
-    def of_evaluation(get: Callable[[Evaluation], object]) -> Callable[[Result], object]:
+    def of_evaluation(get: Callable[[EvaluationResult], object]) -> Callable[[Result], object]:
         return lambda result: get(result.evaluation) if result.evaluation else None
 
     checks: list[tuple[str, Callable[[Result], object], str]] = [
@@ -76,17 +91,17 @@ def differences(results: Sequence[Result]) -> list[str]:
         ("classes", lambda result: ", ".join(result.class_names), "these are not the same labels"),
         (
             "number of synthetic images that classifiers trained on",
-            of_evaluation(lambda evaluation: evaluation.num_images),
+            of_evaluation(lambda evaluation: evaluation.student.num_images),
             "more of them make accuracy higher",
         ),
         (
             "number of images that Frechet distances come from",
-            of_evaluation(lambda evaluation: evaluation.num_frechet_images),
+            of_evaluation(lambda evaluation: evaluation.student.num_frechet_images),
             "fewer make the distance larger",
         ),
         (
             "feature space",
-            of_evaluation(lambda evaluation: f"{evaluation.feature_space[0]} {evaluation.feature_space[1][:8]}"),
+            of_evaluation(lambda evaluation: f"{evaluation.features.name} {evaluation.features.fingerprint[:8]}"),
             "distances in different spaces do not compare",
         ),
         ("hardware", lambda result: result.hardware or None, "minutes and images per second do not compare"),

@@ -10,6 +10,7 @@ from importlib.resources import files
 
 from PIL import Image
 
+from dpsad.report.decision import Grid, at_a_glance, grids, verdicts
 from dpsad.report.groups import Group
 from dpsad.report.plots import curves
 from dpsad.report.reading import Result
@@ -20,6 +21,21 @@ SAMPLE_BYTES = 2_500_000  # of pixels on the whole page, before they are compres
 
 READING = [
     ("accuracy", "of a classifier trained on a run's samples alone and tested once on real test images."),
+    (
+        "runs taken together",
+        "those that were told the same but for the seed: their mean, and the standard deviation between them after ±. "
+        "Behind a single run's accuracy stands where it lies with 95 % confidence for the number of test images alone; "
+        "another run of the same setting may lie outside.",
+    ),
+    (
+        "prototypes alone",
+        "what a classifier learns from the released prototypes, without any network. Real images are the ceiling.",
+    ),
+    (
+        "more accurate at no larger epsilon",
+        "by more than twice the error that is known; said of formal runs alone, at one delta and adjacency.",
+    ),
+    ("calibration error", "expected difference of a classifier's confidence and its accuracy; lower is better."),
     (
         "Frechet distance",
         "between samples and real training images, in the named feature space; lower is better. It is "
@@ -94,14 +110,31 @@ def _section(number: int, group: Group, sample_bytes: int) -> str:
         for curve in curves(group)
     )
     plots = f'<h3>Privacy and utility</h3>\n<div class="curves">\n{figures}\n</div>' if figures else ""
+    more = "\n".join(_grid(f"grid-{number}-{place}", grid) for place, grid in enumerate(grids(group)))
     return f"""<section aria-labelledby="data-{number}">
 <h2 id="data-{number}">{escape(group.data)} <small>{_count(len(group.results), "run")}</small></h2>
+{_list("Verdict", verdicts(group))}
+{_grid(f"glance-{number}", at_a_glance(group))}
 {_list("Caution: these runs differ", group.differences, kind="caution")}
 {_table(number, group)}
 {_list("Remarks", remarks(group))}
 {plots}
+{more}
 {_samples(number, group, sample_bytes)}
 </section>"""
+
+
+def _grid(name: str, grid: Grid) -> str:
+    heads = "".join(f'<th scope="col">{escape(head)}</th>' for head in grid.heads)
+    rows = "".join(
+        f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in row[1:])}</tr>\n'
+        for row in grid.rows
+    )
+    return f"""<h3 id="{name}">{escape(grid.title)}</h3>
+<div class="wide" role="region" aria-labelledby="{name}" tabindex="0">
+<table class="grid" aria-labelledby="{name}"><thead><tr>{heads}</tr></thead><tbody>
+{rows}</tbody></table>
+</div>"""
 
 
 def _table(number: int, group: Group) -> str:

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dpsad.report.groups import Group, epsilon_of
-from dpsad.report.reading import Evaluation, Result
+from dpsad.report.settings import Figure as Measured
+from dpsad.report.settings import Setting
 
 # Okabe and Ito 2008; these five are apart for colour-blind eyes and stand out from white as from near black
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8649a", "#8a7a00")
@@ -34,7 +35,8 @@ STYLE: dict[Any, Any] = {
 }
 
 
-Measure = Callable[[Evaluation], tuple[float | None, float | None]]  # of samples, of real images
+Measure = Callable[[Setting, str], Measured | None]  # of "student" or "real"
+Point = tuple[float, float, float]  # epsilon, mean, error
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,12 @@ class Curve:
 
 
 def curves(group: Group) -> list[Curve]:
-    """A curve for each classifier's accuracy and one for the Frechet distance; none where nothing was measured."""
+    """A curve for each classifier's accuracy and one for the Frechet distance; none that has no two epsilons."""
 
     def accuracy_of(kind: str) -> Measure:
-        return lambda evaluation: (evaluation.accuracy.get(kind), evaluation.real_accuracy.get(kind))
+        return lambda setting, of: setting.accuracy(kind, of)
 
-    spaces = {evaluation.feature_space for evaluation in group.evaluations}
+    spaces = {(evaluation.features.name, evaluation.features.fingerprint) for evaluation in group.evaluations}
     names = ", ".join(sorted({name for name, _ in spaces}))
     drawn = [
         _curve(f"Accuracy of {kind}, higher is better", _series(group), accuracy_of(kind)) for kind in group.kinds
@@ -65,79 +67,85 @@ def curves(group: Group) -> list[Curve]:
         _curve(
             f"Frechet distance in {names}, lower is better",
             _series(group, apart_by_space=len(spaces) > 1),
-            lambda evaluation: (evaluation.frechet, evaluation.real_frechet),
+            lambda setting, of: setting.frechet(of),
         )
     ]
     return [curve for curve in drawn if curve]
 
 
-def _series(group: Group, *, apart_by_space: bool = False) -> dict[str, list[Result]]:
-    """Runs that one line may join, by its name: one method, all formal or none, at one delta and adjacency."""
+def _series(group: Group, *, apart_by_space: bool = False) -> dict[str, list[Setting]]:
+    """Settings that one line may join, by its name: one method, all formal or none, at one delta and adjacency."""
     several_deltas = len({result.delta for result in group.results}) > 1
     several_adjacencies = len({result.adjacency for result in group.results}) > 1
 
-    def name(result: Result) -> str:
+    def name(setting: Setting) -> str:
+        result = setting.first
         parts = [
             result.title,
             f"delta {result.delta:g}" if several_deltas else "",
             result.adjacency if several_adjacencies else "",
-            f"space {result.evaluation.feature_space[1][:8]}" if apart_by_space and result.evaluation else "",
+            f"space {result.evaluation.features.fingerprint[:8]}" if apart_by_space and result.evaluation else "",
             "" if result.formal else "NOT formal (nominal epsilon)",
         ]
         return ", ".join(part for part in parts if part)
 
-    series: dict[str, list[Result]] = {}
-    for result in group.results:
-        series.setdefault(name(result), []).append(result)
+    series: dict[str, list[Setting]] = {}
+    for setting in group.settings:
+        series.setdefault(name(setting), []).append(setting)
     return series
 
 
-def _curve(title: str, series: Mapping[str, Sequence[Result]], measure: Measure) -> Curve | None:
+def _curve(title: str, series: Mapping[str, Sequence[Setting]], measure: Measure) -> Curve | None:
     """One line a series, with dashes and hollow marks where it is not formal; a thin line for real images.
 
+    Bars are what `Setting` knows of a point's error. Points that stand alone are shown beside a line, and not without.
     Runs without a positive, finite epsilon have no place on a logarithmic axis and are left out.
     """
-    lines = {name: _points(results, measure) for name, results in series.items()}
+    lines = {name: _points(settings, measure) for name, settings in series.items()}
     lines = {name: points for name, points in lines.items() if points}
-    if not lines:
+    if all(len({epsilon for epsilon, _, _ in points}) < 2 for points in lines.values()):
         return None
-    measured = [measure(result.evaluation) for results in series.values() for result in results if result.evaluation]
-    reals = [real for _, real in measured if real is not None]
+    measured = [measure(setting, "real") for settings in series.values() for setting in settings]
+    reals = [real.mean for real in measured if real is not None]
     with rc_context(STYLE):
         figure = Figure(figsize=(4.4, 2.6 + 0.21 * len(lines)), layout="constrained")
         axes = figure.add_subplot()
         handles = []
-        for number, (name, results) in enumerate(series.items()):
+        for number, (name, settings) in enumerate(series.items()):
             if name not in lines:
                 continue  # a series has one colour in all pictures
-            colour, formal = COLOURS[number % len(COLOURS)], results[0].formal
+            colour, formal = COLOURS[number % len(COLOURS)], settings[0].first.formal
+            epsilons, values, errors = zip(*lines[name], strict=True)
             handles += axes.plot(
-                *zip(*lines[name], strict=True),
+                epsilons,
+                values,
                 color=colour,
                 marker=MARKERS[number % len(MARKERS)],
                 linestyle="-" if formal else (0, (4, 3)),
                 markerfacecolor=colour if formal else "none",
                 markersize=7,
             )
+            if any(errors):
+                axes.errorbar(epsilons, values, errors, fmt="none", ecolor=colour, elinewidth=1.2)
         if reals:
             handles.append(axes.axhline(sum(reals) / len(reals), color=INK, linewidth=0.8, linestyle=":"))
-        _label(axes, [epsilon for points in lines.values() for epsilon, _ in points])
+        _label(axes, [epsilon for points in lines.values() for epsilon, _, _ in points])
         _name(figure, handles, [*lines, *(["real images"] if reals else [])])
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     said = (
-        f"{name}: " + ", ".join(f"{value:.4g} at epsilon {epsilon:.3g}" for epsilon, value in points)
+        f"{name}: " + ", ".join(f"{value:.4g} at epsilon {epsilon:.3g}" for epsilon, value, _ in points)
         for name, points in lines.items()
     )
     return Curve(title, f"{title}. {'; '.join(said)}.", inked(file.getvalue()))
 
 
-def _points(results: Sequence[Result], measure: Measure) -> list[tuple[float, float]]:
+def _points(settings: Sequence[Setting], measure: Measure) -> list[Point]:
     points = []
-    for result in results:
-        epsilon, value = epsilon_of(result), measure(result.evaluation)[0] if result.evaluation else None
-        if epsilon is not None and 0 < epsilon < math.inf and value is not None and math.isfinite(value):
-            points.append((epsilon, value))
+    for setting in settings:
+        epsilon, value = epsilon_of(setting.first), measure(setting, "student")
+        if epsilon is not None and 0 < epsilon < math.inf and value is not None and math.isfinite(value.mean):
+            points.append((epsilon, value.mean, value.error))
     return sorted(points)
 
 

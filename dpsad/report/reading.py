@@ -11,32 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from dpsad.audit.result import AuditResult
-from dpsad.evaluation.result import EvaluationResult, SetResult
+from dpsad.evaluation.result import EvaluationResult, memorisation_line
 from dpsad.runtime.config_files import read_mapping
 from dpsad.runtime.json_files import read_json
 from dpsad.runtime.run_folder import CONFIG, METRICS, Run
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """Numbers of private/evaluation.json, which are private.
-
-    accuracy, real_accuracy: by classifier, trained on the student's samples and on real images; the latter may be
-        empty.
-    frechet, real_frechet: distance of samples and of real test images; the latter may be None.
-    metrics: what else was measured in the feature space, by name; may be empty.
-    feature_space: name of the space that distances are in, and its fingerprint.
-    num_images, num_frechet_images: that accuracy and distance come from.
-    """
-
-    accuracy: Mapping[str, float]
-    real_accuracy: Mapping[str, float]
-    frechet: float
-    real_frechet: float | None
-    metrics: Mapping[str, float]
-    feature_space: tuple[str, str]
-    num_images: int
-    num_frechet_images: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +31,10 @@ class Result:
     audited_epsilon: the largest lower bound that an audit of this release has measured, which is private; else None.
     refuted: whether an audit contradicts the epsilon, be it formal or nominal.
     labelled: whether an image is made for a class; without, columns of its picture are none.
+    evaluation: private/evaluation.json, which is private; None where there is none.
+    closer_to_training: whether its samples lie closer to training than to held-out images; None where not asked for.
+    memorisation: the same as a sentence.
+    settings: its config by dotted key, as the run has it.
     stage_seconds: wall time of every stage that wrote it down.
     hardware: what it was trained on, and evaluated on where that differs; "" where neither is recorded.
     notes: what is missing, and how to get it.
@@ -75,7 +57,10 @@ class Result:
     labelled: bool
     audited_epsilon: float | None
     refuted: bool
-    evaluation: Evaluation | None
+    evaluation: EvaluationResult | None
+    closer_to_training: bool | None
+    memorisation: str | None
+    settings: Mapping[str, Any]
     images_per_second: float | None
     stage_seconds: Mapping[str, float]
     hardware: str
@@ -129,6 +114,7 @@ def read_run(folder: Path, name: str) -> Result:
     timings = _timings(run)
     try:
         measured = EvaluationResult.from_dict(recorded) if recorded is not None else None
+        memorisation = measured.memorisation if measured is not None else None
         notes = []
         if measured is None:
             notes.append(f"not evaluated: `dpsad evaluate {folder}` is missing")
@@ -165,7 +151,10 @@ def read_run(folder: Path, name: str) -> Result:
             labelled=recipe.get("use_labels") is not False,
             audited_epsilon=audit.epsilon,
             refuted=audit.refuted,
-            evaluation=_evaluation(measured) if measured is not None else None,
+            evaluation=measured,
+            closer_to_training=bool(memorisation["closer_to_training"]) if memorisation else None,
+            memorisation=memorisation_line(memorisation) if memorisation else None,
+            settings=_flat(config),
             images_per_second=measured.sampling_images_per_second if measured is not None else None,
             stage_seconds=_seconds_by_stage(timings),
             hardware=_hardware(timings, measured.hardware if measured is not None else ""),
@@ -176,6 +165,14 @@ def read_run(folder: Path, name: str) -> Result:
             f"{folder} cannot be read: its config.yaml, release/, private/evaluation.json or private/audit.json is "
             f"not as dpsad writes it ({type(error).__name__}: {error})"
         ) from error
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by dotted key; a list is a value."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _name_today(name: str) -> str:
@@ -212,24 +209,6 @@ def _seconds_by_stage(timings: Sequence[dict[str, Any]]) -> dict[str, float]:
 def _hardware(timings: Sequence[dict[str, Any]], sampled: str) -> str:
     trained = ", ".join(dict.fromkeys(str(line["hardware"]) for line in timings if "hardware" in line))
     return f"{trained}; sampled on {sampled}" if trained and sampled not in ("", trained) else trained or sampled
-
-
-def _evaluation(measured: EvaluationResult) -> Evaluation:
-    student, real, features = measured.student, measured.real, measured.features
-    return Evaluation(
-        accuracy=_accuracies(student),
-        real_accuracy=_accuracies(real) if real is not None else {},
-        frechet=student.frechet,
-        real_frechet=real.frechet if real is not None else None,
-        metrics={name: value for name, value in student.metrics.items() if not name.endswith("_deviation")},
-        feature_space=(features.name, features.fingerprint),
-        num_images=student.num_images,
-        num_frechet_images=student.num_frechet_images,
-    )
-
-
-def _accuracies(of: SetResult) -> dict[str, float]:
-    return {kind: outcome.accuracy for kind, outcome in of.classifiers.items()}
 
 
 def _number(values: Mapping[str, Any], key: str) -> float | None:

@@ -16,7 +16,9 @@ import torch
 from PIL import Image
 
 from dpsad import load_student
+from dpsad.data.config import DataConfig
 from dpsad.data.records import CLASSES_OF_DATA, COLOUR_OF_DATA, SIZE_OF_DATA
+from dpsad.data.sources import load_images
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.statement import LIMITED
 from dpsad.runtime.checkpoint import load, save_atomic
@@ -66,6 +68,16 @@ def test_account_agrees_with_what_was_charged(finished, command, tiny):
     assert said
     by_rdp, by_prv = map(float, said.groups())
     assert statement["epsilon"] < by_prv < min(by_rdp, statement["epsilon"] + 0.03)
+
+
+def test_samples_are_split_as_a_data_set_is_and_read_as_one(finished, command, tmp_path):
+    out = tmp_path / "s.npz"
+    assert command("sample", finished, "--num", 40, "--test-share", 0.25, "--out", out)[0] == 0
+    read = {split: load_images(DataConfig(source="npz", path=str(out)), split) for split in ("train", "test")}
+    assert {split: len(found) for split, found in read.items()} == {"train": 30, "test": 10}
+    assert read["test"].class_names == tuple("0123456789")
+    code, printed = command("sample", finished, "--num", 12, "--test-share", 0.25, "--out", tmp_path / "few")
+    assert (code, "raise --num" in printed, (tmp_path / "few").exists()) == (2, True, False)
 
 
 def test_samples_are_written_both_ways_and_agree(finished, command, tmp_path):

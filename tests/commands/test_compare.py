@@ -45,7 +45,8 @@ def test_what_stages_and_evaluation_wrote_arrives_in_the_comparison(finished, ev
     assert run["notes"] == []
     assert runs["finished"]["frechet"] is None
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.count("<img") == 2 * 10 + 2, "a picture for each run and class, and two curves"
+    assert page.count("<img") == 2 * 10, "a picture for each run and class, and no curve of one point"
+    assert "real data was not measured" in page
 
 
 def test_nothing_to_compare_is_one_clear_line(command, tmp_path):

@@ -267,7 +267,7 @@ def test_measuring_and_comparing(trained, digits, tmp_path):
     assert (run / "private" / "evaluation.json").exists()
     comparison = dpsad.compare([student], out=tmp_path / "page")
     assert comparison.page.exists()
-    assert comparison.runs[0].evaluation.num_images == 100
+    assert comparison.runs[0].evaluation.student.num_images == 100
     with pytest.raises(ValueError, match="the student makes images of shape"):
         dpsad.evaluate(student, np.zeros((20, 9, 9), np.uint8), np.arange(20) % 10)
     alone = dpsad.Student.from_pretrained(student.save(tmp_path / "release"))

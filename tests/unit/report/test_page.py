@@ -30,11 +30,11 @@ def test_everything_that_comes_from_a_run_is_escaped(make_run, tmp_path):
         formal=False,
         class_names=(HOSTILE, "one", "two"),
         data={"name": HOSTILE},
-        config={"method": HOSTILE},
+        config={"method": HOSTILE, HOSTILE: HOSTILE},
         statement={"adjacency": HOSTILE, "reasons": [HOSTILE], "unit": [HOSTILE], "guarantee": HOSTILE},
         measured={
             "student": {
-                "classifiers": {HOSTILE: {"accuracy": 0.5}},
+                "classifiers": {HOSTILE: {"accuracy": 0.5, "per_class_accuracy": [0.5, None, 1.0]}},
                 "frechet": 1.0,
                 "num_images": 1,
                 "num_frechet_images": 1,
@@ -44,7 +44,11 @@ def test_everything_that_comes_from_a_run_is_escaped(make_run, tmp_path):
         },
         seconds=[],
     )
-    html = page_of(folder, make_run("b", data={"name": HOSTILE}), tmp_path / HOSTILE.replace("/", ""))
+    html = page_of(
+        folder,
+        make_run("b", data={"name": HOSTILE}, config={HOSTILE: 1}, class_names=(HOSTILE, "one", "two")),
+        tmp_path / HOSTILE.replace("/", ""),
+    )
     assert "example.org" in html, "the text itself is there"
     elements = Elements(html).found
     assert Counter(tag for tag, _ in elements)["script"] == 1
@@ -54,7 +58,7 @@ def test_everything_that_comes_from_a_run_is_escaped(make_run, tmp_path):
         "figure", "figcaption", "img", "dl", "dt", "dd", "footer", "code", "script",
     }  # fmt: skip
     assert not any(name.startswith("on") or name == "style" for _, attributes in elements for name in attributes)
-    assert len([1 for tag, _ in elements if tag == "table"]) == 2
+    assert len([1 for tag, _ in elements if tag == "table"]) == 5
 
 
 def test_the_page_asks_for_nothing_else(make_run):
@@ -70,13 +74,15 @@ def test_the_page_asks_for_nothing_else(make_run):
 
 def test_runs_that_are_not_formal_stand_apart_in_words(make_run):
     html = page_of(make_run("good"), make_run("nominal", formal=False))
-    head, _, tail = html.partition('<tbody class="not-formal">')
+    table = html[html.index('<table class="results"') : html.index('class="samples"')]
+    head, _, tail = table.partition('<tbody class="not-formal">')
     assert 'data-order="good"' in head
     assert 'data-order="nominal"' in tail
     assert "NOT formal: the epsilon of these runs is nominal, and nothing is guaranteed" in tail
     assert "nominal 10.000" in tail
-    assert 'class="badge">NOT formal' in tail
     assert "NOT formal" not in head
+    assert 'class="badge">NOT formal' in html
+    assert "nominal, NOT formal</th><td>nominal 10.000</td>" in html
 
 
 def test_a_student_without_labels_is_not_shown_as_if_it_had_classes(make_run):

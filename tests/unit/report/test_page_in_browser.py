@@ -123,11 +123,11 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(opened):
 
     browser = opened()
     focused = []
-    for _ in range(6):
+    for _ in range(7):
         browser.switch_to.active_element.send_keys(Keys.TAB)
         active = browser.switch_to.active_element
         focused.append((active.tag_name, active.value_of_css_property("outline-style")))
-    assert [tag for tag, _ in focused] == ["a", "div", "button", "button", "button", "button"]
+    assert [tag for tag, _ in focused] == ["a", "div", "div", "button", "button", "button", "button"]
     assert all(style == "solid" for _, style in focused)
     skip = browser.find_element("css selector", ".skip")
     skip.send_keys(Keys.ENTER)
@@ -143,6 +143,21 @@ def test_the_page_is_never_wider_than_the_screen(opened, width):
     )
     assert wide
     assert all(200 < each <= width for each in wide)
+
+
+def test_a_phone_shows_epsilon_and_accuracy_of_each_run_without_a_swipe(opened):
+    browser = opened(390)
+    script = """
+        return [...document.querySelectorAll('table.results, h3[id^=glance] + .wide table')].map(table => {
+            const heads = [...table.tHead.rows[0].cells];
+            return heads.filter(head => head.getBoundingClientRect().right <= 390).map(head => head.innerText.trim());
+        });
+    """
+    shown = browser.execute_script(script)
+    assert len(shown) == 4, "a table of runs and one at a glance, for each of two data sets"
+    for heads in shown:
+        assert any(head.startswith("epsilon") for head in heads)
+        assert any(head.startswith("accuracy") for head in heads)
 
 
 def test_text_stands_out_in_light_and_dark(opened):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from students.base import Student
-from students.sampling import to_bytes, write_samples
+from students.sample_files import write_samples
+from students.sampling import to_bytes
 
 
 def a_student(value):
