@@ -34,7 +34,8 @@ def test_everything_asked_for_is_written_and_only_to_private(evaluate, finished)
     assert code == 0, printed
     result = result_in(run)
     common = {"student", "real", "sketch", "features", "environment", "privacy", "no_classifiers", "hardware"}
-    assert set(result) == common | {"memorisation", "sampling_images_per_second", "protocol"}
+    assert set(result) == common | {"memorisation", "sampling_images_per_second", "protocol", "num_test_images"}
+    assert result["num_test_images"] == result["student"]["num_frechet_images"], "all of the test side, which is small"
     assert result["protocol"] == "quick, but 2 epochs"
     for name in ("student", "real", "sketch"):
         assert {"kernel_distance", "precision", "recall", "density", "coverage"} <= set(result[name]["metrics"])
