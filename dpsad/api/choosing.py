@@ -86,10 +86,16 @@ def mends(numbers: PublicNumbers) -> dict[str, float | None]:
         middle = (low + high) / 2
         low, high = (low, middle) if _noise_on_means(numbers, middle) <= LEGIBLE else (middle, high)
     return {
-        "epsilon": math.ceil(high * 10) / 10 if enough else None,
+        "epsilon": _rounded_up(high) if enough else None,
         "classes": most or None,
-        "records": math.ceil(float(f"{numbers.privacy.num_records * max(1.0, noise / LEGIBLE) * 1.05:.1e}")),
+        "records": math.ceil(_rounded_up(numbers.privacy.num_records * max(1.0, noise / LEGIBLE))),
     }
+
+
+def _rounded_up(number: float) -> float:
+    """To two digits."""
+    step = 10.0 ** (math.floor(math.log10(number)) - 1)
+    return float(f"{math.ceil(number / step) * step:.2g}")
 
 
 def _noise_on_means(numbers: PublicNumbers, epsilon: float) -> float:

@@ -97,17 +97,17 @@ class Forecast:
             "prototypes.per_class, rounds and shares out, or raise privacy.epsilon"
         ]  # fmt: skip
         return [
-            f"forecast, from public numbers: {self.num_records} records in {self.form.num_classes} classes, "
+            f"forecast, from public numbers: {self.num_records:,} records in {self.form.num_classes} classes, "
             f"{width}x{height} {'colour' if channels == 3 else 'grey'}",
             *(
                 f"  {'class means' if noise.per_class == 1 else f'{noise.per_class} prototypes a class'}: noise of "
                 f"{noise.per_pixel:.2g} standard deviations of an image on a pixel, {noise.of_shapes:.2g} on shapes "
-                f"({GRID}x{GRID}), with {noise.records:.3g} records each"
+                f"({GRID}x{GRID}), with {noise.records:,.0f} records each"
                 for noise in self.prototypes
             ),
             *too_fine,
             f"  expect: {self.quality} (noise on shapes should be below {LEGIBLE:g}); a class of fewer than "
-            f"{self.records_of_a_class} records will be noise",
+            f"{self.records_of_a_class:,} records will be noise",
             f"  minutes: about {max(1, round(self.minutes))}, and evaluation",
         ]
 

@@ -106,12 +106,12 @@ def _refusal(config: Config, told: Forecast) -> str:
     ways = [
         f"privacy.epsilon={found['epsilon']:g}" if found["epsilon"] else "",
         f"{found['classes']:g} classes in place of {told.form.num_classes} (merge some)" if found["classes"] else "",
-        f"{found['records']:g} records",
+        f"{found['records']:,} records",
     ]
     noise = told.prototypes[0]
     return (
         f"privacy.epsilon={config.privacy.epsilon:g} with privacy.num_records={told.num_records} in "
-        f"{told.form.num_classes} classes: classes will be noise, for a class mean of {noise.records:.3g} records has "
+        f"{told.form.num_classes} classes: classes will be noise, for a class mean of {noise.records:,.0f} records has "
         f"noise of {noise.of_shapes:.2g} standard deviations of an image on its shapes; any of these would do: "
         f"{', '.join(way for way in ways if way)}; or pass --anyway"
     )

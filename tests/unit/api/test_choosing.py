@@ -84,7 +84,9 @@ def test_minutes_and_a_gpu_change_training_and_no_release(tmp_path):
         assert (config.privacy, config.prototypes, config.refine) == (usual.privacy, usual.prototypes, usual.refine)
 
 
-@pytest.mark.parametrize(("num_records", "num_classes", "epsilon"), [(1000, 100, 1.0), (30, 3, 0.5)])
+@pytest.mark.parametrize(
+    ("num_records", "num_classes", "epsilon"), [(1000, 100, 1.0), (30, 3, 0.5), (60_000, 10, 0.0005)]
+)
 def test_each_mend_is_enough_and_a_third_less_of_it_is_not(num_records, num_classes, epsilon):
     def noise(num_records=num_records, num_classes=num_classes, epsilon=epsilon):
         privacy, form = PrivacyConfig(epsilon=epsilon, num_records=round(num_records)), Form(round(num_classes), GREY)
