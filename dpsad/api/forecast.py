@@ -30,6 +30,7 @@ class PrototypeNoise:
 
     per_class: how many a class has.
     records: expected behind each, were all classes and prototypes equally large.
+    divisor: of its sum of differences: as many, or prototypes.min_count where that is more.
     per_pixel: its standard deviation on a pixel, in standard deviations of an image.
     of_shapes: likewise on an average over an eighth of each side; images of any size can be compared by it.
     count: its standard deviation on a prototype's released count, in records.
@@ -37,6 +38,7 @@ class PrototypeNoise:
 
     per_class: int
     records: float
+    divisor: float
     per_pixel: float
     of_shapes: float
     count: float
@@ -86,7 +88,7 @@ class Forecast:
     def records_of_a_class(self) -> int:
         """How many records a class needs for its mean to be more than noise."""
         first = self.prototypes[0]
-        return math.ceil(first.records * first.of_shapes / LEGIBLE)
+        return math.ceil(first.divisor * first.of_shapes / LEGIBLE)
 
     def lines(self) -> list[str]:
         """For people."""
@@ -147,11 +149,13 @@ def noise_on_prototypes(settings: DpSadSettings, form: Form, num_records: int) -
     ):
         records = num_records / (form.num_classes * number)
         noise = plan.noise_scale * pixels_of_rows(difference_bound(config, number, size), config.count_share)
-        per_pixel = noise / max(records, config.min_count) / IMAGE_STD
+        divisor = max(records, config.min_count)
+        per_pixel = noise / divisor / IMAGE_STD
         noises.append(
             PrototypeNoise(
                 per_class=number,
                 records=records,
+                divisor=divisor,
                 per_pixel=per_pixel,
                 of_shapes=per_pixel * min(1.0, GRID / math.sqrt(size / form.image_shape[0])),
                 count=plan.noise_scale / math.sqrt(config.count_share),

@@ -104,7 +104,7 @@ def test_a_tenth_of_the_records_or_a_person_with_ten_has_ten_times_the_noise():
 def told(*noise):
     """A forecast of one, four and sixteen prototypes a class with such noise on shapes."""
     noises = [
-        PrototypeNoise(per_class=4**place, records=10.0, per_pixel=1.0, of_shapes=value, count=1.0)
+        PrototypeNoise(per_class=4**place, records=10.0, divisor=10.0, per_pixel=1.0, of_shapes=value, count=1.0)
         for place, value in enumerate(noise)
     ]
     return Forecast(num_records=10, form=Form(1, (1, 8, 8)), prototypes=tuple(noises), minutes=1.0)
