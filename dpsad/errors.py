@@ -27,10 +27,6 @@ class CheckpointError(OSError):
     """A checkpoint that could not be written; the one before it is untouched."""
 
 
-class Refused(ValueError):
-    """What is not allowed, though the file that it was read from is whole."""
-
-
 def nearest(word: str, options: Iterable[str], *, similarity: float = 0.6) -> str | None:
     """The option that `word` is most likely a slip of; None where none is at least `similarity` (0..1) like it."""
     return next(iter(get_close_matches(word, options, n=1, cutoff=similarity)), None)
@@ -72,16 +68,19 @@ def require_file(path: Path, named: str = "") -> None:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path, *, refused: type[Exception] = OSError) -> Iterator[None]:
     """What goes wrong in this block is laid to the file's content: it is not what dpsad writes there.
+
+    Args:
+        refused: a kind of error that is none of the file's, such as a budget that its charges exceed.
 
     Raises:
         ValueError: names the file, whatever went wrong.
-        Refused: as it was raised.
+        OSError, refused: as it was raised.
     """
     try:
         yield
-    except (OSError, Refused):
+    except (OSError, refused):
         raise
     except Exception as error:  # formats raise nearly any kind on bytes of something else
         if _out_of_memory(error) or (isinstance(error, ValueError) and str(path) in str(error)):

@@ -5,7 +5,6 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from dpsad.errors import Refused
 from dpsad.privacy.accounting import ACCOUNTANT, ADJACENCY, SELECTION_ACCOUNTANT, epsilon_of
 from dpsad.privacy.budget import require_budget
 from dpsad.privacy.calibration import calibrated
@@ -15,7 +14,11 @@ from dpsad.privacy.ranges import require_within
 from dpsad.privacy.selection import Selection
 
 
-class BudgetExceeded(Refused):
+class ChargeRefused(ValueError):
+    """Charges that this ledger cannot take."""
+
+
+class BudgetExceeded(ChargeRefused):
     """A charge that would spend more than the budget; nothing was released."""
 
 
@@ -137,10 +140,10 @@ class Ledger:
 
         Raises:
             BudgetExceeded: it has cost more than this budget.
-            Refused: it is of one repetition among several, whose entries alone are not what it has cost.
+            ChargeRefused: it is of one repetition among several, whose entries alone are not what it has cost.
         """
         if state.get("selection"):
-            raise Refused(
+            raise ChargeRefused(
                 "what `dpsad tune` keeps of a run that it repeats cannot be gone on from; go on from an ordinary run"
             )
         for plan in _entries(state):

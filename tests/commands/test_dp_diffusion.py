@@ -188,6 +188,6 @@ def test_a_pretrained_model_of_another_kind_is_refused(command, words, pretraine
 
 def test_public_images_with_other_channels_are_refused(command, words, tmp_path):
     draw = np.random.default_rng(0)
-    np.savez(tmp_path / "c.npz", images=draw.integers(0, 256, (9, 8, 8, 3)).astype(np.uint8), labels=np.arange(9) % 3)
+    np.savez(tmp_path / "c.npz", images=draw.integers(0, 256, (60, 8, 8, 3)).astype(np.uint8), labels=np.arange(60) % 3)
     code, printed = command("baseline", *words, f"public_data.path={tmp_path / 'c.npz'}")
     assert (code, "see public_data.grey" in printed) == (2, True), printed

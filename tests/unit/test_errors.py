@@ -1,7 +1,7 @@
 import pytest
 
 from dpsad.errors import reading, require_choice
-from dpsad.privacy.ledger import BudgetExceeded
+from dpsad.privacy.ledger import BudgetExceeded, ChargeRefused
 
 
 def test_a_slip_is_answered_with_the_nearest_choice():
@@ -18,7 +18,7 @@ def test_a_far_word_is_answered_without_a_guess():
 
 
 def test_a_budget_is_no_damage_of_the_file_that_its_charges_stand_in(tmp_path):
-    with pytest.raises(BudgetExceeded, match=r"^over the budget$"), reading(tmp_path):
+    with pytest.raises(BudgetExceeded, match=r"^over the budget$"), reading(tmp_path, refused=ChargeRefused):
         raise BudgetExceeded("over the budget")
-    with pytest.raises(ValueError, match="is damaged"), reading(tmp_path):
+    with pytest.raises(ValueError, match="is damaged"), reading(tmp_path, refused=ChargeRefused):
         raise ValueError("no such plan")

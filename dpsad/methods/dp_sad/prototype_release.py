@@ -19,7 +19,7 @@ from dpsad.methods.dp_sad.settings import DpSadSettings
 from dpsad.methods.dp_sad.shard_teachers import ask_teachers, new_shard_discriminators, shard_teachers
 from dpsad.methods.dp_sad.spread import release_spread
 from dpsad.privacy.clipping import BlockRows
-from dpsad.privacy.ledger import Ledger
+from dpsad.privacy.ledger import ChargeRefused, Ledger
 from dpsad.privacy.provenance import Provenance
 from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
 from dpsad.runtime.checkpoint import load, save_atomic
@@ -71,7 +71,7 @@ def released_prototypes(settings: DpSadSettings, context: Context) -> Released:
     """Releases the run's prototypes, or takes up those that it has released."""
     path, device, ledger = context.run.prototypes, context.device, context.ledger
     if path.exists():
-        with reading(path):
+        with reading(path, refused=ChargeRefused):
             return Released.of(load(path), device, ledger)
     records = read_records(settings, context)
     num_records, subject = context.num_records(records), Subject.of(records)
