@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
 from dpsad.data.config import DataConfig
+from dpsad.data.files import at_home
 from dpsad.data.sources import load_images
 from dpsad.data.survey import Survey
 from dpsad.privacy.config import PrivacyConfig
@@ -30,7 +30,7 @@ def proposed(config: DataConfig, found: Survey) -> dict[str, dict[str, Any]]:
     said = {"source": config.source, **said}
     for key in ("path", "root"):
         if said.get(key):
-            said[key] = str(Path(said[key]).expanduser().absolute())
+            said[key] = str(at_home(said[key]).absolute())
     if config.source not in BY_NAME and not config.pseudo_labels:
         said |= _classes(config, found)
     if config.source not in BY_NAME:

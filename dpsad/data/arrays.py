@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from dpsad.data.config import RANGES
+from dpsad.data.labels import numbered
 from dpsad.data.pixels import images_of
 from dpsad.data.records import CLASSES_OF_DATA, UNLABELLED, ImageSet, validate
 from dpsad.errors import require_choice
@@ -102,10 +103,9 @@ def _labels(
     if array.shape != (num,):
         raise ValueError(f"labels have shape {list(array.shape)}, there are {num} images; give each image one label")
     if array.dtype.kind in "US":
-        texts = array.astype(str).tolist()
-        names = tuple(class_names or sorted(set(texts)))
-        label_of = {name: label for label, name in enumerate(names)}
-        return torch.tensor([label_of.get(text, -1) for text in texts], dtype=torch.int64), names
+        texts = array.astype(str)
+        names = tuple(class_names or sorted(set(texts.tolist())))
+        return torch.from_numpy(numbered(texts, names, 0)), names
     if array.dtype.kind not in "iu":
         raise ValueError(f"labels are {array.dtype}; expected integers from 0 on, or texts")
     own = torch.from_numpy(array.astype(np.int64))

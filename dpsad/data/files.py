@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +12,11 @@ from dpsad.data.reading import HIDDEN, other_kind
 
 _SIDES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 _SIDES |= dict.fromkeys(("val", "valid", "validation", "dev"), "other")
+
+
+def at_home(path: str | Path | None) -> Path:
+    """The path, with ~ for its user's folder; that of nobody here stays as it is, and None is the folder one is in."""
+    return Path(os.path.expanduser(path or ""))
 
 
 def files_and_sides(path: str | None, suffixes: Sequence[str], skipped: Counter[str]) -> list[tuple[Path, str]]:
@@ -27,7 +33,7 @@ def files_and_sides(path: str | None, suffixes: Sequence[str], skipped: Counter[
     kinds = ", ".join(suffixes)
     if path is None:
         raise ValueError(f"data.path is not set; pass data.path=..., a file ({kinds}) or a folder of such files")
-    root = Path(path).expanduser()
+    root = at_home(path)
     if root.is_file():
         return [(root, "")]
     if not root.is_dir():

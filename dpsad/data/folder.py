@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dpsad.data.config import DataConfig
 from dpsad.data.decoding import SUFFIXES
+from dpsad.data.files import at_home
 from dpsad.data.label_file import list_label_file
 from dpsad.data.listing import Entry, Listing, read_listed, side_of, sorted_classes
 from dpsad.data.reading import HIDDEN, NEITHER_SIDE, ReadReport, other_kind, told
@@ -24,7 +25,7 @@ def read_folder(config: DataConfig, split: str) -> ImageSet:
     Raises:
         ValueError: what these raise; there is a train folder, and none of that side.
     """
-    root = Path(config.path or "").expanduser()
+    root = at_home(config.path)
     if config.labels != "csv" and (root / "train").is_dir() and not (root / split).is_dir():
         raise ValueError(
             f"data.path='{config.path}' has a train folder but no {root / split}; add it, "
@@ -49,7 +50,7 @@ def list_folder(config: DataConfig) -> Listing:
         raise ValueError("data.path is not set; data.source=folder needs data.path=..., a folder of class folders")
     if config.labels == "csv":
         return list_label_file(config)
-    root = Path(config.path).expanduser()
+    root = at_home(config.path)
     if not root.is_dir():
         raise ValueError(f"no folder at data.path='{config.path}' (looked for {root.absolute()}); pass data.path=...")
     skipped: Counter[str] = Counter()

@@ -12,7 +12,7 @@ from typing import Any
 from dpsad.data.columns import IMAGE_COLUMNS, LABEL_COLUMNS, column_of, label_text
 from dpsad.data.config import DataConfig
 from dpsad.data.decoding import SUFFIXES
-from dpsad.data.files import named_side
+from dpsad.data.files import at_home, named_side
 from dpsad.data.listing import Entry, Listing, side_of, sorted_classes
 from dpsad.data.reading import NEITHER_SIDE, NO_LABEL, ReadReport, other_kind, told
 from dpsad.data.records import UNLABELLED
@@ -34,7 +34,7 @@ def list_label_file(config: DataConfig) -> Listing:
     Raises:
         ValueError: no such file or several, no such columns, a path that occurs twice, no images.
     """
-    file = label_file_at(Path(config.path or "").expanduser(), f"data.path='{config.path}'")
+    file = label_file_at(at_home(config.path), f"data.path='{config.path}'")
     where = f"data.path='{config.path}'"
     rows, names = _rows(file, where)
     image_column = column_of(names, config.image_column, IMAGE_COLUMNS, key="data.image_column", where=where)
@@ -63,7 +63,7 @@ def list_label_file(config: DataConfig) -> Listing:
         else:
             own_side = side if is_split else side_of(record_id)
             entries[record_id] = Entry(path, str(path), record_id, label, own_side)
-    if file.parent == Path(config.path or "").expanduser():
+    if file.parent == at_home(config.path):
         named = {file.parent / str(row.get(image_column) or "") for row in rows}
         images = (path for path in file.parent.rglob("*") if path.suffix.lower() in SUFFIXES)
         skipped[UNNAMED] += sum(path not in named for path in images)

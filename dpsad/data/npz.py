@@ -9,6 +9,7 @@ import torch
 
 from dpsad.data.arrays import content_ids
 from dpsad.data.config import DataConfig
+from dpsad.data.files import at_home
 from dpsad.data.labels import flat_labels, names_found, numbered, numbers_from, remarks_on
 from dpsad.data.npz_file import ArrayHeader, array_of, header_of, keys_of
 from dpsad.data.pixels import images_of, layout_of
@@ -34,7 +35,7 @@ def read_npz(config: DataConfig, split: str) -> ImageSet:
     """
     if config.path is None:
         raise ValueError("data.path is not set; data.source=npz needs data.path=..., an .npz file")
-    path = Path(config.path).expanduser()
+    path = at_home(config.path)
     if not path.is_file():
         raise ValueError(f"no file at data.path='{config.path}' (looked for {path.absolute()}); pass data.path=...")
     where = f"data.path='{config.path}'"

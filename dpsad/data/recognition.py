@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dpsad.data.config import DataConfig
+from dpsad.data.files import at_home
 from dpsad.data.label_file import LABEL_FILES
 from dpsad.data.webdataset import ARCHIVES
 
@@ -17,7 +18,7 @@ def recognised(path: Path) -> DataConfig:
     Raises:
         ValueError: nothing is there, or no source reads such a file.
     """
-    here = path.expanduser()
+    here = at_home(path)
     if here.is_file():
         if here.name.lower().endswith(LABEL_FILES):
             return DataConfig(source="folder", path=str(path), labels="csv")

@@ -11,7 +11,7 @@ from typing import Any
 
 from dpsad.data.columns import IMAGE_COLUMNS, LABEL_COLUMNS, column_of, label_text
 from dpsad.data.config import DataConfig
-from dpsad.data.files import files_and_sides, named_side
+from dpsad.data.files import at_home, files_and_sides, named_side
 from dpsad.data.listing import Found, Listing, listing_of, read_listed
 from dpsad.data.records import ImageSet
 
@@ -91,7 +91,7 @@ def saved_files(path: str | None) -> list[tuple[Path, str]]:
     Raises:
         ValueError: no such folder, or one that is damaged.
     """
-    root = Path(path or "").expanduser()
+    root = at_home(path)
     if path is None or not root.is_dir():
         raise ValueError(f"no folder at data.path='{path}'; pass data.path=..., what save_to_disk wrote")
     try:

@@ -12,6 +12,7 @@ import torch
 
 from dpsad.data.arrays import content_ids
 from dpsad.data.config import DataConfig
+from dpsad.data.files import at_home
 from dpsad.data.pixels import from_bytes
 from dpsad.data.records import ImageSet
 
@@ -116,7 +117,7 @@ def _open(name: str, config: DataConfig, split: str) -> Any:
 
     known = _SETS[name]
     make, train = getattr(datasets, known.class_name), split == "train"
-    root = Path(config.root or "").expanduser()
+    root = at_home(config.root)
     try:
         if known.class_name == "SVHN":
             return make(root, split=split, download=config.download)

@@ -12,7 +12,7 @@ from typing import Any
 
 from dpsad.audit.result import AuditResult
 from dpsad.evaluation.result import EvaluationResult, memorisation_line
-from dpsad.runtime.config_files import read_mapping
+from dpsad.runtime.config_files import flatten, read_mapping
 from dpsad.runtime.json_files import read_json
 from dpsad.runtime.run_folder import CONFIG, METRICS, Run
 
@@ -154,7 +154,7 @@ def read_run(folder: Path, name: str) -> Result:
             evaluation=measured,
             closer_to_training=bool(memorisation["closer_to_training"]) if memorisation else None,
             memorisation=memorisation_line(memorisation) if memorisation else None,
-            settings=_flat(config),
+            settings=flatten(config),
             images_per_second=measured.sampling_images_per_second if measured is not None else None,
             stage_seconds=_seconds_by_stage(timings),
             hardware=_hardware(timings, measured.hardware if measured is not None else ""),
@@ -165,14 +165,6 @@ def read_run(folder: Path, name: str) -> Result:
             f"{folder} cannot be read: its config.yaml, release/, private/evaluation.json or private/audit.json is "
             f"not as dpsad writes it ({type(error).__name__}: {error})"
         ) from error
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values by dotted key; a list is a value."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _name_today(name: str) -> str:

@@ -117,11 +117,12 @@ def save_config(config: object, path: Path) -> None:
 
 
 def flatten(config: object, prefix: str = "") -> dict[str, Any]:
-    """All values of a nested dataclass by dotted key, in the order of the fields."""
+    """All values of a nested dataclass or mapping by dotted key, in their order; a list is a value."""
     flat: dict[str, Any] = {}
-    for field in fields(config):  # type: ignore[arg-type]
-        key, value = prefix + field.name, getattr(config, field.name)
-        flat |= flatten(value, f"{key}.") if is_dataclass(value) else {key: value}
+    for name in config if isinstance(config, Mapping) else [field.name for field in fields(config)]:  # type: ignore[arg-type]
+        value = config[name] if isinstance(config, Mapping) else getattr(config, name)
+        is_section = is_dataclass(value) or isinstance(value, Mapping)
+        flat |= flatten(value, f"{prefix}{name}.") if is_section else {prefix + name: value}
     return flat
 
 
