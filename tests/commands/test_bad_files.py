@@ -236,7 +236,7 @@ STATEMENTS = {  # key -> what it is not
     "events": [3, None, [3], [{}], [{"noise_multiplier": "x"}]],
     "reasons": ["x", None, [1]],
     "not_covered": [3, None],
-    "weights_sha256": ["0" * 64, 3],
+    "weights_sha256": [3],
 }
 
 
@@ -260,6 +260,11 @@ def test_a_file_that_is_no_statement(refused, folder, verb, kind):
 def test_a_statement_that_says_what_cannot_be(refused, folder, verb, key, value):
     change_statement(folder, key, value)
     refused([verb, "run"], "privacy.json")
+
+
+def test_a_statement_of_other_weights(refused, folder):
+    change_statement(folder, "weights_sha256", "0" * 64)
+    refused(["sample", "run"], "privacy.json")
 
 
 @pytest.mark.parametrize("key", ["formal", "epsilon", "delta", "guarantee", "events", "reasons", "not_covered"])
