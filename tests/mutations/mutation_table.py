@@ -79,7 +79,7 @@ NOISE = [
     ),
     Mutation(
         "noise drawn and added in float32", SANITIZER,
-        f"        total += {NORMAL}.to(device)\n        return total.mul_(self.plan.clip_norm / steps).float()",
+        f"        total += {NORMAL}\n        return total.mul_(self.plan.clip_norm / steps).float()",
         "        noise = self.randomness.normal(shape) * self.plan.noise_scale\n"
         "        return total.mul_(self.plan.clip_norm / steps).float() + noise",
         _tests("statistical/test_floating_point", "test_which_numbers_can_be_reached_tells_nothing_of_a_record"),
@@ -91,7 +91,7 @@ NOISE = [
     ),
     Mutation(
         "noise that is rounded twice, to a coarser grid at last", RANDOMNESS,
-        "return rounded[:num].reshape(shape)", "return ((rounded[:num] / 16).round() * 16).reshape(shape)",
+        "part.copy_(rounded[: len(part)])", "part.copy_((rounded[: len(part)] / 16).round() * 16)",
         _tests("unit/privacy/test_randomness", "test_rounded_noise_has_its_distribution[0]"),
     ),
     Mutation(
@@ -101,13 +101,30 @@ NOISE = [
     ),
     Mutation(
         "secret numbers that begin anew whenever a run goes on", RANDOMNESS,
-        "os.urandom(8 * max(num, 1))", '__import__("random").Random(0).randbytes(8 * max(num, 1))',
+        "ssl.RAND_bytes(8 * max(num, 1))", '__import__("random").Random(0).randbytes(8 * max(num, 1))',
         _tests("unit/privacy/test_randomness", "test_secret_numbers_differ_and_fixed_ones_repeat"),
     ),
     Mutation(
         "secret numbers from a generator with few bits of seed", RANDOMNESS,
-        "os.urandom(8 * max(num, 1))", "torch.randint(256, (8 * max(num, 1),), dtype=torch.uint8).numpy().tobytes()",
-        _tests("unit/privacy/test_randomness", "test_every_bit_comes_from_the_operating_system"),
+        "ssl.RAND_bytes(8 * max(num, 1))",
+        "torch.randint(256, (8 * max(num, 1),), dtype=torch.uint8).numpy().tobytes()",
+        _tests("unit/privacy/test_randomness", "test_every_bit_comes_from_the_generator_of_the_device[cpu]"),
+    ),
+    Mutation(
+        "one key for all that a GPU draws", RANDOMNESS,
+        "os.urandom(KEY_BYTES)", "bytes(KEY_BYTES)",
+        _tests("unit/privacy/test_randomness", "test_secret_numbers_differ_and_fixed_ones_repeat[chacha]"),
+    ),
+    Mutation(
+        "a counter that forgets its upper half", "dpsad/privacy/chacha.py",
+        "rest[:2] = counter.view(torch.int32).view(num, 2).T",
+        "rest[:1] = counter.view(torch.int32).view(num, 2).T[:1]",
+        _tests("unit/privacy/test_chacha", "test_the_counter_goes_on_beyond_32_bits"),
+    ),
+    Mutation(
+        "rotations that drag the sign along", "dpsad/privacy/chacha.py",
+        ".bitwise_and_(2**by - 1)", "",
+        _tests("unit/privacy/test_chacha", "test_blocks_are_those_of_the_standard"),
     ),
     Mutation(
         "privacy noise from the run's public seed", "dpsad/api/launch.py",
