@@ -43,6 +43,11 @@ def loaded(*words):
     ("words", "printed"),
     [
         (("--help",), "Trains private image generators"),
+        (("--version",), "dpsad 0."),
+        (("keys", "privacy"), "privacy.epsilon=10.0"),
+        (("keys", "privcy"), "did you mean 'privacy'?"),
+        (("completion", "bash"), "privacy.epsilon="),
+        (("presets",), "mnist-epsilon1"),
         (("evaluate", "--help"), "wrn-40-4"),
         (("ablate", "--help"), "lambda"),
         (("sample", "--num", "x", "runs/a"), "valid integer"),
@@ -57,10 +62,15 @@ def test_help_and_errors_of_usage_load_nothing_heavy(words, printed):
     assert number < 400
 
 
-def test_presets_are_listed_without_a_network():
-    _, heavy, output = loaded("presets")
-    assert "mnist-epsilon1" in output
-    assert set(heavy) <= {"omegaconf"}
+def test_commands_load_no_library_that_few_of_them_need():
+    """torchvision and torchmetrics take as long as torch, and bring matplotlib, torch's compiler and scipy's signals."""
+    rooms = "dpsad.commands.evaluate, dpsad.commands.stages, dpsad.api.training"
+    program = f"import {rooms}, sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True
+    )
+    unwanted = {"torchvision", "torchmetrics", "matplotlib", "sklearn", "opacus", "torch._dynamo"}
+    assert unwanted & set(done.stdout.split()) == set()
 
 
 def test_importing_the_package_loads_none_of_its_rooms():
