@@ -7,10 +7,11 @@ import attr
 import dp_accounting
 import numpy as np
 from dp_accounting import pld, rdp
-from dp_accounting.dp_event import RepeatAndSelectDpEvent
+from dp_accounting.dp_event import MixtureOfGaussiansDpEvent, RepeatAndSelectDpEvent
 from dp_accounting.pld.privacy_loss_distribution import (
     PrivacyLossDistribution,
     from_gaussian_mechanism,
+    from_mixture_gaussian_mechanism,
     identity,
 )
 
@@ -28,6 +29,7 @@ _REPLACED = dp_accounting.NeighboringRelation.REPLACE_ONE
 _GRID = 1e-3
 # what a transform's rounding may take from delta a composed release: 25 times the most that was seen up to a million
 _ROUNDING = 1e-16
+_MANY, _FEW, _POINTS = 5000, 16, 1000  # repetitions, and points of a distribution that are few
 _RDP_ORDERS = [1 + x / 10 for x in range(1, 100)] + list(range(11, 64)) + [128, 256, 512, 1024]
 
 
@@ -42,6 +44,10 @@ class ReplacedRowEvent(dp_accounting.DpEvent):
     """
 
     event: dp_accounting.PoissonSampledDpEvent
+
+
+# what `_loss_distribution` knows, where it is sampled a Gaussian
+_NORMAL = (dp_accounting.GaussianDpEvent, dp_accounting.PoissonSampledDpEvent, MixtureOfGaussiansDpEvent)
 
 
 def epsilon_of(events: Sequence[dp_accounting.DpEvent], delta: float) -> float:
@@ -74,15 +80,15 @@ def epsilon_of(events: Sequence[dp_accounting.DpEvent], delta: float) -> float:
     if any(isinstance(event, RepeatAndSelectDpEvent) for event in merged):
         return renyi_epsilon(merged, delta)
     grid, above_rounding = _grid(merged, delta), delta - _ROUNDING * sum(_single(event)[1] for event in merged)
-    if any(isinstance(_single(event)[0], ReplacedRowEvent) for event in merged):
-        return min(_epsilon_unsampled(merged, delta), _epsilon_of_mixed(merged, above_rounding, grid))
+    singles = [_single(event)[0] for event in merged]
+    if all(isinstance(single, _NORMAL) for single in singles) or any(
+        isinstance(single, ReplacedRowEvent) for single in singles
+    ):
+        return min(_epsilon_unsampled(merged, delta), _epsilon_by_losses(merged, above_rounding, grid))
     composed = dp_accounting.ComposedDpEvent(merged)
     by_losses, by_rdp = pld.PLDAccountant(_RELATION, grid), rdp.RdpAccountant(_RDP_ORDERS, _RELATION)
     if by_losses.supports(composed):
-        unsampled = _epsilon_unsampled(merged, delta)
-        if above_rounding <= 0:
-            return unsampled
-        return min(unsampled, float(by_losses.compose(composed).get_epsilon(above_rounding)))
+        return float(by_losses.compose(composed).get_epsilon(above_rounding)) if above_rounding > 0 else math.inf
     if by_rdp.supports(composed):
         return float(by_rdp.compose(composed).get_epsilon(delta))
     raise ValueError(f"no accountant for {composed}; use Gaussian events")
@@ -157,7 +163,7 @@ def _grid(events: Sequence[dp_accounting.DpEvent], delta: float) -> float:
     return min(1.0, max(wanted, float(reach) / 50_000))
 
 
-def _epsilon_of_mixed(events: Sequence[dp_accounting.DpEvent], delta: float, grid: float) -> float:
+def _epsilon_by_losses(events: Sequence[dp_accounting.DpEvent], delta: float, grid: float) -> float:
     """`epsilon_of` by composing one privacy loss distribution an event, on one grid; infinity where delta <= 0."""
     distributions = [_loss_distribution(event, grid) for event in events]
     if delta <= 0 or any(distribution is None for distribution in distributions):
@@ -165,12 +171,23 @@ def _epsilon_of_mixed(events: Sequence[dp_accounting.DpEvent], delta: float, gri
     total = identity(value_discretization_interval=grid)
     for distribution in distributions:
         total = total.compose(distribution)
-    return float(total.get_epsilon_for_delta(delta))
+    with np.errstate(over="ignore"):  # a quotient that is no number any more stands for an infinite epsilon
+        return float(total.get_epsilon_for_delta(delta))
 
 
 def _loss_distribution(event: dp_accounting.DpEvent, grid: float) -> PrivacyLossDistribution | None:
     """What one record added or removed does to a Gaussian event, sampled or not; None where it has no noise."""
     single, count = _single(event)
+    if isinstance(single, MixtureOfGaussiansDpEvent):
+        if single.standard_deviation == 0:
+            return None
+        mixture = from_mixture_gaussian_mechanism(
+            single.standard_deviation,
+            single.sensitivities,
+            single.sampling_probs,
+            value_discretization_interval=grid,
+        )
+        return _repeated(mixture, count)
     relation = _REPLACED if isinstance(single, ReplacedRowEvent) else _RELATION
     sampled = single.event if isinstance(single, ReplacedRowEvent) else single
     is_sampled = isinstance(sampled, dp_accounting.PoissonSampledDpEvent)
@@ -179,12 +196,25 @@ def _loss_distribution(event: dp_accounting.DpEvent, grid: float) -> PrivacyLoss
         raise ValueError(f"no accountant for {event} beside sampled shards; use Gaussian events")
     if gaussian.noise_multiplier == 0:
         return None
-    return from_gaussian_mechanism(
+    distribution = from_gaussian_mechanism(
         gaussian.noise_multiplier,
         value_discretization_interval=grid,
         sampling_prob=sampling_prob,
         neighboring_relation=relation,
-    ).self_compose(count)
+    )
+    return _repeated(distribution, count)
+
+
+def _repeated(distribution: PrivacyLossDistribution, count: int) -> PrivacyLossDistribution:
+    """`distribution.self_compose(count)`; many of few points by way of `_FEW`, without which the library takes seconds.
+
+    It raises the number of points to the power of `count`, digit by digit, and bounds the result by exponents that are
+    too coarse for so few. `_FEW` are composed without cutting anything off.
+    """
+    if count < _MANY or distribution._pmf_remove.size > _POINTS:
+        return distribution.self_compose(count)
+    whole = distribution.self_compose(_FEW, tail_mass_truncation=0).self_compose(count // _FEW)
+    return whole.compose(distribution.self_compose(count % _FEW)) if count % _FEW else whole
 
 
 def privacy_curve(events: Sequence[dp_accounting.DpEvent]) -> Callable[[np.ndarray], np.ndarray]:
