@@ -18,7 +18,7 @@ from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.statement import LIMITED
 from dpsad.release.export import export_release
 from dpsad.runtime.context import Context
-from dpsad.runtime.device import device_named
+from dpsad.runtime.device import arithmetic, device_named
 from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run, open_run, require_own
 from dpsad.runtime.run_lock import held
@@ -47,7 +47,7 @@ def opened(
     ledger = Ledger.of(config.privacy)
     if config.data.limit:  # here as well, for runs whose files were written before a limit was noted with the records
         ledger.note((LIMITED,))
-    with held(run):
+    with held(run), arithmetic(device, config.precision):
         is_new = not run.config.exists()
         open_run(run.path, config, fixed, free=free)
         try:

@@ -17,6 +17,7 @@ from dpsad.errors import reading
 from dpsad.evaluation.result import EvaluationResult
 from dpsad.report.ablation import Row, plot, to_csv, to_markdown
 from dpsad.runtime.config_files import differences
+from dpsad.runtime.device import device_named
 from dpsad.runtime.json_files import read_json
 from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run, open_run
@@ -49,6 +50,7 @@ def run_ablation(ablation: Ablation, read: Read, *, num: int, seed: int, say: Sa
             f"guarantee={base.guarantee}; use --config mnist-nominal, or pass guarantee={ablation.needs}"
         )
     configs = {cell: cell_config(ablation, cell, base, read) for cell in ablation.cells}
+    device_named(base.device)  # refused before a folder is made; each cell's run looks again
     run = open_run(base.run, base, FIXED)
     if base.teacher.path is None and any(config.teacher.path for config in configs.values()):
         run_teach(base, say)
