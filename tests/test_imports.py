@@ -1,6 +1,7 @@
 """What is loaded and when: help comes at once, and whatever is imported is declared."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def test_help_and_errors_of_usage_load_nothing_heavy(words, printed):
 
 
 def test_commands_load_no_library_that_few_of_them_need():
-    """torchvision and torchmetrics take as long as torch, and bring matplotlib, torch's compiler and scipy's signals."""
+    """torchvision and torchmetrics take as long as torch, and bring matplotlib and torch's compiler."""
     rooms = "dpsad.commands.evaluate, dpsad.commands.stages, dpsad.api.training"
     program = f"import {rooms}, sys; print(*sys.modules)"
     done = subprocess.run(
@@ -79,6 +80,16 @@ def test_importing_the_package_loads_none_of_its_rooms():
         cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.split() == ["dpsad"]
+
+
+@pytest.mark.parametrize(("told", "found"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_that_wait_sleep_unless_told_otherwise(told, found):
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import dpsad, os, sys; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"],
+        cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True, env={**environment, **told},
+    )  # fmt: skip
+    assert done.stdout.split() == [found, "False"]
 
 
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "attr": "attrs"}  # where names differ

@@ -1,4 +1,4 @@
-"""ChaCha20, a cryptographic generator that counts, in whole-number operations of torch: it runs where a tensor may lie."""
+"""ChaCha20, a cryptographic generator that counts, in whole-number operations of torch, on any of its devices."""
 
 import torch
 from torch import Tensor

@@ -27,8 +27,8 @@ class PrivateRandomness:
         device: where normal numbers are wanted, and drawn.
         seed: for tests alone: repeatable numbers, which void a run's guarantee; its statement says so.
 
-    Formal guarantee: without a seed, as unpredictable as `aes_words` on the CPU and `chacha_words` elsewhere. There is no state to save, so noise that was
-    added cannot be recomputed and taken away.
+    Formal guarantee: without a seed, as unpredictable as `aes_words` on the CPU and `chacha_words` elsewhere. There is
+    no state to save, so noise that was added cannot be recomputed and taken away.
     """
 
     def __init__(self, device: torch.device | str = "cpu", *, seed: int | None = None):

@@ -69,7 +69,8 @@ def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
         (uninitialised, "fill_uninitialized_memory", False),  # to find mistakes; slow
     ]
     before = [(holder, name, getattr(holder, name)) for holder, name, _ in wanted]
-    strict, only_warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    strict = torch.are_deterministic_algorithms_enabled()
+    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
     try:
         torch.use_deterministic_algorithms(True, warn_only=True)
         for holder, name, value in wanted:

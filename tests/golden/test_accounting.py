@@ -240,7 +240,7 @@ def test_delta_that_allows_releases_without_noise_is_refused(num, delta):
 def test_one_record_in_a_batch_of_a_billion_is_refused_at_once(num, epsilon, monkeypatch):
     """Without a look at little noise, which takes long to account."""
     monkeypatch.setattr(calibration, "epsilon_of", lambda events, _: 0.0 if not events else pytest.fail("looked at"))
-    with pytest.raises(ValueError, match="use a privacy.delta well below one over the number of records, or larger"):
+    with pytest.raises(ValueError, match=r"use a privacy\.delta well below one over the number of records, or larger"):
         calibrated([releases(num, sampling_prob=1e-12)], epsilon=epsilon, delta=1e-5, records_per_person=1)
 
 

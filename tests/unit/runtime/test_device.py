@@ -44,20 +44,17 @@ def test_cuda_adds_in_a_fixed_order_and_takes_float32_at_its_word(monkeypatch, p
     """Within the block alone, also where it fails; needs no GPU, since nothing is computed."""
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     before = settings()
-
-    def fail():
-        with arithmetic(torch.device("cuda"), precision):
-            assert settings() == {
-                "matmul": tf32,
-                "convolutions": tf32,
-                "deterministic": (True, True),
-                "by the clock": False,
-                "warns": True,
-                "fills": False,
-            }
-            raise KeyError
-
-    pytest.raises(KeyError, fail)
+    with pytest.raises(KeyError), arithmetic(torch.device("cuda"), precision):
+        inside = settings()
+        raise KeyError
+    assert inside == {
+        "matmul": tf32,
+        "convolutions": tf32,
+        "deterministic": (True, True),
+        "by the clock": False,
+        "warns": True,
+        "fills": False,
+    }
     assert settings() == before
 
 
