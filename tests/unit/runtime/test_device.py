@@ -42,11 +42,17 @@ def settings():
 @pytest.mark.parametrize(("precision", "tf32"), [("float32", False), ("auto", True), ("bfloat16", True)])
 def test_cuda_adds_in_a_fixed_order_and_takes_float32_at_its_word(monkeypatch, precision, tf32):
     """Within the block alone, also where it fails; needs no GPU, since nothing is computed."""
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = settings()
-    with pytest.raises(KeyError), arithmetic(torch.device("cuda"), precision):
-        inside = settings()
-        raise KeyError
+    inside = {}
+
+    def fail():
+        with arithmetic(torch.device("cuda"), precision):
+            inside.update(settings())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert inside == {
         "matmul": tf32,
         "convolutions": tf32,
