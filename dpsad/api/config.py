@@ -16,6 +16,7 @@ from dpsad.methods.dp_sad.nominal_noise import NominalConfig
 from dpsad.methods.dp_sad.prototypes import PrototypesConfig
 from dpsad.methods.dp_sad.settings import GUARANTEES, RefineConfig
 from dpsad.methods.dp_sad.shard_teachers import ShardsConfig
+from dpsad.methods.dp_sad.shorten import ShortenConfig
 from dpsad.methods.dp_sad.spread import SpreadConfig
 from dpsad.methods.dp_sad.teacher import TeacherConfig
 from dpsad.methods.dp_sgd_denoiser import BaselineConfig
@@ -91,6 +92,7 @@ class Config:
     nominal: NominalConfig = field(default_factory=NominalConfig)
     guide: GuideConfig = field(default_factory=GuideConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
+    shorten: ShortenConfig = field(default_factory=ShortenConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     compress: CompressConfig = field(default_factory=CompressConfig)
     fine_tune: FineTuneConfig = field(default_factory=FineTuneConfig)

@@ -59,7 +59,7 @@ METHOD = Method(
     settings=DpSadSettings,
     guarantees=GUARANTEES,
     checkpoint="distill",
-    then_fixed=("student", "discriminator", "nominal", "guide", "refine"),
+    then_fixed=("student", "discriminator", "nominal", "guide", "refine", "shorten"),
     plans=plans,
     train=train,
 )

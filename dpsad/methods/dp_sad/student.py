@@ -16,6 +16,7 @@ from dpsad.methods.dp_sad.pseudo_labels import read_records
 from dpsad.methods.dp_sad.queries import Answers
 from dpsad.methods.dp_sad.release_plans import plan_of_nominal, plans_of_guide
 from dpsad.methods.dp_sad.settings import DpSadSettings
+from dpsad.methods.dp_sad.shorten import shortened
 from dpsad.methods.dp_sad.teacher import TeacherConfig, read_teacher, teacher_fingerprint
 from dpsad.methods.method import Trained, formally
 from dpsad.privacy.plan import ReleasePlan
@@ -75,7 +76,7 @@ def distill_formally(settings: DpSadSettings, context: Context) -> Trained:
             learned_from=learned_from,
             reserved=later,
         )
-    made = releasable_student(settings, student, subject, released.prototypes if released is not None else None)
+    made = _handed_out(settings, context, student, subject, released.prototypes if released is not None else None)
     if records is not None and later:
         guide = released_guide(settings, context, made, records, *later)
         made = guided_release(made, guide, settings.guide.features, settings.guide.attempts)
@@ -104,7 +105,15 @@ def distill_nominally(settings: DpSadSettings, context: Context) -> Trained:
     copies_teacher = settings.student.start == "teacher" and teacher.provenance is Provenance.PRIVATE
     why = reasons(settings.nominal, copies_teacher=copies_teacher, clustered=records.clustered)
     statement = nominal_statement(plan, context.ledger, why)
-    return Trained(releasable_student(settings, student, subject, None), statement)
+    return Trained(_handed_out(settings, context, student, subject, None), statement)
+
+
+def _handed_out(
+    settings: DpSadSettings, context: Context, denoiser: Denoiser, subject: Subject, prototypes: Prototypes | None
+) -> Releasable:
+    """What is handed out of a finished run, taught to take fewer steps where that is asked for."""
+    made = releasable_student(settings, denoiser, subject, prototypes)
+    return shortened(settings.shorten, context, made) if settings.shorten.steps else made
 
 
 def released_guide(
