@@ -101,7 +101,7 @@ def attempt(words: tuple[str, ...], drawn: Path, *, seconds: float = 1e9, most: 
             os.write(note, f"{self.plan.purpose}|{self.num_made}|{was}\n".encode())
             return released
 
-        Sanitizer.release = noted  # type: ignore[method-assign]
+        Sanitizer.release = noted  # type: ignore[method-assign,assignment]
         if most is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
         try:
@@ -143,7 +143,7 @@ def charges(run: Path) -> list[dict[str, Any]]:
         for part in load(file)["parts"].values():
             if isinstance(part, dict) and ("ledger" in part or "entries" in part):
                 ledgers.append(part.get("ledger", part))
-    entries = max((ledger["entries"] for ledger in ledgers), key=len, default=[])
+    entries: list[dict[str, Any]] = max((ledger["entries"] for ledger in ledgers), key=len, default=[])
     return [{key: value for key, value in entry.items() if key != "charge_id"} for entry in entries]
 
 

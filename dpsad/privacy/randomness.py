@@ -108,10 +108,17 @@ class PrivateRandomness:
 
     def _bits(self, num: int, size: int) -> Tensor:
         """[num] int64 of `size` random bits, 63 at most."""
+        if not num:
+            return torch.empty(0, dtype=torch.int64)
+        drawn = hashlib.shake_256(self._key_of_a_draw()).digest(8 * num)
+        return torch.frombuffer(bytearray(drawn), dtype=torch.int64) & (2**size - 1)
+
+    def _key_of_a_draw(self) -> bytes:
+        """A key for one draw alone; replaces the key that it comes from."""
         salt = b"" if self.repeatable else self.place.encode()
-        drawn = hashlib.shake_256(self._key + salt).digest(KEY_BYTES + 8 * num)
+        drawn = hashlib.shake_256(self._key + salt).digest(2 * KEY_BYTES)
         self._key = drawn[:KEY_BYTES]
-        return torch.frombuffer(bytearray(drawn), dtype=torch.int64)[KEY_BYTES // 8 :] & (2**size - 1)
+        return drawn[KEY_BYTES:]
 
 
 def _rounded_pair(first: int, second: int, scale: float) -> tuple[int, int]:

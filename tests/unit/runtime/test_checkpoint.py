@@ -356,6 +356,7 @@ def test_a_stage_that_spends_and_breaks_stops_for_good(tmp_path):
     assert (saved["step"], saved["parts"]["sanitizer"]["num_made"]) == (1, 1)
     assert len(saved["parts"]["sanitizer"]["ledger"]["entries"]) == 1
     assert saved["parts"]["model"]["weight"].isfinite().all()
+    assert saved["parts"]["sanitizer"]["randomness"] is None, "nothing more will be drawn"
     before = path.read_bytes()
     for _ in range(2):
         with pytest.raises(ValueError, match="became NaN or infinite within 2 steps") as again:
