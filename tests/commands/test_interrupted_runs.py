@@ -145,7 +145,7 @@ def test_a_killed_command_goes_on_as_if_it_had_not_been_killed(stage, noise, com
     first, kills = {key: len(was) for key, was in moments.drawn.items()}, 0
     moments.drawn.clear()
     while True:  # each time it gets a bit further
-        moments.left = 6 * kills + 1
+        moments.left = 4 * kills + 1
         try:
             code, printed = command(words[0], *told, f"run={run.path}")
         except Killed:
