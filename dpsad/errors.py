@@ -16,6 +16,7 @@ MENDS = {  # of what an operating system refuses
     errno.EROFS: "name a place on another disk",
     errno.ENOSPC: "free some space there and run the same command again",
     errno.EDQUOT: "free some space there and run the same command again",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), and run the same command again",
     errno.EISDIR: "name a file",
     errno.ENOTDIR: "name a folder, or a file in one",
     errno.ENAMETOOLONG: "name a shorter one",

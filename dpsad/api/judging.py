@@ -23,6 +23,7 @@ from dpsad.report.comparison import write_comparison
 from dpsad.report.reading import Result, read_runs
 from dpsad.runtime.device import hardware_of
 from dpsad.runtime.run_folder import Run
+from dpsad.runtime.whole_files import PRIVATE, write_whole
 from students.base import Student as ImageMaker
 from students.sampling import even_labels, generate
 
@@ -111,7 +112,7 @@ def timed_samples(maker: ImageMaker, num: int | None, seed: int, protocol: str) 
 
 def noted(result: EvaluationResult, run: Run) -> EvaluationResult:
     """The same result, written to the run's private folder."""
-    run.evaluation.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+    write_whole(run.evaluation, json.dumps(result.to_dict(), indent=2) + "\n", PRIVATE)
     return result
 
 

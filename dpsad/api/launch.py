@@ -1,11 +1,14 @@
 """Opens a run from its config and lets its method train: the one place where the two meet."""
 
+import platform
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+
+import torch
 
 from dpsad.api.config import Config
 from dpsad.data.config import DataConfig
@@ -18,10 +21,11 @@ from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.statement import LIMITED
 from dpsad.release.export import export_release
 from dpsad.runtime.context import Context
-from dpsad.runtime.device import device_named
+from dpsad.runtime.device import device_named, hardware_of
 from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run, open_run, require_own
 from dpsad.runtime.run_lock import held
+from dpsad.runtime.whole_files import remove_temporaries
 
 Load = Callable[[], ImageSet]
 
@@ -50,6 +54,8 @@ def opened(
     with held(run):
         is_new = not run.config.exists()
         open_run(run.path, config, fixed, free=free)
+        for folder in (run.path, run.private):
+            remove_temporaries(folder)
         try:
             yield Context(
                 run=run,
@@ -57,7 +63,7 @@ def opened(
                 precision=config.precision,
                 seed=config.seed,
                 ledger=ledger,
-                randomness=PrivateRandomness(device, seed=config.privacy.noise_seed),
+                randomness=PrivateRandomness(device, seed=config.privacy.noise_seed, place=_place(run, config)),
                 stated_num_records=config.privacy.num_records,
                 load_records=cache(load_records or partial(load_images, config.data, "train")),  # stages read in turn
                 load_public=cache(load_public or partial(load_public_images, config.public_data)),
@@ -65,9 +71,15 @@ def opened(
                 say=say,
             )
         except ValueError:
-            if is_new and set(run.private.iterdir()) <= {run.records, run.lock}:
+            if is_new and not run.kept:
                 shutil.rmtree(run.path)
             raise
+
+
+def _place(run: Run, config: Config) -> str:
+    """Where a run's secret numbers are the same again: in the very folder, on the same machine, where sums are too."""
+    folder, device = run.private.stat(), hardware_of(device_named(config.device))
+    return f"{platform.node()} {folder.st_dev} {folder.st_ino} {device} {config.precision} torch {torch.__version__}"
 
 
 def load_public_images(public: DataConfig) -> ImageSet:

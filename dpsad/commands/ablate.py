@@ -1,7 +1,6 @@
 """Runs an ablation: every cell is an ordinary run in a folder of its own, and all are measured alike."""
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from dpsad.runtime.config_files import differences
 from dpsad.runtime.json_files import read_json
 from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run, open_run
+from dpsad.runtime.whole_files import PRIVATE, whole, write_whole
 
 Read = Callable[[Sequence[str]], Config]  # further key=value -> the config with them
 
@@ -104,7 +104,7 @@ def trained(config: Config, say: Say) -> float | None:
     """
     clock = open_run(config.run, config, FIXED).private / "seconds.json"
     before = json.loads(clock.read_text(encoding="utf-8")) if clock.exists() else 0.0
-    clock.write_text("null", encoding="utf-8")
+    write_whole(clock, "null")
     start, seconds = time.perf_counter(), None
     try:
         if config.teacher.path is None:
@@ -113,7 +113,7 @@ def trained(config: Config, say: Say) -> float | None:
     finally:
         if before is not None:
             seconds = before + time.perf_counter() - start
-        clock.write_text(json.dumps(seconds), encoding="utf-8")
+        write_whole(clock, json.dumps(seconds))
     return seconds
 
 
@@ -138,7 +138,8 @@ def measured(config: Config, run: Run, *, num: int, seed: int, say: Say) -> Eval
 
 def _copy_once(source: Path, target: Path) -> None:
     if source.exists() and not target.exists():
-        shutil.copyfile(source, target)
+        with whole(target, PRIVATE) as file:
+            file.write(source.read_bytes())
 
 
 def write(ablation: Ablation, rows: Sequence[Row], run: Run) -> None:

@@ -18,6 +18,7 @@ from dpsad.privacy.plan import ReleasePlan
 from dpsad.release.statement_file import read_statement
 from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run
+from dpsad.runtime.whole_files import PRIVATE, write_whole
 
 REPETITIONS, NOMINAL_REPETITIONS = 20_000, 100  # a game of the published loop trains a student
 
@@ -88,7 +89,7 @@ def audit_run(
             say(membership_line(membership))
     result = AuditResult(release=release, canaries=canary, membership=membership, privacy=statement)
     run.private.mkdir(mode=0o700, exist_ok=True)
-    run.audit.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+    write_whole(run.audit, json.dumps(result.to_dict(), indent=2) + "\n", PRIVATE)
     return result
 
 

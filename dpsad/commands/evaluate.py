@@ -24,12 +24,13 @@ from dpsad.evaluation.features import ReferenceFeatures, load_reference, train_r
 from dpsad.evaluation.inception import FILE_NAMES, InceptionFeatures, cached_weights
 from dpsad.evaluation.memorisation import Closeness, closeness, details, verdict
 from dpsad.evaluation.result import EvaluationResult, memorisation_line
-from dpsad.release.export import load_student
+from dpsad.release.export import load_student, read_release
 from dpsad.runtime.checkpoint import load
 from dpsad.runtime.device import device_named, hardware_of
 from dpsad.runtime.json_files import read_json
 from dpsad.runtime.log import Say
-from dpsad.runtime.run_folder import Run
+from dpsad.runtime.run_folder import STATEMENT, Run
+from dpsad.runtime.whole_files import PRIVATE, temporary_of, write_whole
 from students.prototypes import Prototypes
 
 REFERENCE_BATCHES = 1000  # a classifier for features takes at least this many, and three epochs
@@ -70,7 +71,9 @@ def evaluate_run(
         ValueError: there is no release, no such data, or no such weights.
     """
     run, device = Run(Path(config.run)), device_named(config.device)
-    student = load_student(run.path, device=device)
+    student, privacy = read_release(
+        run.path, lambda release: (load_student(release, device=device), read_json(release / STATEMENT))
+    )
     train, test = load_images(config.data, "train"), load_images(config.data, "test")
     if run.begun_with not in ("", train.fingerprint()):
         say(
@@ -110,7 +113,7 @@ def evaluate_run(
         no_classifiers=no_classifiers,
         sampling_images_per_second=images_per_second,
         hardware=hardware_of(device),
-        privacy=read_json(run.statement),
+        privacy=privacy,
     )
     return noted(result, run)
 
@@ -129,7 +132,8 @@ def _feature_space(run: Run, train: ImageSet, inception: str | None, device: tor
         )
     path = run.reference_classifier
     if not path.exists():
-        _trained_features((train.images, train.labels), train.num_classes, 0, device).save(path)
+        _trained_features((train.images, train.labels), train.num_classes, 0, device).save(temporary_of(path))
+        os.replace(temporary_of(path), path)
     require_file(path)
     with reading(path):
         return load_reference(path, device=device)
@@ -163,7 +167,7 @@ def _memorisation(
         "pixels": measure(lambda pixels: pixels.flatten(1)),
         name: measure(lambda pixels: embed(space, pixels, device=device)),
     }
-    run.memorisation.write_text(json.dumps(details(measured)) + "\n", encoding="utf-8")
+    write_whole(run.memorisation, json.dumps(details(measured)) + "\n", PRIVATE)
     return verdict(measured)
 
 

@@ -209,11 +209,14 @@ def _kept_ledgers(run: Run) -> Iterator[dict]:
     if run.prototypes.exists():
         with reading(run.prototypes):
             yield load(run.prototypes)["ledger"]
+    begun = run.checkpoint("sketch")  # what it promises to charge is charged with the prototypes
     for file in sorted(run.private.glob("*.checkpoint")):
+        if file == begun and run.prototypes.exists():
+            continue
         with reading(file):
             for part in load(file)["parts"].values():
-                if isinstance(part, dict) and "ledger" in part:
-                    yield part["ledger"]
+                if isinstance(part, dict) and ("ledger" in part or "entries" in part):
+                    yield part.get("ledger", part)
 
 
 def _united(states: Iterable[dict]) -> tuple[tuple[ReleasePlan, ...], bool, int, Selection | None]:

@@ -86,7 +86,7 @@ def train(settings: Settings, context: Context) -> Trained:
     subject, count_share = Subject.of(records), settings.class_means.count_share
     num, shape = subject.num_classes, subject.image_shape
     (plan,) = plans(settings, context.ledger, context.num_records(records))
-    sanitizer = Sanitizer(plan, context.ledger, context.randomness)
+    sanitizer = Sanitizer(plan, context.ledger, context.randomness.named("class-means"))
     nothing_yet = Prototypes(torch.zeros(num, *shape), torch.arange(num), torch.zeros(num), 0.0, Provenance.PUBLIC)
     model = HeldPrototypes(nothing_yet).to(context.device)
     checkpoint = context.checkpoint("class_means", settings, records.fingerprint())

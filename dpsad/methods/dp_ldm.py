@@ -68,7 +68,7 @@ def train(settings: DpLdmSettings, context: Context) -> Trained:
     denoiser = with_new_classes(start, untrained(settings, latents, context))
     denoiser = on_device(choose_trainable(settings.fine_tune, denoiser, context), context.device)
     trained, fraction = sum(part.numel() for part in trainable_parameters(denoiser)), trainable_fraction(denoiser)
-    context.log("baseline").public(trained_parameters=trained, trained_fraction=fraction)
+    context.log("baseline").once(public=True, trained_parameters=trained, trained_fraction=fraction)
     context.say(f"dp-ldm: records fine-tune {fraction:.1%} of the denoiser, {trained} parameters")
     levels = baseline_levels(settings.baseline)
     denoiser = trained_on(latents_of(autoencoder, records), NAME, settings, context, denoiser, levels=levels)

@@ -6,7 +6,6 @@ Source: Harder et al. 2021.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -182,9 +181,12 @@ def dp_merf(
         generator=generator, ema=ema, optimizer=optimizer, schedule=schedule, stream=rng,
         sanitizer=sanitizer, embedding=embedding,
     )  # fmt: skip
+    checkpoint.hold(log)
     checkpoint.guard("dp_merf.learning_rate", generator=generator, ema=ema, optimizer=optimizer)
     num_classes = records.num_classes
     if embedding.sums is None:
+        sanitizer.charge()
+        checkpoint.save()
         rows = embedding_rows(features, records, config.count_share)
         embedding.sums = sanitizer.release(rows, (num_classes, config.num_features + 1))
     means = embedding.means(config.count_share, sanitizer.plan.noise_scale).to(rng.device)
@@ -205,7 +207,7 @@ def dp_merf(
         schedule.step()
         ema.update(generator, 1)
         if (step + 1) % 50 == 0:
-            checkpoint.once_saved(partial(log.public, step=step + 1, squared_distance=loss.item()))
+            log.public(step=step + 1, squared_distance=loss.item())
     ema.model.provenance = Provenance.RELEASED
     return ema.model
 
@@ -234,7 +236,7 @@ def train(settings: Settings, context: Context) -> Trained:
             generator=new_generator(config.generator, subject, context),
             features=features_of(config, subject.image_shape, context.rng("random features", cpu), context.device),
             records=records,
-            sanitizer=Sanitizer(plan, context.ledger, context.randomness),
+            sanitizer=Sanitizer(plan, context.ledger, context.randomness.named("dp-merf")),
             rng=context.rng("dp-merf"),
             checkpoint=context.checkpoint("dp_merf", config, records.fingerprint()),
             log=context.log("dp-merf"),

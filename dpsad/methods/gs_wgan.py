@@ -5,7 +5,6 @@ Source: Chen et al. 2020.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -161,7 +160,7 @@ def gs_wgan(
         critics: one for each shard, provenance private.
         records, shards: the private records and which shard each is in, on the device.
         sanitizer: holds the plan: one row a shard that takes part.
-        randomness: secret; which shards take part, and draws inside their rows.
+        randomness: secret, the sanitizer's own; which shards take part, and draws inside their rows.
         rng: public; noise and labels of the generator. As many numbers are drawn from it in every step, whoever
             takes part.
         checkpoint: tracks ledger, generator, critics and optimizer in one file.
@@ -182,6 +181,7 @@ def gs_wgan(
     checkpoint.track(
         generator=generator, ema=ema, optimizer=optimizer, stream=rng, critics=critics.critics, sanitizer=sanitizer
     )
+    checkpoint.hold(log)
     # not the critics: one that fails gives no row, and nobody may see that it did
     checkpoint.guard("gs_wgan.learning_rate", generator=generator, ema=ema, optimizer=optimizer)
     sanitizer.charge()
@@ -201,7 +201,7 @@ def gs_wgan(
             randomness=randomness,
         )
 
-    if checkpoint.step == 0 and config.warm_steps:
+    if config.warm_steps and not checkpoint.begun:
         teach_critics(torch.arange(shards.num_shards), config.warm_steps)
     for step in progress(checkpoint, config.steps, "gs-wgan"):
         joined = poisson_sample(shards.num_shards, sanitizer.plan.sampling_prob, randomness).to(device)
@@ -214,7 +214,7 @@ def gs_wgan(
         optimizer.step()
         ema.update(generator, 1)
         released_norm = released.norm().item() / config.shards_per_step
-        checkpoint.once_saved(partial(log.public, step=step + 1, released_norm=released_norm))
+        log.public(step=step + 1, released_norm=released_norm)
     ema.model.provenance = Provenance.RELEASED
     return ema.model
 
@@ -244,6 +244,7 @@ def train(settings: Settings, context: Context) -> Trained:
     config, records = settings.gs_wgan, context.read_records()
     subject, shards = Subject.of(records), shards_of_run(records.ids, config.num_shards, context.seed)
     (plan,) = plans(settings, context.ledger, context.num_records(records))
+    randomness = context.randomness.named("gs-wgan")
     with context.timed("gs-wgan") as seconds:
         generator = gs_wgan(
             config,
@@ -251,8 +252,8 @@ def train(settings: Settings, context: Context) -> Trained:
             critics=new_critics(config, subject, context),
             records=records.to(context.device),
             shards=shards.to(context.device),
-            sanitizer=Sanitizer(plan, context.ledger, context.randomness),
-            randomness=context.randomness,
+            sanitizer=Sanitizer(plan, context.ledger, randomness),
+            randomness=randomness,
             rng=context.rng("gs-wgan"),
             checkpoint=context.checkpoint(
                 "gs_wgan", config, records.fingerprint(), shards.fingerprint(), every_seconds=0, unnamed=False

@@ -1,5 +1,6 @@
 """Secret randomness: privacy noise, which records take part, and draws inside rows."""
 
+import hashlib
 import math
 import os
 
@@ -9,30 +10,52 @@ from torch import Tensor
 
 # bound on what float64 errs by in a standard normal number of `rounded_normal`, away from where it is steep
 ERROR = 2.0**-42
+KEY_BYTES = 32
 
 
 class PrivateRandomness:
-    """Numbers that nobody can guess or repeat, straight from the operating system's generator.
+    """Numbers that nobody can guess: a stream from a key of 256 bits, which the operating system's generator draws.
 
     torch's generators will not do: on CPUs they take 32 bits of a seed, and a few hundred known outputs give away all
     later ones.
 
+    Every draw replaces the key, by a function that nobody can turn back. A stage saves the key beside the step that it
+    is about to make (`Sanitizer.state_dict`), so that a step that a crash undid is made again as it was, and is no
+    second choice of who joins or of noise.
+
     Args:
         device: where the numbers are wanted.
         seed: for tests alone: repeatable numbers, which void a run's guarantee; its statement says so.
+        place: where the key is kept and what its numbers are added to, in words. A copy of the key that is gone on
+            with elsewhere gives other numbers: two releases never share noise, unless they are the same to the bit.
 
-    Formal guarantee: without a seed, as unpredictable as `os.urandom`. There is no state to save, so noise that was
-    added cannot be recomputed and taken away.
+    Formal guarantee: without a seed, as unpredictable as `os.urandom` and SHAKE-256. Whoever reads a key can work out
+    what was drawn since it was saved, and nothing from before.
+
+    Source: NIST FIPS 202 for SHAKE-256.
     """
 
-    def __init__(self, device: torch.device | str = "cpu", *, seed: int | None = None):
-        self.device = torch.device(device)
-        self._seeded = None if seed is None else torch.Generator().manual_seed(seed)
+    def __init__(self, device: torch.device | str = "cpu", *, seed: int | str | None = None, place: str = ""):
+        self.device, self.seed, self.place = torch.device(device), seed, place
+        self._key = os.urandom(KEY_BYTES) if seed is None else hashlib.shake_256(f"{seed}".encode()).digest(KEY_BYTES)
 
     @property
     def repeatable(self) -> bool:
         """Whether a seed was given."""
-        return self._seeded is not None
+        return self.seed is not None
+
+    def named(self, name: str) -> "PrivateRandomness":
+        """Another stream, for a stage of that name: with a seed a function of it and the name, else a new key's."""
+        seed = f"{self.seed} {name}" if self.repeatable else None
+        return PrivateRandomness(self.device, seed=seed, place=self.place)
+
+    def state_dict(self) -> dict:
+        """The key of what will be drawn next; secret."""
+        return {"key": self._key.hex()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Draws next what was to be drawn next when the state was taken, in the same place or with a seed."""
+        self._key = bytes.fromhex(state["key"])
 
     def uniform(self, num: int) -> Tensor:
         """[num] float64 in (0, 1), on the CPU."""
@@ -85,11 +108,17 @@ class PrivateRandomness:
 
     def _bits(self, num: int, size: int) -> Tensor:
         """[num] int64 of `size` random bits, 63 at most."""
-        if self._seeded is not None:
-            words = torch.empty(num, dtype=torch.int64).random_(generator=self._seeded)
-        else:
-            words = torch.frombuffer(bytearray(os.urandom(8 * max(num, 1))), dtype=torch.int64)[:num]
-        return words & (2**size - 1)
+        if not num:
+            return torch.empty(0, dtype=torch.int64)
+        drawn = hashlib.shake_256(self._key_of_a_draw()).digest(8 * num)
+        return torch.frombuffer(bytearray(drawn), dtype=torch.int64) & (2**size - 1)
+
+    def _key_of_a_draw(self) -> bytes:
+        """A key for one draw alone; replaces the key that it comes from."""
+        salt = b"" if self.repeatable else self.place.encode()
+        drawn = hashlib.shake_256(self._key + salt).digest(2 * KEY_BYTES)
+        self._key = drawn[:KEY_BYTES]
+        return drawn[KEY_BYTES:]
 
 
 def _rounded_pair(first: int, second: int, scale: float) -> tuple[int, int]:

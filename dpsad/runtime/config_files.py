@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dpsad.errors import nearest, require_file
 from dpsad.privacy.ranges import require_within
+from dpsad.runtime.whole_files import write_whole
 
 T = TypeVar("T")
 
@@ -108,12 +109,7 @@ def find_config(name_or_path: str | Path, folder: Path = Path()) -> Path:
 
 def save_config(config: object, path: Path) -> None:
     """Writes all values as YAML that `load_config` reads back to an equal object; whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
 def flatten(config: object, prefix: str = "") -> dict[str, Any]:

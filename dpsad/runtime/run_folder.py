@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpsad.runtime.config_files import differences, load_config, save_config
+from dpsad.runtime.whole_files import PRIVATE, is_temporary, temporary_of, write_whole
 
 CONFIG, METRICS, STATEMENT = "config.yaml", "metrics.jsonl", "privacy.json"
 WEIGHTS, SAMPLES, MODEL_CARD = "student.safetensors", "samples.png", "README.md"
@@ -47,6 +48,12 @@ class Run:
         return self.private / "lock"
 
     @property
+    def kept(self) -> set[Path]:
+        """What its stages have left under private/."""
+        found = set(self.private.iterdir()) if self.private.is_dir() else set()
+        return {path for path in found - {self.records, self.lock} if not is_temporary(path)}
+
+    @property
     def begun_with(self) -> str:
         """Fingerprint of the records that it was begun with; "" where it has noted none."""
         return self._noted_of_records[0]
@@ -65,7 +72,7 @@ class Run:
 
     def note_records(self, fingerprint: str, number: int) -> None:
         """Writes down which records it is begun with, and how many."""
-        self.records.write_text(f"{fingerprint}\n{number}\n", encoding="utf-8")
+        write_whole(self.records, f"{fingerprint}\n{number}\n", PRIVATE)
 
     @property
     def prototypes(self) -> Path:
@@ -145,5 +152,6 @@ def require_own(run: Run, config: object, fixed: Sequence[str], free: Sequence[s
 
 
 def _is_empty(run: Run) -> bool:
-    """Whether nothing is there but what `run_lock.held` makes."""
-    return run.path.is_dir() and all(path in (run.private, run.lock) for path in run.path.rglob("*"))
+    """Whether nothing is there but what `run_lock.held` makes, and a config that a killed process began to write."""
+    begun = (run.private, run.lock, temporary_of(run.config))
+    return run.path.is_dir() and all(path in begun for path in run.path.rglob("*"))

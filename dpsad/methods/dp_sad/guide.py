@@ -140,17 +140,18 @@ def train_guide(
     guide.classifier.public_images = united(  # type: ignore[assignment]
         public_images_in(samples), *map(public_images_of, features)
     )
+    randomness = context.randomness.named("guide")
     guide.classifier = dp_sgd(
         "guide",
         model=guide.classifier,
         rows=classifier_rows(guide.classifier),
         records=replace(records, images=vectors, origin=records),
-        sanitizer=Sanitizer(plan, context.ledger, context.randomness),
+        sanitizer=Sanitizer(plan, context.ledger, randomness),
         expected_batch_size=context.num_records(records),
         learning_rate=step_size(config, plan),
         ema_half_life_steps=config.ema_half_life_steps,
         chunk_size=CHUNK,
-        randomness=context.randomness,
+        randomness=randomness,
         checkpoint=context.checkpoint(
             "guide", config, records.fingerprint(), learned_from, every_seconds=0, unnamed=False
         ),

@@ -157,7 +157,7 @@ def _train(
 ) -> Denoiser:
     """The averaged denoiser whose few steps lead from inputs to targets."""
     inputs, targets, labels = pairs
-    rng = context.rng("shorten")
+    rng, log = context.rng("shorten"), context.log("shorten")
     student = copy.deepcopy(denoiser).train().requires_grad_(True)
     ema = ExponentialMovingAverage(student, half_life=config.ema_half_life_images)
     optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
@@ -165,7 +165,7 @@ def _train(
     checkpoint = context.checkpoint("shorten", config, learned_from, unnamed=False)
     checkpoint.track(student=student, ema=ema, optimizer=optimizer, schedule=schedule, generator=rng)
     checkpoint.guard("shorten.learning_rate", student=student, ema=ema, optimizer=optimizer)
-    log = context.log("shorten")
+    checkpoint.hold(log)
     scales = [seen.var() for seen in seen_by(trunk, targets[: config.batch_size])]
     for step in progress(checkpoint, config.steps, "shorten"):
         index = torch.randint(len(inputs), (config.batch_size,), generator=rng, device=rng.device)
@@ -183,7 +183,7 @@ def _train(
         schedule.step()
         ema.update(student, len(index))
         if (step + 1) % 50 == 0:
-            checkpoint.once_saved(partial(log.private, step=step + 1, shorten_loss=loss.item()))
+            log.private(step=step + 1, shorten_loss=loss.item())
     ema.model.provenance, ema.model.public_images = denoiser.provenance, denoiser.public_images
     return ema.model
 

@@ -21,6 +21,7 @@ from dpsad.methods.dp_sad.teacher import TeacherConfig, read_teacher, teacher_fi
 from dpsad.methods.method import Trained, formally
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.provenance import Provenance, provenance_of, require_released
+from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.statement import nominal_statement
 from dpsad.release.students import Releasable, ReleaseConfig, guided_release
 from dpsad.runtime.context import Context
@@ -90,6 +91,7 @@ def distill_nominally(settings: DpSadSettings, context: Context) -> Trained:
     teacher, subject, saved = read_teacher(settings.teacher, settings.network, context)
     records = _records_of(subject, settings, context)
     plan = plan_of_nominal(settings, context.ledger, context.num_records(records))
+    randomness = context.randomness.named("nominal noise")
     context.say("warning: guarantee=nominal is NOT a formal privacy guarantee; the epsilon of this run is nominal")
     student = _distilled(
         settings,
@@ -99,7 +101,8 @@ def distill_nominally(settings: DpSadSettings, context: Context) -> Trained:
         batches_of_images(records, settings.augmentation, context.device),
         (teacher_fingerprint(teacher, saved), records.fingerprint()),
         levels=levels_of_chain(settings.nominal, context.device),
-        sanitize=nominal_noise(settings.nominal, plan.noise_multiplier, context.randomness),
+        sanitize=nominal_noise(settings.nominal, plan.noise_multiplier, randomness),
+        noise=randomness,
         answers=None,
     )
     copies_teacher = settings.student.start == "teacher" and teacher.provenance is Provenance.PRIVATE
@@ -154,17 +157,25 @@ def _distilled(
     levels: Levels,
     sanitize: Sanitize | None,
     answers: Answers | None,
+    noise: PrivateRandomness | None = None,
 ) -> Denoiser:
     """The averaged student after the loop that both ways share.
 
     Args:
         sources: fingerprints of the teacher, and of what batches are drawn from.
+        noise: what `sanitize` draws from, if anything.
     """
     config = settings.student
     student = new_denoiser(settings.network, subject, context, "student", use_labels=config.use_labels)
     if config.start == "teacher":
         student.load_state_dict(teacher.denoiser.state_dict())
         student.provenance, student.public_images = teacher.provenance, teacher.public_images
+    # files of version 0.1 do not say which teacher the student has learned from, and so what that has cost
+    checkpoint = context.checkpoint(
+        "distill", config, settings.discriminator, settings.nominal, settings.network, *sources, unnamed=False
+    )
+    if noise is not None:
+        checkpoint.track(noise=noise)
     with context.timed("distill") as seconds:
         student = distill(
             config,
@@ -178,10 +189,7 @@ def _distilled(
             levels=levels,
             sanitize=sanitize,
             rng=context.rng("distill"),
-            # files of version 0.1 do not say which teacher the student has learned from, and so what that has cost
-            checkpoint=context.checkpoint(
-                "distill", config, settings.discriminator, settings.nominal, settings.network, *sources, unnamed=False
-            ),
+            checkpoint=checkpoint,
             log=context.log("distill"),
             precision=context.precision,
         )

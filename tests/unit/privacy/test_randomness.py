@@ -69,15 +69,54 @@ def test_numbers_have_their_distributions(seed):
     assert abs(torch.corrcoef(torch.stack(halves).square())[0, 1]) < 5 / 50_000**0.5
 
 
-def test_every_bit_comes_from_the_operating_system(monkeypatch):
+def test_a_key_of_256_bits_comes_from_the_operating_system(monkeypatch):
     """The same bytes give the same number, one byte of another value another: nothing else stands between."""
-    monkeypatch.setattr("os.urandom", lambda num: bytes(num))
+    asked = []
+    monkeypatch.setattr("os.urandom", lambda num: asked.append(num) or bytes(num))
     zero = PrivateRandomness().uniform(1).item()
     assert PrivateRandomness().uniform(1).item() == zero
-    for place in range(6):
-        changed = bytes(place) + b"\x01" + bytes(7 - place)
+    assert asked == [32, 32]
+    for place in range(32):
+        changed = bytes(place) + b"\x01" + bytes(31 - place)
         monkeypatch.setattr("os.urandom", lambda num, changed=changed: changed)
         assert PrivateRandomness().uniform(1).item() != zero
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+def test_a_saved_key_draws_the_same_again_and_nothing_of_before(seed):
+    randomness = PrivateRandomness(seed=seed)
+    before = randomness.uniform(5)
+    state = randomness.state_dict()
+    after = [randomness.rounded_normal((3,), 50.0).tolist(), randomness.uniform(2).tolist()]
+    resumed = PrivateRandomness(seed=seed)
+    resumed.load_state_dict(state)
+    assert [resumed.rounded_normal((3,), 50.0).tolist(), resumed.uniform(2).tolist()] == after
+    resumed.load_state_dict(state)
+    assert not set(before.tolist()) & set(resumed.uniform(5).tolist())
+    assert state["key"] != randomness.state_dict()["key"], "every draw replaces the key"
+
+
+def test_a_secret_key_is_good_for_its_place_alone_and_a_fixed_one_anywhere():
+    """A copy of a run that goes on elsewhere, where sums may be others, shares no noise with the first."""
+    state = PrivateRandomness().state_dict()
+
+    def draw(place, seed=None):
+        randomness = PrivateRandomness(seed=seed, place=place)
+        randomness.load_state_dict(state)
+        return randomness.uniform(4).tolist()
+
+    assert draw("here") == draw("here") != draw("there")
+    assert draw("here", seed=1) == draw("there", seed=1)
+
+
+def test_stages_have_streams_of_their_own():
+    """Fixed ones whatever was drawn before; secret ones are new each time, even of one name."""
+    fixed, secret = PrivateRandomness(seed=1), PrivateRandomness()
+    first = fixed.named("refine").uniform(3).tolist()
+    fixed.uniform(3)
+    assert fixed.named("refine").uniform(3).tolist() == first != fixed.named("guide").uniform(3).tolist()
+    assert fixed.named("refine").repeatable
+    assert secret.named("refine").uniform(3).tolist() != secret.named("refine").uniform(3).tolist()
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 5)])
@@ -158,7 +197,8 @@ def test_no_record_joins_more_often_than_was_accounted(monkeypatch):
     prob = 0.3
     limit = int(prob * 2**53)
     for word, joins in ((0, True), (limit - 1, True), (limit, False), (2**53 - 1, False)):
-        monkeypatch.setattr("os.urandom", lambda num, word=word: word.to_bytes(8, "little") * (num // 8))
+        words = torch.tensor([word])
+        monkeypatch.setattr(PrivateRandomness, "_bits", lambda self, num, size, words=words: words)
         assert PrivateRandomness().happens(1, prob).item() is joins
         assert PrivateRandomness().happens(1, 1.0).item()
     assert limit / 2**53 <= prob
