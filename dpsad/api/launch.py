@@ -1,13 +1,16 @@
 """Opens a run from its config and lets its method train: the one place where the two meet."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
+from dpsad.api.beforehand import prospect_of, require_feasible
 from dpsad.api.config import Config
+from dpsad.api.plan import budget_plan
+from dpsad.api.settled import require_as_planned, settled
+from dpsad.api.spending import cost_beside, runs_beside
 from dpsad.data.config import DataConfig
 from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
@@ -22,6 +25,7 @@ from dpsad.runtime.device import device_named
 from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run, open_run, require_own
 from dpsad.runtime.run_lock import held
+from dpsad.runtime.untouched import first_missing, untouched_if_refused
 
 Load = Callable[[], ImageSet]
 
@@ -30,8 +34,8 @@ Load = Callable[[], ImageSet]
 def opened(
     config: Config, say: Say, *, load_records: Load | None = None, load_public: Load | None = None
 ) -> Iterator[Context]:
-    """Opens the run's folder, for this process alone, and closes it again without a trace where all that happens
-    inside is a refusal.
+    """Opens the run's folder, for this process alone, and leaves it as it was where all that happens inside is a
+    refusal.
 
     Args:
         say: shows a line.
@@ -42,32 +46,38 @@ def opened(
         ValueError: the folder holds another run, or another process writes in it.
     """
     run, device = Run(Path(config.run)), device_named(config.device)
-    fixed, free = config.fixed(), config.free()
-    require_own(run, config, fixed, free)
+    missing = first_missing(run)
+    require_own(run, config, settled(run))
     ledger = Ledger.of(config.privacy)
     if config.data.limit:  # here as well, for runs whose files were written before a limit was noted with the records
         ledger.note((LIMITED,))
-    with held(run):
-        is_new = not run.config.exists()
-        open_run(run.path, config, fixed, free=free)
-        try:
-            yield Context(
-                run=run,
-                device=device,
-                precision=config.precision,
-                seed=config.seed,
-                ledger=ledger,
-                randomness=PrivateRandomness(device, seed=config.privacy.noise_seed),
-                stated_num_records=config.privacy.num_records,
-                load_records=cache(load_records or partial(load_images, config.data, "train")),  # stages read in turn
-                load_public=cache(load_public or partial(load_public_images, config.public_data)),
-                log_config=config.log,
-                say=say,
-            )
-        except ValueError:
-            if is_new and set(run.private.iterdir()) <= {run.records, run.lock}:
-                shutil.rmtree(run.path)
-            raise
+    with held(run), untouched_if_refused(run, missing):
+        require_as_planned(run, config)
+        open_run(run.path, config, settled(run))
+
+        def feasible() -> ImageSet:
+            records = (load_records or partial(load_images, config.data, "train"))()
+            prospect = prospect_of(config, records, device)
+            require_feasible(prospect)
+            if not prospect.begun and (others := runs_beside(run, records.fingerprint())):
+                planned = budget_plan(config, prospect.num_records)
+                if config.teacher.path is None:  # else a part of what is planned may be theirs
+                    say(cost_beside(others, planned, config.privacy))
+            return records
+
+        yield Context(
+            run=run,
+            device=device,
+            precision=config.precision,
+            seed=config.seed,
+            ledger=ledger,
+            randomness=PrivateRandomness(device, seed=config.privacy.noise_seed),
+            stated_num_records=config.privacy.num_records,
+            load_records=cache(feasible),  # stages read in turn
+            load_public=cache(load_public or partial(load_public_images, config.public_data)),
+            log_config=config.log,
+            say=say,
+        )
 
 
 def load_public_images(public: DataConfig) -> ImageSet:

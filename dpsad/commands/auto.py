@@ -14,6 +14,7 @@ from dpsad.api.config import Config
 from dpsad.api.forecast import Forecast, forecast, remarks_on_counts
 from dpsad.api.launch import opened
 from dpsad.commands.chain import run_chain
+from dpsad.commands.evaluate import require_measurable
 from dpsad.commands.inspect import located
 from dpsad.commands.proposal import as_yaml, proposed
 from dpsad.commands.read import read_config
@@ -47,6 +48,7 @@ def run_auto(path: Path, overrides: Sequence[str], *, minutes: float, anyway: bo
     require_within("--minutes", minutes, Minutes)
     config = auto_config(path, overrides, minutes=minutes)
     require_dp_sad(config)
+    require_measurable(config)
     told = forecast(config, on_gpu=is_gpu(config.device))
     if told is not None:
         for line in told.lines():

@@ -17,6 +17,7 @@ from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
 from dpsad.errors import reading, require_file
 from dpsad.evaluation.choices import DEFAULT_KINDS, METRICS, Judgement, Kind
+from dpsad.evaluation.classifiers import build_classifier
 from dpsad.evaluation.downstream import BATCH_SIZE
 from dpsad.evaluation.evaluate import MAX_FRECHET_IMAGES, LabelledImages, evaluate_samples
 from dpsad.evaluation.feature_space import FeatureSpace, embed
@@ -113,6 +114,20 @@ def evaluate_run(
         privacy=read_json(run.statement),
     )
     return noted(result, run)
+
+
+def require_measurable(config: Config, classifiers: Sequence[Kind] = DEFAULT_KINDS) -> None:
+    """Refuses a run that could be trained and released, and then not be evaluated.
+
+    Raises:
+        ValueError: there are no records to test on, or images are too small for a classifier.
+    """
+    test = load_images(config.data, "test")
+    try:
+        for kind in ("cnn", *classifiers):  # the first has the features of distances
+            build_classifier(kind, test.image_shape, test.num_classes)
+    except ValueError as error:
+        raise ValueError(f"{error}; pass data.image_size=... to enlarge them") from None
 
 
 def _feature_space(run: Run, train: ImageSet, inception: str | None, device: torch.device, say: Say) -> FeatureSpace:

@@ -135,12 +135,11 @@ def fingerprint(*parts: object) -> str:
     return hashlib.blake2b(json.dumps(plain).encode(), digest_size=16).hexdigest()
 
 
-def differences(there: T, here: T, within: Sequence[str] = ("",), without: Sequence[str] = ()) -> list[str]:
+def differences(there: T, here: T, within: Sequence[str] = ("",)) -> list[str]:
     """What differs between two configs of one schema, such as "privacy.epsilon: 10.0 there, 1.0 here".
 
     Args:
         within: keys and sections to compare; "" is everything.
-        without: keys to leave aside.
 
     Raises:
         ValueError: an entry of `within` that is no key or section.
@@ -151,7 +150,7 @@ def differences(there: T, here: T, within: Sequence[str] = ("",), without: Seque
         keys = [key for key in after if not part or f"{key}.".startswith(f"{part}.")]
         if not keys:
             raise ValueError(f"{part!r} is no key or section of {type(here).__name__}")
-        changed = [key for key in keys if before[key] != after[key] and key not in without]
+        changed = [key for key in keys if before[key] != after[key]]
         found += [f"{key}: {before[key]!r} there, {after[key]!r} here" for key in changed]
     return found
 

@@ -111,19 +111,18 @@ class Run:
         return self.private / f"{stage}.checkpoint"
 
 
-def open_run(path: str | Path, config: object, fixed: Sequence[str], *, free: Sequence[str] = ()) -> Run:
+def open_run(path: str | Path, config: object, fixed: Sequence[str]) -> Run:
     """Makes a run folder, or takes up the one that is there, and writes `config.yaml`.
 
     Args:
         config: dataclass with everything the run was told.
-        fixed: keys and sections of it, such as "data" and "privacy", that must not change within a run.
-        free: keys among these that may.
+        fixed: keys and sections of it, such as "data" and "privacy", that must not change in this run any more.
 
     Raises:
         ValueError: the folder holds a run with other fixed values, or something that is no run.
     """
     run = Run(Path(path))
-    require_own(run, config, fixed, free)
+    require_own(run, config, fixed)
     run.path.mkdir(parents=True, exist_ok=True)
     save_config(config, run.config)
     run.private.mkdir(mode=0o700, exist_ok=True)
@@ -131,10 +130,10 @@ def open_run(path: str | Path, config: object, fixed: Sequence[str], *, free: Se
     return run
 
 
-def require_own(run: Run, config: object, fixed: Sequence[str], free: Sequence[str] = ()) -> None:
+def require_own(run: Run, config: object, fixed: Sequence[str]) -> None:
     """Refuses a folder that holds another run, or something that is no run; changes nothing there."""
     if run.config.exists():
-        changed = differences(load_config(type(config), base=run.config, overrides=()), config, fixed, free)
+        changed = differences(load_config(type(config), base=run.config, overrides=()), config, fixed)
         if changed:
             raise ValueError(
                 f"{run.path} already holds another run ({'; '.join(changed)}); pass another run=..., or give these "
