@@ -60,9 +60,8 @@ def opened(
             prospect = prospect_of(config, records, device)
             require_feasible(prospect)
             if not prospect.begun and (others := runs_beside(run, records.fingerprint())):
-                planned = budget_plan(config, prospect.num_records)
-                if config.teacher.path is None:  # else a part of what is planned may be theirs
-                    say(cost_beside(others, planned, config.privacy))
+                planned = budget_plan(config, prospect.num_records) if config.teacher.path is None else None
+                say(cost_beside(others, planned, config.privacy))
             return records
 
         yield Context(

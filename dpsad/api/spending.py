@@ -181,17 +181,19 @@ def runs_beside(run: Run, fingerprint: str) -> list[Spending]:
     return [other for other in found if other.charges or not other.bounded]
 
 
-def cost_beside(others: Sequence[Spending], planned: Sequence[ReleasePlan], config: PrivacyConfig) -> str:
+def cost_beside(others: Sequence[Spending], planned: Sequence[ReleasePlan] | None, privacy: PrivacyConfig) -> str:
     """What other runs on the same records and this one will have cost together, in a line.
 
     Args:
-        planned: every release that this run will make; nothing where it has no guarantee.
+        others: at least one.
+        planned: every release that this run will make, none where it has no guarantee; None where it goes on from
+            releases that may be the others', so that nobody knows yet what comes on top.
     """
-    names = ", ".join(str(other.path.name) for other in others)
-    this = Spending(Path("this run"), "", tuple(planned), bool(planned), config.records_per_person, None, None)
-    delta = min([config.delta, *(other.statement["delta"] for other in others if other.statement)])
-    where = others[0].path.parent
+    where = f"see dpsad ledger {others[0].path.parent}"
+    names = ", ".join(other.path.name for other in others)
+    if planned is None:
+        return f"note: {names} released of the same records, and what this run releases comes on top; {where}"
+    delta = min([privacy.delta, *(other.statement["delta"] for other in others if other.statement)])
+    this = Spending(Path("this run"), "", tuple(planned), bool(planned), privacy.records_per_person, None, None)
     said = total([*others, this], delta).said
-    return (
-        f"note: {names} released of the same records; with what this run will release, {said}; see dpsad ledger {where}"
-    )
+    return f"note: {names} released of the same records; with what this run will release, {said}; {where}"

@@ -33,12 +33,11 @@ def untouched_if_refused(run: Run, missing: Path | None) -> Iterator[None]:
         yield
     except BaseException:
         if _kept(run) == before:
+            _put_back(run, config, noted)
+            for log, size in lines.items():
+                _shorten(log, size)
             if missing is not None:
                 shutil.rmtree(missing)
-            else:
-                _put_back(run, config, noted)
-                for log, size in lines.items():
-                    _shorten(log, size)
         raise
 
 
