@@ -16,7 +16,6 @@ import torch
 
 from dpsad.api.config import Config
 from dpsad.api.plan import budget_plan
-from dpsad.api.settled import settled
 from dpsad.data.records import ImageSet, Subject
 from dpsad.errors import require_memory
 from dpsad.methods.method import Rehearsal
@@ -37,7 +36,7 @@ class Prospect:
 
     run: where; a candidate of `dpsad tune` has the folder of the whole.
     subject, num_records: of the records, the number as it is stated, else as there are.
-    begun: whether a part of the budget is spent, whose plan stands.
+    has_spent: whether a part of the budget is spent, whose plan stands.
     """
 
     config: Config
@@ -45,7 +44,7 @@ class Prospect:
     device: torch.device
     subject: Subject
     num_records: int
-    begun: bool
+    has_spent: bool
 
     @cached_property
     def rehearsal(self) -> Rehearsal:
@@ -53,20 +52,17 @@ class Prospect:
             return self.config.trained_by().rehearse(self.config.settings(), self.subject, self.num_records)
 
 
-def prospect_of(config: Config, records: ImageSet, device: torch.device, run: Run | None = None) -> Prospect:
-    """What a config is about to do with records.
-
-    Args:
-        run: where; None is where the config says.
-    """
-    run = run or Run(Path(config.run))
+def prospect_of(
+    config: Config, records: ImageSet, device: torch.device, run: Run, *, has_spent: bool = False
+) -> Prospect:
+    """What a config is about to do with records in a run's folder."""
     return Prospect(
         config=config,
         run=run,
         device=device,
         subject=Subject.of(records),
         num_records=config.privacy.num_records or len(records),
-        begun="privacy" in settled(run),
+        has_spent=has_spent,
     )
 
 
@@ -100,7 +96,7 @@ def _files_can_be_written(prospect: Prospect) -> None:
 
 def _the_budget_can_be_planned(prospect: Prospect) -> None:
     """Batches are no larger than the records are many, and there is noise for every release."""
-    if not prospect.begun:
+    if not prospect.has_spent:
         budget_plan(prospect.config, prospect.num_records)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from dpsad.api.beforehand import prospect_of, require_feasible
 from dpsad.api.config import Config
 from dpsad.api.plan import budget_plan
-from dpsad.api.settled import require_as_planned, settled
+from dpsad.api.settled import require_own
 from dpsad.api.spending import cost_beside, runs_beside
 from dpsad.data.config import DataConfig
 from dpsad.data.records import ImageSet
@@ -23,7 +23,7 @@ from dpsad.release.export import export_release
 from dpsad.runtime.context import Context
 from dpsad.runtime.device import device_named
 from dpsad.runtime.log import Say
-from dpsad.runtime.run_folder import Run, open_run, require_own
+from dpsad.runtime.run_folder import Run, open_run, require_run_folder
 from dpsad.runtime.run_lock import held
 from dpsad.runtime.untouched import first_missing, untouched_if_refused
 
@@ -47,19 +47,19 @@ def opened(
     """
     run, device = Run(Path(config.run)), device_named(config.device)
     missing = first_missing(run)
-    require_own(run, config, settled(run))
+    require_run_folder(run)
     ledger = Ledger.of(config.privacy)
     if config.data.limit:  # here as well, for runs whose files were written before a limit was noted with the records
         ledger.note((LIMITED,))
     with held(run), untouched_if_refused(run, missing):
-        require_as_planned(run, config)
-        open_run(run.path, config, settled(run))
+        has_spent = require_own(run, config)
+        open_run(run.path, config)
 
         def feasible() -> ImageSet:
             records = (load_records or partial(load_images, config.data, "train"))()
-            prospect = prospect_of(config, records, device)
+            prospect = prospect_of(config, records, device, run, has_spent=has_spent)
             require_feasible(prospect)
-            if not prospect.begun and (others := runs_beside(run, records.fingerprint())):
+            if not has_spent and (others := runs_beside(run, records.fingerprint())):
                 planned = budget_plan(config, prospect.num_records) if config.teacher.path is None else None
                 say(cost_beside(others, planned, config.privacy))
             return records

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dpsad.api.config import Config
-from dpsad.api.settled import ALWAYS, settled
+from dpsad.api.settled import ALWAYS, require_own
 from dpsad.commands.ablations import Ablation
 from dpsad.commands.distill import run_distill
 from dpsad.commands.evaluate import evaluate_run, require_measurable
@@ -52,7 +52,8 @@ def run_ablation(ablation: Ablation, read: Read, *, num: int, seed: int, say: Sa
         )
     configs = {cell: cell_config(ablation, cell, base, read) for cell in ablation.cells}
     require_measurable(base, ["cnn"])
-    run = open_run(base.run, base, settled(Run(Path(base.run))))
+    require_own(Run(Path(base.run)), base)
+    run = open_run(base.run, base)
     if base.teacher.path is None and any(config.teacher.path for config in configs.values()):
         run_teach(base, say)
     rows: list[Row] = []
@@ -111,7 +112,8 @@ def trained(config: Config, say: Say) -> float | None:
     Returns:
         Seconds, over all the times that it went on; None where one of them was killed and its seconds are lost.
     """
-    clock = open_run(config.run, config, settled(Run(Path(config.run)))).private / "seconds.json"
+    require_own(Run(Path(config.run)), config)
+    clock = open_run(config.run, config).private / "seconds.json"
     before = json.loads(clock.read_text(encoding="utf-8")) if clock.exists() else 0.0
     clock.write_text("null", encoding="utf-8")
     start, seconds = time.perf_counter(), None

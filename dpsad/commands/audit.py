@@ -102,7 +102,8 @@ def _require_shadows(config: Config, records: ImageSet, shadows: int) -> None:
     """Refuses runs on half of the records that could not be trained, before a game is played."""
     num = len(records) // 2 - 2 * math.isqrt(len(records)) if shadows else len(records)  # a half, at its smallest
     try:
-        require_feasible(prospect_of(config, records.take(torch.arange(max(1, num))), device_named(config.device)))
+        some, device = records.take(torch.arange(max(1, num))), device_named(config.device)
+        require_feasible(prospect_of(config, some, device, Run(Path(config.run))))
     except ValueError as error:
         option = "--shadows" if shadows else "--canaries"
         raise ValueError(f"{option} trains more runs like this one: {error}; or leave {option} out") from None

@@ -117,8 +117,9 @@ def _release_best(
     records = context.read_records()
     if records.num_classes == 1:
         raise ValueError("the records have no labels, or one class alone, so there is nothing to score by")
+    begun = context.run.checkpoint(STAGE).exists()
     for candidate in candidates:
-        require_feasible(prospect_of(candidate.config, records, context.device, context.run))
+        require_feasible(prospect_of(candidate.config, records, context.device, context.run, has_spent=begun))
     drawn = drawn_repetitions(base, candidates, context, context.num_records(records), selection, scoring)
     told = [base.settings(), *(candidate.name for candidate in candidates)]
     checkpoint = context.checkpoint(STAGE, *told, selection, scoring, records.fingerprint(), every_seconds=0.0)

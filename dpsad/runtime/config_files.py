@@ -152,7 +152,7 @@ def differences(there: T, here: T, within: Sequence[str] = ("",)) -> list[str]:
             raise ValueError(f"{part!r} is no key or section of {type(here).__name__}")
         changed = [key for key in keys if before[key] != after[key]]
         found += [f"{key}: {before[key]!r} there, {after[key]!r} here" for key in changed]
-    return found
+    return list(dict.fromkeys(found))  # a key and its section may both be asked for
 
 
 def keys_of(schema: Any, prefix: str = "", *, with_ranges: bool = False) -> dict[str, Any]:

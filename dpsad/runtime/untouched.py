@@ -67,7 +67,7 @@ def _bytes(path: Path) -> bytes | None:
 
 
 def _kept(run: Run) -> Kept:
-    """Every file of the run, by when it was written and its size, but for those that opening it makes."""
+    """Every file that stages keep, by when it was written and its size; not those that opening a run makes."""
     aside = {run.config, run.records, run.lock, *_logs(run)}
-    files = [path for path in run.path.rglob("*") if path not in aside and not path.is_dir()]
-    return {path: (path.lstat().st_mtime_ns, path.lstat().st_size) for path in files}
+    files = {*run.path.glob("*"), *run.private.rglob("*"), *run.release.rglob("*")} - aside
+    return {path: (path.lstat().st_mtime_ns, path.lstat().st_size) for path in files if not path.is_dir()}

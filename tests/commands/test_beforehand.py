@@ -144,7 +144,7 @@ def begin(command, verb, run="deep/run"):
     from dpsad.commands.read import read_config
     from dpsad.runtime.run_folder import open_run
 
-    open_run(run, read_config(None, words_of(verb, run=run)[1:]), ())
+    open_run(run, read_config(None, words_of(verb, run=run)[1:]))
 
 
 def test_a_disk_that_is_full_soon(here, command, charges, monkeypatch):
