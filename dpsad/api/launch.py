@@ -1,8 +1,9 @@
 """Opens a run from its config and lets its method train: the one place where the two meet."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from dpsad.runtime.run_lock import held
 from dpsad.runtime.untouched import first_missing, untouched_if_refused
 
 Load = Callable[[], ImageSet]
+DATA_KEY = re.compile(rf"(?<![^\s(])data\.(?=(?:{'|'.join(field.name for field in fields(DataConfig))})\b)")
 
 
 @contextmanager
@@ -80,8 +82,16 @@ def opened(
 
 
 def load_public_images(public: DataConfig) -> ImageSet:
-    """The images of `public_data`, on the word of whoever named them."""
-    return replace(load_images(public, "train"), provenance=Provenance.PUBLIC)
+    """The images of `public_data`, on the word of whoever named them.
+
+    Raises:
+        ValueError: as `load_images`, by keys of `public_data`.
+    """
+    try:
+        images = load_images(public, "train")
+    except ValueError as error:  # sources know their keys by those of `data`
+        raise ValueError(DATA_KEY.sub("public_data.", str(error))) from None
+    return replace(images, provenance=Provenance.PUBLIC)
 
 
 def release(config: Config, context: Context, train: Callable[..., Trained]) -> None:

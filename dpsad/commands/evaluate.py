@@ -18,7 +18,7 @@ from dpsad.data.sources import load_images
 from dpsad.errors import reading, require_file
 from dpsad.evaluation.choices import DEFAULT_KINDS, METRICS, Judgement, Kind
 from dpsad.evaluation.classifiers import build_classifier
-from dpsad.evaluation.downstream import BATCH_SIZE
+from dpsad.evaluation.downstream import BATCH_SIZE, MOST_EPOCHS
 from dpsad.evaluation.evaluate import MAX_FRECHET_IMAGES, LabelledImages, evaluate_samples
 from dpsad.evaluation.feature_space import FeatureSpace, embed
 from dpsad.evaluation.features import ReferenceFeatures, load_reference, train_reference
@@ -56,7 +56,7 @@ def evaluate_run(
         seed: of samples, classifiers and draws.
         say: receives a line after each measurement.
         protocol: a key of `PROTOCOLS`: how classifiers are trained.
-        num: synthetic images to train them on; None takes as many as the protocol says.
+        num: synthetic images to train them on; None takes as many as the protocol says, fewer beside few records.
         classifiers: kinds to train.
         compare: whether to measure real images and the sketch by the same rule, which takes three times as long.
         members: classifiers of each kind, which answer together.
@@ -79,7 +79,7 @@ def evaluate_run(
             "been trained on"
         )
     no_classifiers = why_no_classifiers(student, train)
-    (samples, labels), images_per_second = timed_samples(student, num, seed, protocol)
+    (samples, labels), images_per_second = timed_samples(student, num, seed, protocol, len(train))
     sketch = _sketch_images(config, labels, seed) if compare else None
     if config.data.pseudo_labels:
         train, labels = _clusters_as_classes(run, train, labels)
@@ -151,7 +151,7 @@ def _feature_space(run: Run, train: ImageSet, inception: str | None, device: tor
 
 
 def _trained_features(images: LabelledImages, num_classes: int, seed: int, device: torch.device) -> ReferenceFeatures:
-    epochs = max(3, math.ceil(REFERENCE_BATCHES * BATCH_SIZE / len(images[0])))
+    epochs = min(MOST_EPOCHS, max(3, math.ceil(REFERENCE_BATCHES * BATCH_SIZE / len(images[0]))))
     return train_reference(*images, num_classes=num_classes, seed=seed, epochs=epochs, device=device)
 
 

@@ -17,6 +17,7 @@ from dpsad.evaluation.classifiers import build_classifier
 from dpsad.evaluation.result import DownstreamResult
 
 BATCH_SIZE = 128
+MOST_EPOCHS = 100  # where nobody says how many: a few images are seen so often, not for 1,000 batches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ def train_classifier(
         labels: [num] in [0, num_classes); a class may be absent.
         num_classes: number of logits.
         seed: fixes the split, the initial weights, the batches and dropout; torch's global generator is left as it was.
-        epochs: passes over the images; None takes ten, or as many as give 1,000 batches if that is more.
+        epochs: passes over the images; None takes ten, or as many as give 1,000 batches if that is more, 100 at most.
         learning_rate: of Adam.
         device: where to train.
 
@@ -152,7 +153,7 @@ def _train(
     if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(f"labels {labels.min()} to {labels.max()} do not fit num_classes={num_classes}")
     if epochs is None:
-        epochs = max(10, math.ceil(1000 * BATCH_SIZE / len(images)))
+        epochs = min(MOST_EPOCHS, max(10, math.ceil(1000 * BATCH_SIZE / len(images))))
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

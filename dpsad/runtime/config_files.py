@@ -28,7 +28,11 @@ _TYPE_NAMES = {float: "a number", int: "a whole number", bool: "true or false", 
 
 
 def load_config(
-    schema: type[T], *, base: Path | None, overrides: Sequence[str], note: Callable[[str], object] | None = None
+    schema: type[T],
+    *,
+    base: Path | Mapping[str, Any] | None,
+    overrides: Sequence[str],
+    note: Callable[[str], object] | None = None,
 ) -> T:
     """Fills a dataclass from its defaults, then a file, then the command line; the later wins, value by value.
 
@@ -36,7 +40,7 @@ def load_config(
 
     Args:
         schema: a dataclass, frozen or not; fields that are dataclasses are its sections.
-        base: a YAML file of sections and values, or None.
+        base: a YAML file of sections and values, these themselves, or None.
         overrides: `section.key=value` each; `null` is None, `inf` a number, and a text stands as it is.
         note: receives a line for each override whose name is out of date. A dataclass tells such names by
             `RENAMED_KEYS` (old name of a field -> its name) and `RENAMED_VALUES` (name of a field -> old value ->
@@ -54,7 +58,8 @@ def load_config(
     config = OmegaConf.structured(schema)
     for section in ("", *(key for key, hint in keys.items() if is_dataclass(hint))):
         OmegaConf.set_readonly(OmegaConf.select(config, section) if section else config, False)
-    for file, mapping in _with_bases(base) if base else ():
+    files = _with_bases(base) if isinstance(base, Path) else [("the settings", base or {})]
+    for file, mapping in files:
         for key, value in renamed.pairs(_pairs(mapping, renamed.sections(keys))):
             _require_known(key, keys, str(file))
             try:

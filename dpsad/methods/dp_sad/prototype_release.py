@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from discriminators.shard_discriminators import ShardDiscriminators
 from dpsad.data.records import ImageSet, Subject
@@ -83,10 +84,11 @@ def released_prototypes(settings: DpSadSettings, context: Context) -> Released:
         rows_of_records(settings, records) if shards is None else rows_of_shards(settings, records, shards, randomness)
     )
     plans, answers = plans_of_prototypes(settings, ledger, num_records), None
-    with context.timed("sketch") as seconds:
+    num_rounds = sum(plan.num_releases for plan in plans)
+    with context.timed("sketch") as seconds, tqdm(total=num_rounds, desc="sketch", unit="round") as bar:
         prototypes = release_prototypes(
             settings.prototypes,
-            rows=rows,
+            rows=lambda proposal, bound: _counted(rows(proposal, bound), bar),
             plans=plans,
             num_classes=subject.num_classes,
             image_shape=subject.image_shape,
@@ -127,6 +129,12 @@ def released_prototypes(settings: DpSadSettings, context: Context) -> Released:
     note(prototypes=num, epsilon=spent)
     context.say(f"sketch: {num} prototypes in {seconds():.1f} s, epsilon {spent:.3f} so far")
     return released
+
+
+def _counted(rows: Iterable[Tensor | BlockRows], bar: tqdm) -> Iterable[Tensor | BlockRows]:
+    """The same rows; a round is done when all of them were taken."""
+    yield from rows
+    bar.update()
 
 
 def rows_of_records(settings: DpSadSettings, records: ImageSet) -> Rows:
