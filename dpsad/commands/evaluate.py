@@ -1,7 +1,6 @@
 """Measures a run's samples against real images; the result is private."""
 
 import json
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ from dpsad.data.sources import load_images
 from dpsad.errors import reading, require_file
 from dpsad.evaluation.choices import DEFAULT_KINDS, METRICS, Judgement, Kind
 from dpsad.evaluation.classifiers import build_classifier
-from dpsad.evaluation.downstream import BATCH_SIZE, MOST_EPOCHS
+from dpsad.evaluation.downstream import epochs_of
 from dpsad.evaluation.evaluate import MAX_FRECHET_IMAGES, LabelledImages, evaluate_samples
 from dpsad.evaluation.feature_space import FeatureSpace, embed
 from dpsad.evaluation.features import ReferenceFeatures, load_reference, train_reference
@@ -32,8 +31,6 @@ from dpsad.runtime.json_files import read_json
 from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run
 from students.prototypes import Prototypes
-
-REFERENCE_BATCHES = 1000  # a classifier for features takes at least this many, and three epochs
 
 
 def evaluate_run(
@@ -151,7 +148,7 @@ def _feature_space(run: Run, train: ImageSet, inception: str | None, device: tor
 
 
 def _trained_features(images: LabelledImages, num_classes: int, seed: int, device: torch.device) -> ReferenceFeatures:
-    epochs = min(MOST_EPOCHS, max(3, math.ceil(REFERENCE_BATCHES * BATCH_SIZE / len(images[0]))))
+    epochs = epochs_of(len(images[0]), least=3)
     return train_reference(*images, num_classes=num_classes, seed=seed, epochs=epochs, device=device)
 
 

@@ -20,7 +20,7 @@ class Protocol:
 
     num: synthetic images, at most.
     num_per_real: of these, for each real training image; None takes `num` always.
-    epochs: of every classifier; None takes ten, or as many as give 1,000 batches if that is more, 100 at most.
+    epochs: of every classifier; None takes ten, or as many as give 1,000 batches if that is more.
     learning_rate: of Adam; the logistic regression has none.
     """
 
