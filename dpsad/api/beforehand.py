@@ -89,6 +89,8 @@ def _files_can_be_written(prospect: Prospect) -> None:
         if path.exists() and path.is_dir() != (path in folders):
             kind = "a file where a folder" if path in folders else "a folder where a file"
             raise ValueError(f"{path} is {kind} is to be written; move it away, or pass another run=...")
+    if run.release.is_dir() and any(run.release.iterdir()) and not run.statement.exists():
+        raise ValueError(f"{run.release} holds something that is no release; move it away, or pass another run=...")
     for path in (run.path, *folders, run.path / METRICS, run.private / METRICS):
         if path.exists() and not os.access(path, os.W_OK):
             raise ValueError(f"{path} may not be written to; change its permissions, or pass another run=...")

@@ -251,9 +251,10 @@ def test_what_is_wrong_with_public_images_is_told_by_their_keys(command, tmp_pat
     )  # fmt: skip
     save_npz(tmp_path / "records.npz", drawn(1))
     code, printed = command(
-        "baseline", f"run={tmp_path / 'run'}", "method=dp-diffusion", "data.source=npz",
-        f"data.path={tmp_path / 'records.npz'}", "public_data.source=npz", f"public_data.path={tmp_path / 'public.npz'}",
-        "baseline.batch_size=10", "network.channels=8", "privacy.epsilon=inf", "privacy.delta=1e-3",
+        "baseline", f"run={tmp_path / 'run'}", "method=dp-diffusion", "data.source=npz", "public_data.source=npz",
+        f"data.path={tmp_path / 'records.npz'}", f"public_data.path={tmp_path / 'public.npz'}",
+        "baseline.batch_size=10",
+        "network.channels=8", "privacy.epsilon=inf", "privacy.delta=1e-3",
     )  # fmt: skip
     assert code == 2
     assert "(public_data.class_names)" in printed
