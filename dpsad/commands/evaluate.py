@@ -1,7 +1,6 @@
 """Measures a run's samples against real images; the result is private."""
 
 import json
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,7 +16,8 @@ from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
 from dpsad.errors import reading, require_file
 from dpsad.evaluation.choices import DEFAULT_KINDS, METRICS, Judgement, Kind
-from dpsad.evaluation.downstream import BATCH_SIZE
+from dpsad.evaluation.classifiers import build_classifier
+from dpsad.evaluation.downstream import epochs_of
 from dpsad.evaluation.evaluate import MAX_FRECHET_IMAGES, LabelledImages, evaluate_samples
 from dpsad.evaluation.feature_space import FeatureSpace, embed
 from dpsad.evaluation.features import ReferenceFeatures, load_reference, train_reference
@@ -32,8 +32,6 @@ from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import STATEMENT, Run
 from dpsad.runtime.whole_files import PRIVATE, temporary_of, write_whole
 from students.prototypes import Prototypes
-
-REFERENCE_BATCHES = 1000  # a classifier for features takes at least this many, and three epochs
 
 
 def evaluate_run(
@@ -56,7 +54,7 @@ def evaluate_run(
         seed: of samples, classifiers and draws.
         say: receives a line after each measurement.
         protocol: a key of `PROTOCOLS`: how classifiers are trained.
-        num: synthetic images to train them on; None takes as many as the protocol says.
+        num: synthetic images to train them on; None takes as many as the protocol says, fewer beside few records.
         classifiers: kinds to train.
         compare: whether to measure real images and the sketch by the same rule, which takes three times as long.
         members: classifiers of each kind, which answer together.
@@ -81,7 +79,7 @@ def evaluate_run(
             "been trained on"
         )
     no_classifiers = why_no_classifiers(student, train)
-    (samples, labels), images_per_second = timed_samples(student, num, seed, protocol)
+    (samples, labels), images_per_second = timed_samples(student, num, seed, protocol, len(train))
     sketch = _sketch_images(config, labels, seed) if compare else None
     if config.data.pseudo_labels:
         train, labels = _clusters_as_classes(run, train, labels)
@@ -118,6 +116,20 @@ def evaluate_run(
     return noted(result, run)
 
 
+def require_measurable(config: Config, classifiers: Sequence[Kind] = DEFAULT_KINDS) -> None:
+    """Refuses a run that could be trained and released, and then not be evaluated.
+
+    Raises:
+        ValueError: there are no records to test on, or images are too small for a classifier.
+    """
+    test = load_images(config.data, "test")
+    try:
+        for kind in ("cnn", *classifiers):  # the first has the features of distances
+            build_classifier(kind, test.image_shape, test.num_classes)
+    except ValueError as error:
+        raise ValueError(f"{error}; pass data.image_size=... to enlarge them") from None
+
+
 def _feature_space(run: Run, train: ImageSet, inception: str | None, device: torch.device, say: Say) -> FeatureSpace:
     """Inception's where it is asked for and at hand, else the run's reference classifier, trained where it lacks."""
     if inception is not None:
@@ -140,7 +152,7 @@ def _feature_space(run: Run, train: ImageSet, inception: str | None, device: tor
 
 
 def _trained_features(images: LabelledImages, num_classes: int, seed: int, device: torch.device) -> ReferenceFeatures:
-    epochs = max(3, math.ceil(REFERENCE_BATCHES * BATCH_SIZE / len(images[0])))
+    epochs = epochs_of(len(images[0]), least=3)
     return train_reference(*images, num_classes=num_classes, seed=seed, epochs=epochs, device=device)
 
 

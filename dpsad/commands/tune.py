@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dpsad.api.beforehand import prospect_of, require_feasible
 from dpsad.api.config import Config
 from dpsad.api.launch import opened, release
 from dpsad.api.plan import budget_plan
@@ -116,6 +117,9 @@ def _release_best(
     if records.num_classes == 1:
         raise ValueError("the records have no labels, or one class alone, so there is nothing to score by")
     context = replace(context, randomness=context.randomness.named(STAGE))
+    begun = context.run.checkpoint(STAGE).exists()
+    for candidate in candidates:
+        require_feasible(prospect_of(candidate.config, records, context.device, context.run, has_spent=begun))
     drawn = drawn_repetitions(base, candidates, context, context.num_records(records), selection, scoring)
     told = [base.settings(), *(candidate.name for candidate in candidates)]
     checkpoint = context.checkpoint(STAGE, *told, selection, scoring, records.fingerprint(), every_seconds=0.0)

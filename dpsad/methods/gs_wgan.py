@@ -14,7 +14,7 @@ from discriminators.shard_wasserstein import ShardWassersteinCritics
 from discriminators.wasserstein import WassersteinCritic
 from dpsad.data.records import ImageSet, Subject, require_own_labels
 from dpsad.data.shards import Shards, in_chunks, shards_of_run
-from dpsad.methods.method import Method, Trained, formally
+from dpsad.methods.method import Held, Method, Rehearsal, Stage, Trained, formally, require_records_for
 from dpsad.networks.stacked import Stacked
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
@@ -239,6 +239,22 @@ def plans(settings: Settings, budget: Ledger, num_records: int) -> list[ReleaseP
     return [budget.calibrate(plan)]
 
 
+def rehearse(settings: Settings, subject: Subject, num_records: int) -> Rehearsal:
+    """An untrained generator, and critics of all shards."""
+    config, shape = settings.gs_wgan, subject.image_shape
+    require_records_for("gs_wgan.num_shards", config.num_shards, num_records)
+    generator = Generator(config.generator, image_shape=shape, num_classes=subject.num_classes)
+    critic = WassersteinCritic(config.critic_channels, image_shape=shape, num_classes=subject.num_classes)
+    num_weights = config.num_shards * sum(weight.numel() for weight in critic.parameters())
+    critics = Held(
+        num_bytes=12.0 * num_weights,
+        what=f"gs_wgan.num_shards={config.num_shards}: critics of gs_wgan.critic_channels={config.critic_channels}",
+        mend="lower one of these",
+    )
+    made = releasable_generator(generator, config.generator, shape, subject.class_names)
+    return Rehearsal(made=made, held=(critics,), kept=2 * critics.num_bytes)
+
+
 def train(settings: Settings, context: Context) -> Trained:
     """Trains the shards' critics and a new generator."""
     config, records = settings.gs_wgan, context.read_records()
@@ -286,8 +302,10 @@ METHOD = Method(
     "core: some minutes with the preset mnist-gs-wgan.",
     settings=Settings,
     guarantees=("shards",),
-    checkpoint="gs_wgan",
-    then_fixed=("gs_wgan",),
+    stages=lambda settings: (
+        Stage(name="gs-wgan", files=("gs_wgan.checkpoint",), keys=("data", "privacy", "gs_wgan")),
+    ),
     plans=plans,
+    rehearse=rehearse,
     train=train,
 )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 from dpsad.privacy.accounting import epsilon_of
 from dpsad.privacy.budget import require_budget
@@ -38,9 +39,21 @@ def calibrated(
     Edge cases: an infinite budget asks for no noise, 0. A budget that even ten thousand times the noise that would do
         alone exceeds counts as spent.
     """
+    return list(_calibrated(tuple(plans), epsilon, delta, tuple(spent), records_per_person))
+
+
+@lru_cache(maxsize=64)  # a run is planned before its first charge, and again by each of its stages
+def _calibrated(
+    plans: tuple[ReleasePlan, ...],
+    epsilon: float,
+    delta: float,
+    spent: tuple[ReleasePlan, ...],
+    records_per_person: int,
+) -> tuple[ReleasePlan, ...]:
+    """As `calibrated`, which says what it does."""
     require_budget(epsilon, delta)
     if epsilon == math.inf:
-        return [plan.with_noise(0.0) for plan in plans]
+        return tuple(plan.with_noise(0.0) for plan in plans)
     spent_events = [plan.event(records_per_person) for plan in spent]
 
     multipliers = [plan.noise_multiplier for plan in plans]
@@ -82,4 +95,4 @@ def calibrated(
     while most > least * (1 + TOLERANCE):
         middle_factor = (least * most) ** 0.5
         least, most = (least, middle_factor) if fits(middle_factor) else (middle_factor, most)
-    return [plan.with_noise(most) for plan in plans]
+    return tuple(plan.with_noise(most) for plan in plans)

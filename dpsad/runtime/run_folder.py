@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpsad.runtime.config_files import differences, load_config, save_config
+from dpsad.runtime.config_files import save_config
 from dpsad.runtime.whole_files import PRIVATE, is_temporary, temporary_of, write_whole
 
 CONFIG, METRICS, STATEMENT = "config.yaml", "metrics.jsonl", "privacy.json"
@@ -118,19 +117,17 @@ class Run:
         return self.private / f"{stage}.checkpoint"
 
 
-def open_run(path: str | Path, config: object, fixed: Sequence[str], *, free: Sequence[str] = ()) -> Run:
+def open_run(path: str | Path, config: object) -> Run:
     """Makes a run folder, or takes up the one that is there, and writes `config.yaml`.
 
     Args:
         config: dataclass with everything the run was told.
-        fixed: keys and sections of it, such as "data" and "privacy", that must not change within a run.
-        free: keys among these that may.
 
     Raises:
-        ValueError: the folder holds a run with other fixed values, or something that is no run.
+        ValueError: the folder holds something that is no run.
     """
     run = Run(Path(path))
-    require_own(run, config, fixed, free)
+    require_run_folder(run)
     run.path.mkdir(parents=True, exist_ok=True)
     save_config(config, run.config)
     run.private.mkdir(mode=0o700, exist_ok=True)
@@ -138,16 +135,9 @@ def open_run(path: str | Path, config: object, fixed: Sequence[str], *, free: Se
     return run
 
 
-def require_own(run: Run, config: object, fixed: Sequence[str], free: Sequence[str] = ()) -> None:
-    """Refuses a folder that holds another run, or something that is no run; changes nothing there."""
-    if run.config.exists():
-        changed = differences(load_config(type(config), base=run.config, overrides=()), config, fixed, free)
-        if changed:
-            raise ValueError(
-                f"{run.path} already holds another run ({'; '.join(changed)}); pass another run=..., or give these "
-                "keys the values they have there"
-            )
-    elif run.path.exists() and not _is_empty(run):
+def require_run_folder(run: Run) -> None:
+    """Refuses a folder that holds something that is no run; changes nothing there."""
+    if not run.config.exists() and run.path.exists() and not _is_empty(run):
         raise ValueError(f"{run.path} is neither empty nor a run folder: it has no config.yaml; pass another run=...")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ from dpsad.networks.features.whitening import Whitening, whitening_of
 from dpsad.privacy.clipping import PartedRows
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.provenance import Provenance, public_images_of, require_released, united
-from dpsad.privacy.ranges import Count, Fraction, HalfLife, LearningRate, Positive, require_ranges
+from dpsad.privacy.ranges import Count, Fraction, HalfLife, LearningRate, Positive, Range, require_ranges
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runtime.context import Context
 from dpsad.training.batches import in_full_batches
@@ -64,7 +65,7 @@ class GuideConfig:
     share: Fraction = 0.0
     features: tuple[str, ...] = ("scattering", "samples")
     weights: str | None = None
-    images: Count = 10000
+    images: Annotated[int, Range("[2, 1e9]")] = 10000
     directions: Count = 500
     floor: Fraction = 0.01
     steps: Count = 20

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from discriminators.shard_discriminators import ShardDiscriminators
 from dpsad.data.records import ImageSet, Subject
@@ -91,10 +92,11 @@ def released_prototypes(settings: DpSadSettings, context: Context) -> Released:
     if shards is not None and settings.shards.teacher != "none":
         asked = [plan_of_teachers(settings, ledger.planned([*plans, *spread]), subject.num_classes)]
     _begin([*plans, *spread, *asked], settings, context, records, randomness)
-    with context.timed("sketch") as seconds:
+    num_rounds = sum(plan.num_releases for plan in plans)
+    with context.timed("sketch") as seconds, tqdm(total=num_rounds, desc="sketch", unit="round") as bar:
         prototypes = release_prototypes(
             settings.prototypes,
-            rows=rows,
+            rows=lambda proposal, bound: _counted(rows(proposal, bound), bar),
             plans=plans,
             num_classes=subject.num_classes,
             image_shape=subject.image_shape,
@@ -163,6 +165,12 @@ def _tell(released: Released, context: Context) -> None:
     spent.load_state_dict(released.ledger)
     is_public = released.prototypes.provenance is Provenance.RELEASED
     context.log("sketch").once(public=is_public, prototypes=len(released.prototypes.labels), epsilon=spent.spent())
+
+
+def _counted(rows: Iterable[Tensor | BlockRows], bar: tqdm) -> Iterable[Tensor | BlockRows]:
+    """The same rows; a round is done when all of them were taken."""
+    yield from rows
+    bar.update()
 
 
 def rows_of_records(settings: DpSadSettings, records: ImageSet) -> Rows:

@@ -42,6 +42,11 @@ def distill_formally(settings: DpSadSettings, context: Context) -> Trained:
     teacher, subject, saved = read_teacher(settings.teacher, settings.network, context)
     require_released("the teacher", teacher.provenance, f"a run with guarantee={settings.guarantee}")
     context.require_apart("the teacher", teacher.public_images)
+    if saved is None and settings.sampler.start == "prototypes":
+        raise ValueError(
+            f"sampler.start=prototypes needs prototypes, and the teacher at teacher.path={settings.teacher.path} has "
+            "learned from none; use sampler.start=noise and a sampler.sigma_max of 20 or more"
+        )
     learned_from = teacher_fingerprint(teacher, saved)
     released = Released.of(saved, context.device, context.ledger) if saved is not None else None
     uses_records = settings.refine.steps > 0 or settings.guide.share > 0

@@ -120,7 +120,7 @@ def trained(records, features, tmp_path):
     def train(steps, name="a", **changes):
         plan = ReleasePlan(purpose="test", unit=Unit.RECORD, clip_norm=1.0, noise_multiplier=0.5)
         sanitizer = Sanitizer(plan, Ledger(10.0, 1e-5), PrivateRandomness(seed=0))
-        run = open_run(tmp_path / f"{name} run", CONFIG, ())
+        run = open_run(tmp_path / f"{name} run", CONFIG)
         result = dp_merf(
             replace(CONFIG, steps=steps, **changes),
             generator=make_network(),

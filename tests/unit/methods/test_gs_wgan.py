@@ -196,7 +196,7 @@ def trained(records, tmp_path, *, sampling_prob, num_releases=3, seed=2):
         randomness=PrivateRandomness(seed=seed),
         rng=stream,
         checkpoint=Checkpoint(tmp_path / f"{sampling_prob}.checkpoint"),
-        log=Log(open_run(tmp_path / f"{sampling_prob}", config, ()), "gs-wgan"),
+        log=Log(open_run(tmp_path / f"{sampling_prob}", config), "gs-wgan"),
     )
     return stream
 

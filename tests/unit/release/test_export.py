@@ -95,7 +95,7 @@ def test_a_guide_is_handed_out_with_its_features(tmp_path, rng):
 @pytest.mark.parametrize("value", [math.nan, -math.inf])
 def test_a_release_of_nan_is_not_used(tmp_path, monkeypatch, capsys, value):
     """From Python, and by `dpsad sample`, which writes nothing."""
-    run = open_run(tmp_path / "run", Config(), ())
+    run = open_run(tmp_path / "run", Config())
     export_release(run.release, releasable(), STATEMENT)
     load_student(run.release)
     weights = load_file(run.release / WEIGHTS)

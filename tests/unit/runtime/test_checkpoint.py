@@ -147,7 +147,7 @@ def test_the_parts_are_on_disk_before_the_first_step(tmp_path):
 @pytest.fixture
 def told(tmp_path):
     """() -> a new log of a run's, and a function that gives the steps in its public lines."""
-    run = open_run(tmp_path / "run", NetworkConfig(), ())
+    run = open_run(tmp_path / "run", NetworkConfig())
 
     def steps():
         file = run.path / "metrics.jsonl"

@@ -54,7 +54,7 @@ def one_step(
         sanitize=sanitize,
         rng=torch.Generator().manual_seed(3),
         checkpoint=Checkpoint(tmp_path / "checkpoint"),
-        log=Log(open_run(tmp_path / "run", StudentConfig(), ()), "distill"),
+        log=Log(open_run(tmp_path / "run", StudentConfig()), "distill"),
         precision="float32",
         **weights,
     )
@@ -195,7 +195,7 @@ def test_a_student_has_seen_what_its_teacher_and_images_have(models, tmp_path):
             sanitize=lambda gradient: gradient,
             rng=torch.Generator().manual_seed(3),
             checkpoint=Checkpoint(tmp_path / f"{teacher_saw.value} {images_saw.value}"),
-            log=Log(open_run(tmp_path / "run", StudentConfig(), ()), "distill"),
+            log=Log(open_run(tmp_path / "run", StudentConfig()), "distill"),
             precision="float32",
         ).provenance
 

@@ -71,7 +71,7 @@ def test_an_image_takes_as_many_passes_as_were_asked_for(context, made):
 
 
 def test_stopped_and_gone_on_with_it_ends_the_same(context, made, monkeypatch, tmp_path):
-    other = open_run(tmp_path / "other", Config(), ())
+    other = open_run(tmp_path / "other", Config())
     whole = shortened(SHORT, replace(context, run=other), made)
     seen_by, calls = shorten.seen_by, []
 
