@@ -7,6 +7,7 @@ student.sample([0, 1, 2])
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from dpsad.data.arrays import image_set_of
     from dpsad.data.records import ImageSet
     from dpsad.release.export import load_student
+
+# before torch is loaded: threads that wait sleep, where they would spin and take the processor from those that work
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.2.0"
 __all__ = [

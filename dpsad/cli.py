@@ -385,7 +385,7 @@ def ledger(
 @reporting
 def presets() -> Found:
     """List the packaged configs, with the command that runs each."""
-    from dpsad.runtime.config_files import PRESETS
+    from dpsad.runtime.presets import PRESETS
 
     about = {
         path.stem: path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
@@ -411,7 +411,7 @@ def completion(shell: Annotated[str, typer.Argument(help=", ".join(SHELLS))]) ->
     """Print a script that completes verbs, options and keys; source it, or put it where the shell looks."""
     require_choice("shell", shell, tuple(SHELLS))
     from dpsad.commands.keys import all_keys
-    from dpsad.runtime.config_files import PRESETS
+    from dpsad.runtime.presets import PRESETS
 
     verbs = verbs_of(typer.main.get_command(app))
     presets_there = sorted(path.stem for path in PRESETS.glob("*.yaml"))

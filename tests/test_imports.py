@@ -1,6 +1,7 @@
 """What is loaded and when: help comes at once, and whatever is imported is declared."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -43,6 +44,11 @@ def loaded(*words):
     ("words", "printed"),
     [
         (("--help",), "Trains private image generators"),
+        (("--version",), "dpsad 0."),
+        (("keys", "privacy"), "privacy.epsilon=10.0"),
+        (("keys", "privcy"), "did you mean 'privacy'?"),
+        (("completion", "bash"), "privacy.epsilon="),
+        (("presets",), "mnist-epsilon1"),
         (("evaluate", "--help"), "wrn-40-4"),
         (("ablate", "--help"), "lambda"),
         (("sample", "--num", "x", "runs/a"), "valid integer"),
@@ -57,10 +63,15 @@ def test_help_and_errors_of_usage_load_nothing_heavy(words, printed):
     assert number < 400
 
 
-def test_presets_are_listed_without_a_network():
-    _, heavy, output = loaded("presets")
-    assert "mnist-epsilon1" in output
-    assert set(heavy) <= {"omegaconf"}
+def test_commands_load_no_library_that_few_of_them_need():
+    """torchvision and torchmetrics take as long as torch, and bring matplotlib and torch's compiler."""
+    rooms = "dpsad.commands.evaluate, dpsad.commands.stages, dpsad.api.training"
+    program = f"import {rooms}, sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True
+    )
+    unwanted = {"torchvision", "torchmetrics", "matplotlib", "sklearn", "opacus", "torch._dynamo"}
+    assert unwanted & set(done.stdout.split()) == set()
 
 
 def test_importing_the_package_loads_none_of_its_rooms():
@@ -69,6 +80,16 @@ def test_importing_the_package_loads_none_of_its_rooms():
         cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.split() == ["dpsad"]
+
+
+@pytest.mark.parametrize(("told", "found"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_that_wait_sleep_unless_told_otherwise(told, found):
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import dpsad, os, sys; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"],
+        cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True, env={**environment, **told},
+    )  # fmt: skip
+    assert done.stdout.split() == [found, "False"]
 
 
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "attr": "attrs"}  # where names differ

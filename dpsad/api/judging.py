@@ -20,7 +20,6 @@ from dpsad.errors import require_choice
 from dpsad.evaluation.choices import DEFAULT_KINDS, PROTOCOLS, Kind, Metric
 from dpsad.evaluation.evaluate import LabelledImages, evaluate_samples
 from dpsad.evaluation.result import EvaluationResult
-from dpsad.report.comparison import write_comparison
 from dpsad.report.reading import Result, read_runs
 from dpsad.runtime.device import hardware_of
 from dpsad.runtime.run_folder import Run
@@ -176,5 +175,7 @@ def compare(runs: Sequence[Student | str | Path], *, out: str | Path | None = No
             raise ValueError(f"{run} has a release alone and no run folder to compare; pass run=... when it is trained")
         folders.append(folder)
     target = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="dpsad-comparison-"))
+    from dpsad.report.comparison import write_comparison  # plots take a second to load
+
     table = write_comparison(folders, target)
     return Comparison(tuple(read_runs(folders)[0]), table, target / "report.html")

@@ -25,7 +25,7 @@ from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.statement import LIMITED
 from dpsad.release.export import export_release
 from dpsad.runtime.context import Context
-from dpsad.runtime.device import device_named, hardware_of
+from dpsad.runtime.device import arithmetic, device_named, hardware_of
 from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run, open_run, require_run_folder
 from dpsad.runtime.run_lock import held
@@ -57,7 +57,7 @@ def opened(
     ledger = Ledger.of(config.privacy)
     if config.data.limit:  # here as well, for runs whose files were written before a limit was noted with the records
         ledger.note((LIMITED,))
-    with held(run), untouched_if_refused(run, missing):
+    with held(run), untouched_if_refused(run, missing), arithmetic(device, config.precision):
         has_spent = require_own(run, config)
         open_run(run.path, config)
         for folder in (run.path, run.private):

@@ -18,6 +18,7 @@ from dpsad.evaluation.result import EvaluationResult
 from dpsad.methods.dp_sad.stages import SKETCH, TEACH
 from dpsad.report.ablation import Row, plot, to_csv, to_markdown
 from dpsad.runtime.config_files import differences
+from dpsad.runtime.device import device_named
 from dpsad.runtime.json_files import read_json
 from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run, open_run
@@ -51,6 +52,7 @@ def run_ablation(ablation: Ablation, read: Read, *, num: int, seed: int, say: Sa
             f"guarantee={base.guarantee}; use --config mnist-nominal, or pass guarantee={ablation.needs}"
         )
     configs = {cell: cell_config(ablation, cell, base, read) for cell in ablation.cells}
+    device_named(base.device)  # refused before a folder is made; each cell's run looks again
     require_measurable(base, ["cnn"])
     require_own(Run(Path(base.run)), base)
     run = open_run(base.run, base)

@@ -24,7 +24,7 @@ from dpsad.data.survey import survey
 from dpsad.methods.dp_sad.prototype_release import released_prototypes
 from dpsad.privacy.ranges import Range, require_within
 from dpsad.runtime.config_files import load_config
-from dpsad.runtime.device import is_gpu
+from dpsad.runtime.device import device_named, is_gpu
 from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run
 
@@ -76,6 +76,7 @@ def auto_config(path: Path, overrides: Sequence[str], *, minutes: float) -> Conf
     if run is not None and Run(Path(os.path.expanduser(run))).config.exists():
         return read_config(None, overrides)
     settings = read_config(None, [*located(path, overrides), *overrides])
+    device_named(settings.device)  # refused before images are read
     sections: dict[str, Any] = {"run": f"runs/{path.stem}", **proposed(settings.data, survey(settings.data))}
     stated = load_config(Config, base=sections, overrides=overrides)
     form = stated_form(stated.data)

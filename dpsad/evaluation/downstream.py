@@ -10,7 +10,6 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from dpsad.evaluation.choices import PROTOCOLS, Kind
 from dpsad.evaluation.classifiers import build_classifier
@@ -92,6 +91,8 @@ def downstream_accuracy(
 
     Source: Dockhorn et al. 2023 (DPDM), section 5; the seed and the epoch choice are ours to fix.
     """
+    from torchmetrics.functional.classification import multiclass_calibration_error  # takes a second or more
+
     start = time.perf_counter()
     truth = test_labels.cpu()
     total = torch.zeros(len(truth), num_classes, dtype=torch.float64)

@@ -1,16 +1,13 @@
 """How far two sets of images lie apart, and how clear one is, from features that a named network has given them.
 
 With features and logits of the standard Inception weights these are FID, KID and the inception score; in any other
-space they are not, and must not be called so.
+space they are not, and must not be called so. torchmetrics takes seconds to load, so it is loaded when it is asked.
 """
 
 import warnings
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.inception import InceptionScore
-from torchmetrics.image.kid import KernelInceptionDistance
 
 SUBSET_SIZE = 1000
 
@@ -43,6 +40,8 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
 
     Source: Heusel et al. 2017, equation 6.
     """
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
     _require_two(real, fake)
     metric = FrechetInceptionDistance(feature=_Given(real.shape[1]), normalize=True)
     metric.update(real.double(), real=True)
@@ -70,6 +69,8 @@ def kernel_distance(real: Tensor, fake: Tensor, *, seed: int) -> tuple[float, fl
 
     Source: Binkowski et al. 2018, section 4.
     """
+    from torchmetrics.image.kid import KernelInceptionDistance
+
     _require_two(real, fake)
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore", UserWarning)  # that features are kept, which they are anyway
@@ -97,6 +98,8 @@ def classifier_score(logits: Tensor, *, seed: int) -> tuple[float, float]:
 
     Source: Salimans et al. 2016, section 4.
     """
+    from torchmetrics.image.inception import InceptionScore
+
     _require_two(logits, logits)
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore", UserWarning)

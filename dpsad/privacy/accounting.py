@@ -7,10 +7,11 @@ import attr
 import dp_accounting
 import numpy as np
 from dp_accounting import pld, rdp
-from dp_accounting.dp_event import RepeatAndSelectDpEvent
+from dp_accounting.dp_event import MixtureOfGaussiansDpEvent, RepeatAndSelectDpEvent
 from dp_accounting.pld.privacy_loss_distribution import (
     PrivacyLossDistribution,
     from_gaussian_mechanism,
+    from_mixture_gaussian_mechanism,
     identity,
 )
 
@@ -28,6 +29,8 @@ _REPLACED = dp_accounting.NeighboringRelation.REPLACE_ONE
 _GRID = 1e-3
 # what a transform's rounding may take from delta a composed release: 25 times the most that was seen up to a million
 _ROUNDING = 1e-16
+_RARE = 1e-15  # so rarely joined by so many records of a person that their losses need no points
+_MANY, _FEW, _POINTS = 5000, 16, 1000  # repetitions, and points of a distribution that are few
 _RDP_ORDERS = [1 + x / 10 for x in range(1, 100)] + list(range(11, 64)) + [128, 256, 512, 1024]
 
 
@@ -42,6 +45,10 @@ class ReplacedRowEvent(dp_accounting.DpEvent):
     """
 
     event: dp_accounting.PoissonSampledDpEvent
+
+
+# what `_loss_distribution` knows, where it is sampled a Gaussian
+_NORMAL = (dp_accounting.GaussianDpEvent, dp_accounting.PoissonSampledDpEvent, MixtureOfGaussiansDpEvent)
 
 
 def epsilon_of(events: Sequence[dp_accounting.DpEvent], delta: float) -> float:
@@ -74,15 +81,15 @@ def epsilon_of(events: Sequence[dp_accounting.DpEvent], delta: float) -> float:
     if any(isinstance(event, RepeatAndSelectDpEvent) for event in merged):
         return renyi_epsilon(merged, delta)
     grid, above_rounding = _grid(merged, delta), delta - _ROUNDING * sum(_single(event)[1] for event in merged)
-    if any(isinstance(_single(event)[0], ReplacedRowEvent) for event in merged):
-        return min(_epsilon_unsampled(merged, delta), _epsilon_of_mixed(merged, above_rounding, grid))
+    singles = [_single(event)[0] for event in merged]
+    if all(isinstance(single, _NORMAL) for single in singles) or any(
+        isinstance(single, ReplacedRowEvent) for single in singles
+    ):
+        return min(_epsilon_unsampled(merged, delta), _epsilon_by_losses(merged, above_rounding, grid))
     composed = dp_accounting.ComposedDpEvent(merged)
     by_losses, by_rdp = pld.PLDAccountant(_RELATION, grid), rdp.RdpAccountant(_RDP_ORDERS, _RELATION)
     if by_losses.supports(composed):
-        unsampled = _epsilon_unsampled(merged, delta)
-        if above_rounding <= 0:
-            return unsampled
-        return min(unsampled, float(by_losses.compose(composed).get_epsilon(above_rounding)))
+        return float(by_losses.compose(composed).get_epsilon(above_rounding)) if above_rounding > 0 else math.inf
     if by_rdp.supports(composed):
         return float(by_rdp.compose(composed).get_epsilon(delta))
     raise ValueError(f"no accountant for {composed}; use Gaussian events")
@@ -119,9 +126,12 @@ def _single(event: dp_accounting.DpEvent) -> tuple[dp_accounting.DpEvent, int]:
 def _gaussian(event: dp_accounting.DpEvent) -> tuple[float, float, int]:
     """Signal-to-noise ratio and sampling probability of a Gaussian event, and how often it is repeated.
 
-    A row that may become any other moves a sum as far as one of half the noise. The ratio of others is infinite.
+    A row that may become any other moves a sum as far as one of half the noise. Several records of a person move it as
+    far as all of them at most. The ratio of others is infinite.
     """
     single, count = _single(event)
+    if isinstance(single, MixtureOfGaussiansDpEvent) and single.standard_deviation > 0:
+        return max(single.sensitivities) / single.standard_deviation, 1.0, count
     replaced = isinstance(single, ReplacedRowEvent)
     sampled = single.event if replaced else single
     is_sampled = isinstance(sampled, dp_accounting.PoissonSampledDpEvent)
@@ -141,36 +151,72 @@ def _grid(events: Sequence[dp_accounting.DpEvent], delta: float) -> float:
     """How finely to round privacy losses up: `_GRID` for most; any grid gives a bound.
 
     Coarser where epsilon is beyond 30 or so, for as few points as there; finer where so many events say so little each
-    that their rounding would add a percent or more; and never finer than a grid of 50,000 points an event.
+    that their rounding would add a percent or more; and never finer than a grid of 50,000 points an event, 5,000 where
+    several records of a person join.
     """
-    gaussians = [event for event in map(_gaussian, events) if event[0] < math.inf]
-    if not gaussians:
+    normal = [event for event in events if _gaussian(event)[0] < math.inf]
+    if not normal:
         return _GRID
     # the central limit of many sampled events (Bu et al. 2020), or all of them unsampled
-    mu = math.hypot(
-        *(count**0.5 * min(ratio, prob * math.expm1(min(ratio, 20.0) ** 2) ** 0.5) for ratio, prob, count in gaussians)
-    )
-    epsilon, count = min(max(gaussian_epsilon(mu, delta), 1e-3), MAX_EPSILON), sum(count for _, _, count in gaussians)
-    losses = [math.log(max(prob, 1e-300)) + ratio**2 / 2 + 10 * ratio for ratio, prob, _ in gaussians]
-    reach = np.logaddexp(0.0, max(losses))  # how large the largest loss of an event is, roughly
+    mu = math.hypot(*(_single(event)[1] ** 0.5 * min(_gaussian(event)[0], _deviation(event)) for event in normal))
+    epsilon = min(max(gaussian_epsilon(mu, delta), 1e-3), MAX_EPSILON)
+    count = sum(_single(event)[1] for event in normal)
+    # how large the largest loss of an event is, roughly
+    losses = [
+        math.log(max(prob, 1e-300)) + ratio**2 / 2 + 10 * ratio
+        for event in normal
+        for ratio, prob in zip(*_shifts(event), strict=True)
+    ]
+    points = 5_000 if any(len(_shifts(event)[0]) > 1 for event in normal) else 50_000
     wanted = min(_GRID * max(1.0, epsilon / 30), 0.08 * epsilon / count**0.5)
-    return min(1.0, max(wanted, float(reach) / 50_000))
+    return min(1.0, max(wanted, float(np.logaddexp(0.0, max(losses))) / points))
 
 
-def _epsilon_of_mixed(events: Sequence[dp_accounting.DpEvent], delta: float, grid: float) -> float:
+def _shifts(event: dp_accounting.DpEvent) -> tuple[Sequence[float], Sequence[float]]:
+    """By how much an event's mean may move, in deviations of its noise, and how likely each is; not 0, nor the rare."""
+    single, _ = _single(event)
+    if not isinstance(single, MixtureOfGaussiansDpEvent):
+        ratio, prob, _ = _gaussian(event)
+        return [ratio], [prob]
+    known = [(shift, prob) for shift, prob in zip(single.sensitivities, single.sampling_probs, strict=True) if shift]
+    some = [(shift, prob) for shift, prob in known if prob > _RARE] or known[:1]
+    return [shift / single.standard_deviation for shift, _ in some], [prob for _, prob in some]
+
+
+def _deviation(event: dp_accounting.DpEvent) -> float:
+    """Standard deviation of the likelihood ratio with and without a record, whose logarithm is the privacy loss."""
+    ratios, probs = map(np.array, _shifts(event))
+    return float(probs @ np.expm1(np.minimum(np.outer(ratios, ratios), 400.0)) @ probs) ** 0.5
+
+
+def _epsilon_by_losses(events: Sequence[dp_accounting.DpEvent], delta: float, grid: float) -> float:
     """`epsilon_of` by composing one privacy loss distribution an event, on one grid; infinity where delta <= 0."""
-    distributions = [_loss_distribution(event, grid) for event in events]
+    try:
+        distributions = [_loss_distribution(event, grid) for event in events]
+    except RecursionError:  # the library halves what it cannot tell apart: the losses of many records that hardly join
+        return _epsilon_by_losses(events, delta, _GRID) if grid < _GRID else math.inf
     if delta <= 0 or any(distribution is None for distribution in distributions):
         return math.inf
     total = identity(value_discretization_interval=grid)
     for distribution in distributions:
         total = total.compose(distribution)
-    return float(total.get_epsilon_for_delta(delta))
+    with np.errstate(over="ignore"):  # a quotient that is no number any more stands for an infinite epsilon
+        return float(total.get_epsilon_for_delta(delta))
 
 
 def _loss_distribution(event: dp_accounting.DpEvent, grid: float) -> PrivacyLossDistribution | None:
     """What one record added or removed does to a Gaussian event, sampled or not; None where it has no noise."""
     single, count = _single(event)
+    if isinstance(single, MixtureOfGaussiansDpEvent):
+        if single.standard_deviation == 0:
+            return None
+        mixture = from_mixture_gaussian_mechanism(
+            single.standard_deviation,
+            single.sensitivities,
+            single.sampling_probs,
+            value_discretization_interval=grid,
+        )
+        return _repeated(mixture, count)
     relation = _REPLACED if isinstance(single, ReplacedRowEvent) else _RELATION
     sampled = single.event if isinstance(single, ReplacedRowEvent) else single
     is_sampled = isinstance(sampled, dp_accounting.PoissonSampledDpEvent)
@@ -179,12 +225,25 @@ def _loss_distribution(event: dp_accounting.DpEvent, grid: float) -> PrivacyLoss
         raise ValueError(f"no accountant for {event} beside sampled shards; use Gaussian events")
     if gaussian.noise_multiplier == 0:
         return None
-    return from_gaussian_mechanism(
+    distribution = from_gaussian_mechanism(
         gaussian.noise_multiplier,
         value_discretization_interval=grid,
         sampling_prob=sampling_prob,
         neighboring_relation=relation,
-    ).self_compose(count)
+    )
+    return _repeated(distribution, count)
+
+
+def _repeated(distribution: PrivacyLossDistribution, count: int) -> PrivacyLossDistribution:
+    """`distribution.self_compose(count)`; many of few points by way of `_FEW`, without which the library takes seconds.
+
+    It raises the number of points to the power of `count`, digit by digit, and bounds the result by exponents that are
+    too coarse for so few. `_FEW` are composed without cutting anything off.
+    """
+    if count < _MANY or distribution._pmf_remove.size > _POINTS:
+        return distribution.self_compose(count)
+    whole = distribution.self_compose(_FEW, tail_mass_truncation=0).self_compose(count // _FEW)
+    return whole.compose(distribution.self_compose(count % _FEW)) if count % _FEW else whole
 
 
 def privacy_curve(events: Sequence[dp_accounting.DpEvent]) -> Callable[[np.ndarray], np.ndarray]:

@@ -1,8 +1,10 @@
 """Calibration: how much noise a budget needs."""
 
 import math
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
+
+from scipy.optimize import brentq
 
 from dpsad.privacy.accounting import epsilon_of
 from dpsad.privacy.budget import require_budget
@@ -10,7 +12,9 @@ from dpsad.privacy.gaussian import gaussian_mu
 from dpsad.privacy.plan import LEAST_MULTIPLIER, MOST_MULTIPLIER, ReleasePlan
 
 TOLERANCE = 1e-3  # relative width of the last bracket
-LEAST_NOISE = 1e-2  # no epsilon up to the largest allows less, unless delta does
+CLOSE = math.log2(1 + TOLERANCE)
+LEAST_NOISE = 1e-2  # no epsilon up to the largest allows less, where delta does not allow none
+_CUT = 3.0  # of the logarithm of epsilon, beyond which it says too little of how far to go
 _SPARE = 1e4  # times the noise that would do alone; where that does not fit, others have spent the budget
 
 
@@ -58,12 +62,22 @@ def _calibrated(
 
     multipliers = [plan.noise_multiplier for plan in plans]
 
-    def fits(factor: float) -> bool:
-        if min(multipliers) * factor < LEAST_MULTIPLIER:
-            return False  # less than a plan may have
-        events = [plan.with_noise(factor).event(records_per_person) for plan in plans]
-        return epsilon_of([*spent_events, *events], delta) <= epsilon
+    @cache
+    def excess(power: float) -> float:
+        """How far 2^power times the plans' noise is over the budget: a logarithm, cut to plus or minus `_CUT`."""
+        if min(multipliers) * 2.0**power < LEAST_MULTIPLIER:
+            return _CUT  # less than a plan may have
+        events = [plan.with_noise(2.0**power).event(records_per_person) for plan in plans]
+        ratio = epsilon_of([*spent_events, *events], delta) / epsilon
+        return min(max(math.log(ratio), -_CUT), _CUT) if ratio > 0 else -_CUT
 
+    joins = -math.expm1(sum(records_per_person * plan.num_releases * _log_stays_away(plan) for plan in plans))
+    if joins < delta and epsilon_of(spent_events, delta - joins) <= epsilon:
+        raise ValueError(
+            f"privacy.delta={delta:g} is so large beside the chance that a record takes part at all that it allows "
+            "releases without noise, of the whole record now and then; use a privacy.delta well below one over the "
+            "number of records, or larger batches"
+        )
     # powers of two: what would do if all took part in each release, and less than any epsilon asks for
     mu = records_per_person * math.hypot(
         *(plan.num_releases**0.5 * plan.unit.reach / plan.noise_multiplier for plan in plans)
@@ -75,24 +89,46 @@ def _calibrated(
             f"privacy.epsilon={epsilon:g} at privacy.delta={delta:g} asks for noise of more than {MOST_MULTIPLIER:g} "
             "times the bound on a row; raise them, or plan fewer releases"
         )
-    if not fits(2.0**high):
+    # what many releases of few records come to (Bu et al. 2020), with a margin: mostly far less, and enough
+    sampled = records_per_person * math.hypot(
+        *(plan.sampling_prob * plan.num_releases**0.5 * plan.unit.reach / plan.noise_multiplier for plan in plans)
+    )
+    enough = math.ceil(math.log2(2 * max(1 / max(multipliers), sampled / gaussian_mu(epsilon, delta))))
+    if enough < high and excess(enough) <= 0:
+        high = enough
+    elif excess(high) > 0:
         high = min(max(0, high) + math.ceil(math.log2(_SPARE)), highest)
-        if not fits(2.0**high):
+        if excess(high) > 0:
             raise ValueError(
                 f"privacy.epsilon={epsilon}: nothing is left, {epsilon_of(spent_events, delta):.4g} is spent already"
             )
-    low = floor = min(high - 1, math.floor(math.log2(LEAST_NOISE / max(multipliers))))
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if fits(2.0**middle) else (middle, high)
-    if low == floor and fits(2.0**low):
-        raise ValueError(
-            f"privacy.delta={delta:g} is so large beside the chance that a record takes part at all that it allows "
-            "releases without noise, of the whole record now and then; use a privacy.delta well below one over the "
-            "number of records, or larger batches"
-        )
-    least, most = 2.0**low, 2.0**high
-    while most > least * (1 + TOLERANCE):
-        middle_factor = (least * most) ** 0.5
-        least, most = (least, middle_factor) if fits(middle_factor) else (middle_factor, most)
-    return tuple(plan.with_noise(most) for plan in plans)
+    floor = min(high - 1, math.floor(math.log2(LEAST_NOISE / max(multipliers))))
+    least = _least(excess, floor, high)
+    return tuple(plan.with_noise(2.0**least) for plan in plans)
+
+
+def _log_stays_away(plan: ReleasePlan) -> float:
+    """Logarithm of the probability that a unit takes no part in a release."""
+    return math.log1p(-plan.sampling_prob) if plan.sampling_prob < 1 else -math.inf
+
+
+def _least(excess: Callable[[float], float], floor: float, high: float) -> float:
+    """The least power with no excess, up to `CLOSE`; one that was itself looked at.
+
+    Args:
+        excess: falls; 0 or less at `high`.
+        floor: taken to have some without a look, for so little noise may take long to account.
+    """
+    fits, over = [high], [floor]
+
+    def looked_at(power: float) -> float:
+        if power <= floor:
+            return _CUT
+        (fits if (found := excess(power)) <= 0 else over).append(power)
+        return found
+
+    root = brentq(looked_at, floor, high, xtol=0.4 * CLOSE)
+    near = [root - CLOSE / 2, min(root + CLOSE / 2, high)]
+    while min(fits) - max(over) > CLOSE:
+        looked_at(near.pop() if near else (min(fits) + max(over)) / 2)
+    return min(fits)

@@ -8,9 +8,13 @@ import mpmath
 import torch
 from torch import Tensor
 
+from dpsad.privacy.chacha import BLOCK_BYTES, KEY_BYTES, START_BYTES, chacha20_blocks
+
+CPU = torch.device("cpu")
+# numbers that are worked on at once: as many as stay in a CPU's cache, or keep a GPU busy
+AT_ONCE = {"cpu": 2**16, "cuda": 2**22}
 # bound on what float64 errs by in a standard normal number of `rounded_normal`, away from where it is steep
 ERROR = 2.0**-42
-KEY_BYTES = 32
 
 
 class PrivateRandomness:
@@ -24,13 +28,14 @@ class PrivateRandomness:
     second choice of who joins or of noise.
 
     Args:
-        device: where the numbers are wanted.
+        device: where normal numbers are wanted, and drawn.
         seed: for tests alone: repeatable numbers, which void a run's guarantee; its statement says so.
         place: where the key is kept and what its numbers are added to, in words. A copy of the key that is gone on
             with elsewhere gives other numbers: two releases never share noise, unless they are the same to the bit.
 
-    Formal guarantee: without a seed, as unpredictable as `os.urandom` and SHAKE-256. Whoever reads a key can work out
-    what was drawn since it was saved, and nothing from before.
+    Formal guarantee: without a seed, as unpredictable as `os.urandom`, SHAKE-256 and, on GPUs, ChaCha20. Whoever reads
+    a key can work out what was drawn since it was saved, and nothing from before.
+    Edge cases: a process that is forked draws the same numbers as the one that it came from.
 
     Source: NIST FIPS 202 for SHAKE-256.
     """
@@ -63,22 +68,31 @@ class PrivateRandomness:
 
     def happens(self, num: int, prob: float) -> Tensor:
         """[num] bool, on the CPU: each true with a probability of `prob`, less 2^-53 at most and never more."""
-        return self._bits(num, 53) < int(prob * 2**53)
+        happened, limit = torch.empty(num, dtype=torch.bool), int(prob * 2**53)
+        for part in happened.split(AT_ONCE["cpu"]):
+            torch.lt(self._bits(len(part), 53), limit, out=part)
+        return happened
 
     def normal(self, shape: tuple[int, ...]) -> Tensor:
         """[*shape] float32 standard normal, for draws inside rows; noise on a sum is `rounded_normal`.
 
+        None is beyond 6.7, where one in 4e10 would be.
+
         Source: Box and Muller 1958.
         """
-        num = math.prod(shape)
-        half = -(-num // 2)
-        radius = (-2 * self.uniform(half).log()).sqrt()
-        angle = 2 * torch.pi * self.uniform(half)
-        pairs = torch.cat([radius * angle.cos(), radius * angle.sin()])[:num]
-        return pairs.float().reshape(shape).to(self.device)
+        normals = torch.empty(math.prod(shape), device=self.device)
+        for part in normals.split(AT_ONCE[self.device.type]):
+            half = -(-len(part) // 2)
+            words = self._bits(half, 63, self.device).view(torch.int32).bitwise_and_(2**31 - 1)
+            first, second = words.float().unflatten(0, (2, half))
+            radius = first.add_(0.5).mul_(2.0**-31).log_().mul_(-2).sqrt_()
+            angle = second.mul_(2 * torch.pi * 2.0**-31)
+            pairs = torch.cat([angle.cos().mul_(radius), angle.sin_().mul_(radius)])
+            part.copy_(pairs[: len(part)])
+        return normals.reshape(shape)
 
     def rounded_normal(self, shape: tuple[int, ...], scale: float) -> Tensor:
-        """[*shape] float64 whole numbers on the CPU: normal numbers of deviation `scale`, each rounded to the nearest.
+        """[*shape] float64 whole numbers: normal numbers of deviation `scale`, each rounded to the nearest.
 
         Box and Muller's formula, of two uniform numbers whose first 63 bits are drawn, is worked out in float64. Where
         that leaves open to which side the normal number rounds, 63 bits more are drawn and it is worked out anew, with
@@ -91,27 +105,28 @@ class PrivateRandomness:
 
         Source: Box and Muller 1958.
         """
-        num = math.prod(shape)
-        half = -(-num // 2)
-        words = self._bits(2 * half, 63)
-        first, second = ((words.double() + 0.5) * 2.0**-63).unflatten(0, (2, half))
-        radius, angle = (-2 * first.log()).sqrt(), 2 * torch.pi * second
-        exact = scale * torch.cat([radius * angle.cos(), radius * angle.sin()])
-        rounded = exact.round()
-        # where the error is not below ERROR: there the logarithm is steep, or its root is
-        steep = (first < 2.0**-16) | (radius < 2.0**-8)
-        near = (exact - rounded).abs_() >= 0.5 - scale * ERROR
-        for pair in (steep | near[:half] | near[half:]).nonzero().flatten().tolist() if scale else ():
-            u, v = (int(words[pair + start]) << 63 | int(self._bits(1, 63)) for start in (0, half))
-            rounded[pair], rounded[half + pair] = _rounded_pair(u, v, scale)
-        return rounded[:num].reshape(shape)
+        numbers = torch.zeros(math.prod(shape), dtype=torch.float64, device=self.device)
+        for part in numbers.split(AT_ONCE[self.device.type]) if scale else ():
+            half = -(-len(part) // 2)
+            words = self._bits(2 * half, 63, self.device).unflatten(0, (2, half))
+            first, second = words.double().add_(0.5).mul_(2.0**-63)
+            radius, angle = first.log().mul_(-2).sqrt_(), second.mul_(2 * torch.pi)
+            exact = torch.cat([angle.cos().mul_(radius), angle.sin_().mul_(radius)]).mul_(scale)
+            rounded = exact.round()
+            # where the error is not below ERROR: there the logarithm is steep, or its root is
+            steep = (first < 2.0**-16) | (radius < 2.0**-8)
+            near = exact.sub_(rounded).abs_() >= 0.5 - scale * ERROR
+            for pair in (steep | near[:half] | near[half:]).nonzero().flatten().tolist():
+                u, v = (word << 63 | int(self._bits(1, 63)) for word in words[:, pair].tolist())
+                rounded[pair], rounded[half + pair] = _rounded_pair(u, v, scale)
+            part.copy_(rounded[: len(part)])
+        return numbers.reshape(shape)
 
-    def _bits(self, num: int, size: int) -> Tensor:
+    def _bits(self, num: int, size: int, device: torch.device = CPU) -> Tensor:
         """[num] int64 of `size` random bits, 63 at most."""
-        if not num:
-            return torch.empty(0, dtype=torch.int64)
-        drawn = hashlib.shake_256(self._key_of_a_draw()).digest(8 * num)
-        return torch.frombuffer(bytearray(drawn), dtype=torch.int64) & (2**size - 1)
+        key = self._key_of_a_draw()
+        words = shake_words(key, num) if device.type == "cpu" else chacha_words(key, num, device)
+        return words.bitwise_and_(2**size - 1)
 
     def _key_of_a_draw(self) -> bytes:
         """A key for one draw alone; replaces the key that it comes from."""
@@ -119,6 +134,20 @@ class PrivateRandomness:
         drawn = hashlib.shake_256(self._key + salt).digest(2 * KEY_BYTES)
         self._key = drawn[:KEY_BYTES]
         return drawn[KEY_BYTES:]
+
+
+def shake_words(key: bytes, num: int) -> Tensor:
+    """[num] int64 random words on the CPU, from SHAKE-256 of a key that makes nothing else.
+
+    Source: NIST FIPS 202.
+    """
+    return torch.frombuffer(bytearray(hashlib.shake_256(key).digest(8 * max(num, 1))), dtype=torch.int64)[:num]
+
+
+def chacha_words(key: bytes, num: int, device: torch.device | str = "cpu") -> Tensor:
+    """[num] int64 random words, drawn on the device, from ChaCha20 with a key that makes nothing else."""
+    blocks = chacha20_blocks(key, bytes(START_BYTES), -(-8 * num // BLOCK_BYTES), device)
+    return blocks.flatten().view(torch.int64)[:num]
 
 
 def _rounded_pair(first: int, second: int, scale: float) -> tuple[int, int]:

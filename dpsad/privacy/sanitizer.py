@@ -68,7 +68,7 @@ class Sanitizer:
         for rows in chunks:
             sum_clipped(rows, self.plan.clip_norm, total, steps)
             del rows  # before the next chunk is made
-        total += self.randomness.rounded_normal(shape, self.plan.noise_multiplier * steps).to(device)
+        total += self.randomness.rounded_normal(shape, self.plan.noise_multiplier * steps)
         return total.mul_(self.plan.clip_norm / steps).float()
 
     def state_dict(self) -> dict:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from dpsad.errors import CheckpointError, require_file
 from dpsad.runtime.finite import all_finite
 from dpsad.runtime.log import Log
+from dpsad.runtime.seeds import go_on
 from dpsad.runtime.whole_files import PRIVATE, whole
 
 CHECK_EVERY = 50  # steps between looks at guarded parts, beside those before each save
@@ -132,7 +133,7 @@ class Checkpoint:
                 continue
             try:
                 state = self._unclaimed.pop(name)
-                part.set_state(state) if isinstance(part, torch.Generator) else part.load_state_dict(state)
+                go_on(part, state) if isinstance(part, torch.Generator) else part.load_state_dict(state)
             except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
                 detail = " ".join(str(error).split())[:200]
                 raise ValueError(

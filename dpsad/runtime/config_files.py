@@ -18,11 +18,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dpsad.errors import nearest, require_file
 from dpsad.privacy.ranges import require_within
+from dpsad.runtime.presets import PRESETS
 from dpsad.runtime.whole_files import write_whole
 
 T = TypeVar("T")
 
-PRESETS = Path(__file__).parent.parent / "configs"
 EXTENDS = "extends"  # a line of a file, never of a dataclass
 MAX_BYTES, MAX_LEVELS = 1_000_000, 30  # of a file; what one writes has a thousandth of the one and three of the other
 _TYPE_NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: "a text", type(None): "null"}

@@ -1,5 +1,8 @@
-"""Devices by name, and models on them."""
+"""Devices by name, how they compute, and models on them."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -25,7 +28,7 @@ def device_named(name: str) -> torch.device:
             f"device={name!r} is not supported, for released sums need float64; use auto, cpu, cuda or cuda:1"
         )
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={name!r}: torch sees no CUDA device here; use device=auto or cpu")
+        raise ValueError(f"device={name!r}: torch sees no CUDA device here, only cpu; use device=auto or cpu")
     there = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     if device.type == "cuda" and name not in ("cuda", *there):  # by name: torch takes cuda:256 for cuda:0
         raise ValueError(f"device={name!r} is not here; torch sees {', '.join(there)}; use one of them, auto or cpu")
@@ -47,6 +50,41 @@ def hardware_of(device: torch.device) -> str:
     threads = torch.get_num_threads()
     cpu = f"{threads} CPU thread{'s' if threads > 1 else ''}"
     return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
+
+
+@contextmanager
+def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
+    """Sets how CUDA multiplies and adds while the block runs; what was set before comes back. CPUs are left alone.
+
+    TF32, float32 products of 10 bits, is off where `precision` is float32 and on otherwise, where networks compute in
+    bfloat16 anyway. Kernels add in a fixed order and are not chosen by the clock, so that a run that goes on computes
+    what it would have computed in one go, and a row does not depend on how threads finished; torch warns of the few
+    operations that have no such kernel.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the device is first used
+    matmul, cudnn, uninitialised = torch.backends.cuda.matmul, torch.backends.cudnn, torch.utils.deterministic
+    wanted = [
+        (matmul, "allow_tf32", precision != "float32"),
+        (cudnn, "allow_tf32", precision != "float32"),
+        (cudnn, "deterministic", True),
+        (cudnn, "benchmark", False),
+        (uninitialised, "fill_uninitialized_memory", False),  # to find mistakes; slow
+    ]
+    before = [(holder, name, getattr(holder, name)) for holder, name, _ in wanted]
+    strict = torch.are_deterministic_algorithms_enabled()
+    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        for holder, name, value in wanted:
+            setattr(holder, name, value)
+        yield
+    finally:
+        torch.use_deterministic_algorithms(strict, warn_only=only_warned)
+        for holder, name, value in before:
+            setattr(holder, name, value)
 
 
 def on_device(model: Model, device: torch.device) -> Model:

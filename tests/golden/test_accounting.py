@@ -1,6 +1,7 @@
 """What releases cost, against closed forms, other accountants and published settings."""
 
 import math
+import time
 from statistics import NormalDist
 
 import dp_accounting
@@ -22,6 +23,7 @@ from opacus.accountants import PRVAccountant, RDPAccountant
 from opacus.accountants.utils import get_noise_multiplier
 from scipy.stats import norm
 
+from dpsad.privacy import accounting, calibration
 from dpsad.privacy.accounting import epsilon_of, merge_gaussians
 from dpsad.privacy.calibration import TOLERANCE, calibrated
 from dpsad.privacy.config import PrivacyConfig
@@ -207,12 +209,22 @@ def test_a_budget_beyond_all_bounds_is_refused_with_the_range(epsilon):
         (10**6, 1.0, 0.01, 1e-30),
         (10**6, 1.0, 400.0, 0.1),
         (1, 1.0, 0.01, 0.1),
+        (1, 1e-9, 400.0, 1e-12),
+        (10**6, 1 / 234, 0.01, 1e-5),
+        (10**6, 0.05, 400.0, 1e-5),
+        (10**6, 1e-9, 100.0, 1e-5),
     ],
 )
-def test_calibration_ends_at_the_extremes(num, sampling_prob, epsilon, delta):
+def test_calibration_ends_at_the_extremes(num, sampling_prob, epsilon, delta, monkeypatch):
+    """Soon: a million releases took 20 seconds of processor time and more, and now take less than one."""
+    asked = []
+    monkeypatch.setattr(calibration, "epsilon_of", lambda *of: asked.append(of) or epsilon_of(*of))
+    start = time.process_time()
     (plan,) = calibrated(
         [releases(num, sampling_prob=sampling_prob)], epsilon=epsilon, delta=delta, records_per_person=1
     )
+    assert len(asked) <= 16
+    assert time.process_time() - start < 10
     assert epsilon_of([plan.event(1)], delta) <= epsilon < epsilon_of([plan.with_noise(0.99).event(1)], delta)
 
 
@@ -221,6 +233,39 @@ def test_delta_that_allows_releases_without_noise_is_refused(num, delta):
     """A record takes part with a probability of num * 1e-6 at most, so it may be published whole within delta."""
     with pytest.raises(ValueError, match=r"privacy\.delta=.*releases without noise.*use a privacy\.delta well below"):
         calibrated([releases(num, sampling_prob=1e-6)], epsilon=10.0, delta=delta, records_per_person=1)
+
+
+@pytest.mark.parametrize("num", [1, 10**6])
+@pytest.mark.parametrize("epsilon", [0.01, 400.0])
+def test_one_record_in_a_batch_of_a_billion_is_refused_at_once(num, epsilon, monkeypatch):
+    """Without a look at little noise, which takes long to account."""
+    monkeypatch.setattr(calibration, "epsilon_of", lambda events, _: 0.0 if not events else pytest.fail("looked at"))
+    with pytest.raises(ValueError, match=r"use a privacy\.delta well below one over the number of records, or larger"):
+        calibrated([releases(num, sampling_prob=1e-12)], epsilon=epsilon, delta=1e-5, records_per_person=1)
+
+
+def test_what_is_spent_leaves_less_of_delta_for_releases_without_noise():
+    """Half of delta would do for them, and what is spent needs more than the rest at this epsilon, or less."""
+    plan, spent = releases(5, sampling_prob=1e-6), releases(1, noise=1 / gaussian_mu(1.0, 0.7e-5))
+    (least,) = calibrated([plan], epsilon=1.0, delta=DELTA, spent=[spent], records_per_person=1)
+    assert least.noise_multiplier > 0.01
+    with pytest.raises(ValueError, match="releases without noise"):
+        calibrated([plan], epsilon=1.2, delta=DELTA, spent=[spent], records_per_person=1)
+
+
+@pytest.mark.parametrize("count", [5000, 6007])
+@pytest.mark.parametrize(("sampling_prob", "noise"), [(0.01, 1.0), (0.05, 3.0)])
+def test_many_repetitions_cost_what_the_library_says(count, sampling_prob, noise):
+    """Golden: dp_accounting's own composition, on the same grid; and never less than on a grid ten times as fine."""
+    event = sampled(sampling_prob, noise, count)
+
+    def by_library(grid):
+        accountant = pld.PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE, grid)
+        return accountant.compose(event).get_epsilon(DELTA)
+
+    epsilon, grid = epsilon_of([event], DELTA), accounting._grid([event], DELTA)
+    assert epsilon == pytest.approx(by_library(grid), rel=1e-4)
+    assert epsilon >= by_library(grid / 10) * (1 - 1e-9)
 
 
 @pytest.mark.parametrize(("num", "mu"), [(40, 1.0), (1000, 0.1), (10**5, 0.3), (10**6, 5.0)])

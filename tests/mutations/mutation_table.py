@@ -79,7 +79,7 @@ NOISE = [
     ),
     Mutation(
         "noise drawn and added in float32", SANITIZER,
-        f"        total += {NORMAL}.to(device)\n        return total.mul_(self.plan.clip_norm / steps).float()",
+        f"        total += {NORMAL}\n        return total.mul_(self.plan.clip_norm / steps).float()",
         "        noise = self.randomness.normal(shape) * self.plan.noise_scale\n"
         "        return total.mul_(self.plan.clip_norm / steps).float() + noise",
         _tests("statistical/test_floating_point", "test_which_numbers_can_be_reached_tells_nothing_of_a_record"),
@@ -91,7 +91,7 @@ NOISE = [
     ),
     Mutation(
         "noise that is rounded twice, to a coarser grid at last", RANDOMNESS,
-        "return rounded[:num].reshape(shape)", "return ((rounded[:num] / 16).round() * 16).reshape(shape)",
+        "part.copy_(rounded[: len(part)])", "part.copy_((rounded[: len(part)] / 16).round() * 16)",
         _tests("unit/privacy/test_randomness", "test_rounded_noise_has_its_distribution[0]"),
     ),
     Mutation(
@@ -119,6 +119,17 @@ NOISE = [
         'salt = b"" if self.repeatable else self.place.encode()', 'salt = b""',
         _tests("unit/privacy/test_randomness", "test_a_secret_key_is_good_for_its_place_alone_and_a_fixed_one_"
                "anywhere"),
+    ),
+    Mutation(
+        "a counter that forgets its upper half", "dpsad/privacy/chacha.py",
+        "rest[:2] = counter.view(torch.int32).view(num, 2).T",
+        "rest[:1] = counter.view(torch.int32).view(num, 2).T[:1]",
+        _tests("unit/privacy/test_chacha", "test_the_counter_goes_on_beyond_32_bits"),
+    ),
+    Mutation(
+        "rotations that drag the sign along", "dpsad/privacy/chacha.py",
+        ".bitwise_and_(2**by - 1)", "",
+        _tests("unit/privacy/test_chacha", "test_blocks_are_those_of_the_standard"),
     ),
     Mutation(
         "privacy noise from the run's public seed", "dpsad/api/launch.py",

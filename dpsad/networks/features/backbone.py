@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,6 +32,8 @@ class Backbone(nn.Module):
         super().__init__()
         if image_shape[0] not in (1, 3):
             raise ValueError(f"{name} reads grey or colour images, not images of {image_shape[0]} channels")
+        import torchvision  # takes a second or more, and most runs have no backbone
+
         self.size = [max(1, round(side * max(1, SHORTEST / min(image_shape[1:])))) for side in image_shape[1:]]
         self.network = torchvision.models.get_model(name, weights=None)
         place, head = [(place, part) for place, part in self.network.named_modules() if isinstance(part, nn.Linear)][-1]

@@ -2,7 +2,8 @@ import pytest
 
 from dpsad.api.config import Config
 from dpsad.commands.ablations import ABLATIONS
-from dpsad.runtime.config_files import PRESETS, differences, flatten, load_config
+from dpsad.runtime.config_files import differences, flatten, load_config
+from dpsad.runtime.presets import PRESETS
 
 BASE = PRESETS / "mnist-nominal.yaml"
 KEYS = flatten(Config()).keys()

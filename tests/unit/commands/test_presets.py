@@ -5,7 +5,8 @@ import pytest
 from dpsad.api.config import Config
 from dpsad.commands.read import read_config
 from dpsad.methods.registry import DP_SAD
-from dpsad.runtime.config_files import PRESETS, find_config, flatten, load_config, read_mapping, save_config
+from dpsad.runtime.config_files import find_config, flatten, load_config, read_mapping, save_config
+from dpsad.runtime.presets import PRESETS
 
 FILES = sorted(PRESETS.glob("*.yaml"))
 

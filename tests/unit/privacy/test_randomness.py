@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import mpmath
 import pytest
 import torch
@@ -7,6 +9,16 @@ from dpsad.privacy import randomness as randomness_module
 from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
 
 NUM, DRAWS = 50, 4000
+GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
+
+
+@pytest.fixture(params=["cpu", "chacha", GPU])
+def device(request, monkeypatch):
+    """Where numbers are drawn; "chacha" is the CPU with the generator that draws elsewhere."""
+    if request.param == "chacha":
+        monkeypatch.setattr(randomness_module, "shake_words", randomness_module.chacha_words)
+        return "cpu"
+    return request.param
 
 
 def joined(sampling_prob):
@@ -48,25 +60,40 @@ def test_probability_one_takes_everyone():
     assert poisson_sample(5, 1.0, PrivateRandomness()).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_secret_numbers_differ_and_fixed_ones_repeat():
-    """Two secret draws agree with probability 2^-212 at most."""
+def test_secret_numbers_differ_and_fixed_ones_repeat(device):
+    """Two secret draws agree with probability 2^-200 at most."""
 
     def draw(seed=None):
-        return PrivateRandomness(seed=seed).uniform(4).tolist()
+        randomness = PrivateRandomness(device, seed=seed)
+        return randomness.rounded_normal((8,), 2.0**30).tolist(), randomness.uniform(4).tolist()
 
-    assert draw() != draw()
-    assert draw(seed=3) == draw(seed=3) != draw(seed=4)
+    def differ(one, other):
+        return all(part != other_part for part, other_part in zip(one, other, strict=True))
+
+    assert differ(draw(), draw())
+    assert draw(seed=3) == draw(seed=3)
+    assert differ(draw(seed=3), draw(seed=4))
 
 
 @pytest.mark.parametrize("seed", [None, 0])
-def test_numbers_have_their_distributions(seed):
-    """Kolmogorov-Smirnov, two-sided; false alarm below 1e-6 each."""
-    randomness = PrivateRandomness(seed=seed)
+def test_numbers_have_their_distributions(device, seed):
+    """Kolmogorov-Smirnov, two-sided, across the border of two blocks; false alarm below 1e-6 each."""
+    randomness = PrivateRandomness(device, seed=seed)
     assert kstest(randomness.uniform(100_001).numpy(), "uniform").pvalue > 1e-6
-    normals = randomness.normal((100_001,))
+    normals = randomness.normal((100_001,)).cpu()
+    assert normals.dtype == torch.float32
     assert kstest(normals.double().numpy(), "norm").pvalue > 1e-6
     halves = normals[:50_000], normals[50_001:]
     assert abs(torch.corrcoef(torch.stack(halves).square())[0, 1]) < 5 / 50_000**0.5
+
+
+def test_normals_reach_as_far_as_they_should(device):
+    """Chi-square of the tails beyond 3, 3.5, 4 and 4.5 deviations on each side, of 2 million; false alarm 1e-6."""
+    edges = torch.tensor([-4.5, -4, -3.5, -3, 3, 3.5, 4, 4.5])
+    counts = torch.bucketize(PrivateRandomness(device, seed=0).normal((2_000_000,)).cpu(), edges).bincount(minlength=9)
+    shares = [0.0, *norm.cdf(edges), 1.0]
+    expected = [2_000_000 * (high - low) for low, high in pairwise(shares)]
+    assert chisquare(counts.numpy(), expected).pvalue > 1e-6
 
 
 def test_a_key_of_256_bits_comes_from_the_operating_system(monkeypatch):
@@ -120,8 +147,8 @@ def test_stages_have_streams_of_their_own():
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 5)])
-def test_normals_have_the_shape_asked_for(shape):
-    normals = PrivateRandomness().normal(shape)
+def test_normals_have_the_shape_asked_for(device, shape):
+    normals = PrivateRandomness(device).normal(shape)
     assert normals.shape == shape
     assert normals.isfinite().all()
 
@@ -137,20 +164,21 @@ def exact_normals(words, scale):
 
 
 @pytest.mark.parametrize("scale", [0.3, 37.5 * 2**22, 2.0**28])
-def test_noise_is_the_rounding_of_exactly_normal_numbers(scale):
+def test_noise_is_the_rounding_of_exactly_normal_numbers(device, scale):
     """The words' remaining bits move a number by less than 2^-40 of the scale, away from where the formula is steep."""
-    words = PrivateRandomness(seed=5)._bits(600, 63).tolist()
-    rounded = PrivateRandomness(seed=5).rounded_normal((20, 30), scale)
+    words = PrivateRandomness(seed=5)._bits(600, 63, torch.device(device)).tolist()
+    rounded = PrivateRandomness(device, seed=5).rounded_normal((20, 30), scale)
     assert rounded.dtype == torch.float64
     for number, expected in zip(rounded.flatten().tolist(), exact_normals(words, scale), strict=True):
         assert abs(number - expected) <= 0.5 + scale * 2.0**-40
 
 
-def test_float64_errs_by_less_than_is_allowed_for():
+@pytest.mark.parametrize("device", ["cpu", GPU])
+def test_float64_errs_by_less_than_is_allowed_for(device):
     """By a fourth of the bound at most, on 4,000 numbers and on the hardest: steep logarithms and flat roots."""
     words = PrivateRandomness(seed=1)._bits(4000, 63)
     words[0::50], words[1::50] = 2**47 + 1, 2**63 - 2**47  # u = 2^-16, and a radius of 2^-8
-    first, second = ((words.double() + 0.5) * 2.0**-63).split(2000)
+    first, second = ((words.to(device).double() + 0.5) * 2.0**-63).split(2000)
     radius, angle = (-2 * first.log()).sqrt(), 2 * torch.pi * second
     computed = torch.cat([radius * angle.cos(), radius * angle.sin()]).tolist()
     worst = max(abs(a - b) for a, b in zip(computed, exact_normals(words.tolist(), 1.0), strict=True))
@@ -174,13 +202,13 @@ def test_numbers_that_float64_leaves_open_are_worked_out_with_more_bits(monkeypa
 
 
 @pytest.mark.parametrize("seed", [None, 0])
-def test_rounded_noise_has_its_distribution(seed):
+def test_rounded_noise_has_its_distribution(device, seed):
     """Kolmogorov-Smirnov on a fine grid, chi-square on a coarse one and last bits, two-sided; false alarm 1e-6 each."""
-    randomness = PrivateRandomness(seed=seed)
-    fine = randomness.rounded_normal((100_001,), 2.0**24)
+    randomness = PrivateRandomness(device, seed=seed)
+    fine = randomness.rounded_normal((100_001,), 2.0**24).cpu()
     assert kstest((fine / 2**24).numpy(), "norm").pvalue > 1e-6
     assert abs((fine % 2).mean().item() - 0.5) < 5 * 0.5 / 100_001**0.5
-    coarse = randomness.rounded_normal((100_000,), 0.7).clamp(-3, 3).long() + 3
+    coarse = randomness.rounded_normal((100_000,), 0.7).cpu().clamp(-3, 3).long() + 3
     edges = norm.cdf(torch.arange(-2.5, 3) / 0.7)
     shares = [edges[0], *(edges[1:] - edges[:-1]), 1 - edges[-1]]
     assert chisquare(coarse.bincount(minlength=7).numpy(), [100_000 * share for share in shares]).pvalue > 1e-6

@@ -379,3 +379,18 @@ def test_a_stage_that_spends_nothing_may_be_gone_on_with(tmp_path):
     with pytest.raises(ValueError, match=r"lower t\.learning_rate, remove"):
         Spending(path, track_sanitizer=False).run(breaks_at=1)
     assert Spending(path, track_sanitizer=False).checkpoint.step == 1
+
+
+def test_a_checkpoint_of_a_gpu_goes_on_without_one(tmp_path, monkeypatch):
+    """As CUDA writes it: tensors that name a device which is not here, and a generator's state of another length."""
+    begun = Training(tmp_path / "c").run(3)
+    state = load(tmp_path / "c")
+    state["parts"]["generator"] = torch.arange(16, dtype=torch.uint8)
+    monkeypatch.setattr("torch.serialization.location_tag", lambda storage: "cuda:7")
+    save_atomic(state, tmp_path / "c")
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(tmp_path / "c", weights_only=True)
+    resumed = Training(tmp_path / "c")
+    assert resumed.checkpoint.step == 3
+    assert torch.equal(resumed.weights(), begun.weights())
+    assert resumed.run(5).weights().isfinite().all()
