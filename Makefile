@@ -3,14 +3,10 @@ VENV := .venv
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
 
-.PHONY: demo keys test mutations lint clean
+.PHONY: demo test mutations lint clean
 
 demo: $(STAMP)
 	$(VENV)/bin/dpsad quickstart
-
-# after any change of a config's fields, ranges, defaults or their descriptions
-keys: $(STAMP)
-	$(VENV)/bin/python -m dpsad.commands.declared_keys
 
 # one process a core, of one thread each
 test: $(STAMP)

@@ -41,7 +41,7 @@ def guide_of(config: GuideConfig, run: Config, samples: ImageSet, records: Image
     """A guide that is trained in a folder of its own, under a ledger that nothing else is charged to."""
     device, privacy = device_named(run.device), run.privacy
     context = Context(
-        run=open_run(folder, run, ()),
+        run=open_run(folder, run),
         device=device,
         precision=run.precision,
         seed=run.seed,

@@ -16,6 +16,7 @@ MENDS = {  # of what an operating system refuses
     errno.EROFS: "name a place on another disk",
     errno.ENOSPC: "free some space there and run the same command again",
     errno.EDQUOT: "free some space there and run the same command again",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), and run the same command again",
     errno.EISDIR: "name a file",
     errno.ENOTDIR: "name a folder, or a file in one",
     errno.ENAMETOOLONG: "name a shorter one",
@@ -91,18 +92,19 @@ def reading(path: Path, *, refused: type[Exception] = OSError) -> Iterator[None]
         ) from error
 
 
-def require_memory(num_bytes: float, what: str, mend: str) -> None:
+def require_memory(num_bytes: float, what: str, mend: str, *, there: float | None = None) -> None:
     """Refuses what cannot fit in this machine's memory, before any of it is asked for.
 
     Args:
         what: takes so many bytes.
         mend: what to do about it.
+        there: bytes that there are; None asks the machine.
 
     Raises:
         ValueError: such as "--num 1000000000: images of 1x8x8 take 256 GB of memory, and this machine has 16; ..."
     """
     try:
-        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        there = there or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # not on Windows, where the allocation itself is refused
         return
     if num_bytes > there:

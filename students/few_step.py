@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsad.diffusion.noise_levels import sampling_levels
-from dpsad.diffusion.samplers import Churn, guided, sample_ddim, sample_heun
+from dpsad.diffusion.samplers import Churn, FreshNoise, guided, sample_ddim, sample_heun
 from dpsad.errors import require_choice
 from dpsad.privacy.ranges import Positive, Range, Weight, require_ranges
 from students.base import Student
@@ -79,15 +79,43 @@ def denoised(
     Returns:
         [batch, chan, height, width], not clamped.
     """
-    shape, device = tuple(start.shape[-3:]), labels.device
-    sigmas = sampling_levels(sampler.steps, sigma_min=sampler.sigma_min, sigma_max=sampler.sigma_max).to(device)
+    shape = tuple(start.shape[-3:])
+    noisy = noised(sampler, start.to(labels.device), normal)
+    return stepped(denoiser, sampler, noisy, labels, no_label=no_label, fresh_noise=lambda: normal(shape))
+
+
+def noised(sampler: SamplerConfig, start: Tensor, normal: Normal) -> Tensor:
+    """[batch, chan, height, width] clean images, or one for all, at the sampler's first level."""
+    return start + normal(tuple(start.shape[-3:])) * _levels(sampler)[0].to(start.device)
+
+
+def stepped(
+    denoiser: nn.Module,
+    sampler: SamplerConfig,
+    noisy: Tensor,
+    labels: Tensor,
+    *,
+    no_label: int,
+    fresh_noise: FreshNoise | None = None,
+) -> Tensor:
+    """Takes noisy images through the sampler's steps.
+
+    Args:
+        noisy: [batch, chan, height, width] at the first level.
+        labels: [batch] classes.
+        no_label: the label that says so.
+        fresh_noise: what churn adds; needed with churn.
+
+    Returns:
+        [batch, chan, height, width], not clamped.
+    """
+    sigmas = _levels(sampler).to(noisy.device)
     denoise = guided(denoiser, scale=sampler.guidance, no_label=no_label)
-
-    def fresh_noise() -> Tensor:
-        return normal(shape)
-
-    x = start.to(device) + fresh_noise() * sigmas[0]
     if sampler.method == "ddim":
-        return sample_ddim(denoise, x, sigmas, labels, churn=sampler.churn, fresh_noise=fresh_noise)
+        return sample_ddim(denoise, noisy, sigmas, labels, churn=sampler.churn, fresh_noise=fresh_noise)
     churn = Churn(amount=sampler.churn) if sampler.churn > 0 else None
-    return sample_heun(denoise, x, sigmas, labels, churn=churn, fresh_noise=fresh_noise)
+    return sample_heun(denoise, noisy, sigmas, labels, churn=churn, fresh_noise=fresh_noise)
+
+
+def _levels(sampler: SamplerConfig) -> Tensor:
+    return sampling_levels(sampler.steps, sigma_min=sampler.sigma_min, sigma_max=sampler.sigma_max)

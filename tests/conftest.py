@@ -37,7 +37,7 @@ def context(tmp_path):
         raise AssertionError("this test reads no images")
 
     return Context(
-        run=open_run(tmp_path / "run", Config(), ()),
+        run=open_run(tmp_path / "run", Config()),
         device=torch.device("cpu"),
         precision="float32",
         seed=0,

@@ -45,9 +45,6 @@ def loaded(*words):
     [
         (("--help",), "Trains private image generators"),
         (("--version",), "dpsad 0."),
-        (("keys", "privacy"), "privacy.epsilon=10.0"),
-        (("keys", "privcy"), "did you mean 'privacy'?"),
-        (("completion", "bash"), "privacy.epsilon="),
         (("presets",), "mnist-epsilon1"),
         (("evaluate", "--help"), "wrn-40-4"),
         (("ablate", "--help"), "lambda"),

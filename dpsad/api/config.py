@@ -1,7 +1,6 @@
 """Config: everything a run can be told; each section is defined in the room that it configures."""
 
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, ClassVar
 
 from discriminators.choice import DiscriminatorConfig
@@ -16,6 +15,7 @@ from dpsad.methods.dp_sad.nominal_noise import NominalConfig
 from dpsad.methods.dp_sad.prototypes import PrototypesConfig
 from dpsad.methods.dp_sad.settings import GUARANTEES, RefineConfig
 from dpsad.methods.dp_sad.shard_teachers import ShardsConfig
+from dpsad.methods.dp_sad.shorten import ShortenConfig
 from dpsad.methods.dp_sad.spread import SpreadConfig
 from dpsad.methods.dp_sad.teacher import TeacherConfig
 from dpsad.methods.dp_sgd_denoiser import BaselineConfig
@@ -32,19 +32,6 @@ from dpsad.runtime.log import LogConfig
 from dpsad.training.autoencoder import CompressConfig
 from dpsad.training.precision import PRECISIONS
 from students.few_step import SamplerConfig
-
-# what a run folder stands for: changing any of it makes another run
-FIXED = (
-    "guarantee", "method", "data", "public_data", "privacy", "network", "prototypes", "spread", "shards",
-    "teacher", "augmentation", "pretrain", "autoencoder", "compress", "fine_tune",
-)  # fmt: skip
-
-# rates of stages that spend nothing, and what each makes: until that is there, a stage may be begun again with another
-RATES = {
-    "teacher.learning_rate": "teacher.pt",
-    "pretrain.learning_rate": "pretrained.pt",
-    "compress.learning_rate": "autoencoder.pt",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +78,7 @@ class Config:
     nominal: NominalConfig = field(default_factory=NominalConfig)
     guide: GuideConfig = field(default_factory=GuideConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
+    shorten: ShortenConfig = field(default_factory=ShortenConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     compress: CompressConfig = field(default_factory=CompressConfig)
     fine_tune: FineTuneConfig = field(default_factory=FineTuneConfig)
@@ -137,14 +125,3 @@ class Config:
         """The sections that the run's method goes by, in its own settings."""
         wanted = self.trained_by().settings
         return wanted(**{section.name: getattr(self, section.name) for section in fields(wanted)})
-
-    def fixed(self) -> tuple[str, ...]:
-        """Keys and sections that must not change any more in the run's folder."""
-        method, begun = self.trained_by(), Path(self.run) / "private" / f"{self.trained_by().checkpoint}.checkpoint"
-        return (*FIXED, *method.then_fixed) if begun.exists() else FIXED
-
-    def free(self) -> tuple[str, ...]:
-        """Keys in fixed sections that may change all the same: a learning rate that was too high costs no budget."""
-        free = [key for key, made in RATES.items() if not (Path(self.run) / "private" / made).exists()]
-        # teachers of shards, whose answers are released, learn at the teacher's rate
-        return tuple(key for key in free if key != "teacher.learning_rate" or self.guarantee != "shards")

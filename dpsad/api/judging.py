@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from tqdm import tqdm
 
 from dpsad.api.student import Student
 from dpsad.data.arrays import records_of
@@ -22,6 +23,7 @@ from dpsad.evaluation.result import EvaluationResult
 from dpsad.report.reading import Result, read_runs
 from dpsad.runtime.device import hardware_of
 from dpsad.runtime.run_folder import Run
+from dpsad.runtime.whole_files import PRIVATE, write_whole
 from students.base import Student as ImageMaker
 from students.sampling import even_labels, generate
 
@@ -71,7 +73,7 @@ def evaluate(
                 f"these are of shape {list(side.image_shape)} in {side.num_classes}"
             )
     no_classifiers = why_no_classifiers(student, train)
-    samples, images_per_second = timed_samples(student.maker, num, seed, protocol)
+    samples, images_per_second = timed_samples(student.maker, num, seed, protocol, len(train))
     result = evaluate_samples(
         samples,
         train=(train.images, train.labels),
@@ -95,22 +97,25 @@ def evaluate(
     return result if student.run is None else noted(result, Run(student.run))
 
 
-def timed_samples(maker: ImageMaker, num: int | None, seed: int, protocol: str) -> tuple[LabelledImages, float]:
+def timed_samples(
+    maker: ImageMaker, num: int | None, seed: int, protocol: str, num_real: int
+) -> tuple[LabelledImages, float]:
     """Samples of all classes in turn, with their labels, and how many were made in a second.
 
     Args:
-        num: how many; None takes as many as the protocol says.
+        num: how many; None takes as many as the protocol says beside `num_real` training images.
     """
-    num = PROTOCOLS[protocol].num if num is None else num
+    num = PROTOCOLS[protocol].num_for(num_real) if num is None else num
     labels = even_labels(num, len(maker.class_names))
     start = time.perf_counter()
-    images = generate(maker, labels, seed=seed)
+    with tqdm(total=num, desc="samples", unit="image") as bar:
+        images = generate(maker, labels, seed=seed, progress=bar.update)
     return (images, labels), num / (time.perf_counter() - start)
 
 
 def noted(result: EvaluationResult, run: Run) -> EvaluationResult:
     """The same result, written to the run's private folder."""
-    run.evaluation.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+    write_whole(run.evaluation, json.dumps(result.to_dict(), indent=2) + "\n", PRIVATE)
     return result
 
 

@@ -1,13 +1,20 @@
 """Opens a run from its config and lets its method train: the one place where the two meet."""
 
-import shutil
+import platform
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache, partial
 from pathlib import Path
 
+import torch
+
+from dpsad.api.beforehand import prospect_of, require_feasible
 from dpsad.api.config import Config
+from dpsad.api.plan import budget_plan
+from dpsad.api.settled import require_own
+from dpsad.api.spending import cost_beside, runs_beside
 from dpsad.data.config import DataConfig
 from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
@@ -18,20 +25,23 @@ from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.statement import LIMITED
 from dpsad.release.export import export_release
 from dpsad.runtime.context import Context
-from dpsad.runtime.device import arithmetic, device_named
+from dpsad.runtime.device import arithmetic, device_named, hardware_of
 from dpsad.runtime.log import Say
-from dpsad.runtime.run_folder import Run, open_run, require_own
+from dpsad.runtime.run_folder import Run, open_run, require_run_folder
 from dpsad.runtime.run_lock import held
+from dpsad.runtime.untouched import first_missing, untouched_if_refused
+from dpsad.runtime.whole_files import remove_temporaries
 
 Load = Callable[[], ImageSet]
+DATA_KEY = re.compile(rf"(?<![^\s(])data\.(?=(?:{'|'.join(field.name for field in fields(DataConfig))})\b)")
 
 
 @contextmanager
 def opened(
     config: Config, say: Say, *, load_records: Load | None = None, load_public: Load | None = None
 ) -> Iterator[Context]:
-    """Opens the run's folder, for this process alone, and closes it again without a trace where all that happens
-    inside is a refusal.
+    """Opens the run's folder, for this process alone, and leaves it as it was where all that happens inside is a
+    refusal.
 
     Args:
         say: shows a line.
@@ -42,37 +52,58 @@ def opened(
         ValueError: the folder holds another run, or another process writes in it.
     """
     run, device = Run(Path(config.run)), device_named(config.device)
-    fixed, free = config.fixed(), config.free()
-    require_own(run, config, fixed, free)
+    missing = first_missing(run)
+    require_run_folder(run)
     ledger = Ledger.of(config.privacy)
     if config.data.limit:  # here as well, for runs whose files were written before a limit was noted with the records
         ledger.note((LIMITED,))
-    with held(run), arithmetic(device, config.precision):
-        is_new = not run.config.exists()
-        open_run(run.path, config, fixed, free=free)
-        try:
-            yield Context(
-                run=run,
-                device=device,
-                precision=config.precision,
-                seed=config.seed,
-                ledger=ledger,
-                randomness=PrivateRandomness(device, seed=config.privacy.noise_seed),
-                stated_num_records=config.privacy.num_records,
-                load_records=cache(load_records or partial(load_images, config.data, "train")),  # stages read in turn
-                load_public=cache(load_public or partial(load_public_images, config.public_data)),
-                log_config=config.log,
-                say=say,
-            )
-        except ValueError:
-            if is_new and set(run.private.iterdir()) <= {run.records, run.lock}:
-                shutil.rmtree(run.path)
-            raise
+    with held(run), untouched_if_refused(run, missing), arithmetic(device, config.precision):
+        has_spent = require_own(run, config)
+        open_run(run.path, config)
+        for folder in (run.path, run.private):
+            remove_temporaries(folder)
+
+        def feasible() -> ImageSet:
+            records = (load_records or partial(load_images, config.data, "train"))()
+            prospect = prospect_of(config, records, device, run, has_spent=has_spent)
+            require_feasible(prospect)
+            if not has_spent and (others := runs_beside(run, records.fingerprint())):
+                planned = budget_plan(config, prospect.num_records) if config.teacher.path is None else None
+                say(cost_beside(others, planned, config.privacy))
+            return records
+
+        yield Context(
+            run=run,
+            device=device,
+            precision=config.precision,
+            seed=config.seed,
+            ledger=ledger,
+            randomness=PrivateRandomness(device, seed=config.privacy.noise_seed, place=_place(run, config)),
+            stated_num_records=config.privacy.num_records,
+            load_records=cache(feasible),  # stages read in turn
+            load_public=cache(load_public or partial(load_public_images, config.public_data)),
+            log_config=config.log,
+            say=say,
+        )
+
+
+def _place(run: Run, config: Config) -> str:
+    """Where a run's secret numbers are the same again: in the very folder, on the same machine, where sums are too."""
+    folder, device = run.private.stat(), hardware_of(device_named(config.device))
+    return f"{platform.node()} {folder.st_dev} {folder.st_ino} {device} {config.precision} torch {torch.__version__}"
 
 
 def load_public_images(public: DataConfig) -> ImageSet:
-    """The images of `public_data`, on the word of whoever named them."""
-    return replace(load_images(public, "train"), provenance=Provenance.PUBLIC)
+    """The images of `public_data`, on the word of whoever named them.
+
+    Raises:
+        ValueError: as `load_images`, by keys of `public_data`.
+    """
+    try:
+        images = load_images(public, "train")
+    except ValueError as error:  # sources know their keys by those of `data`
+        raise ValueError(DATA_KEY.sub("public_data.", str(error))) from None
+    return replace(images, provenance=Provenance.PUBLIC)
 
 
 def release(config: Config, context: Context, train: Callable[..., Trained]) -> None:

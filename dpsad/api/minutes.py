@@ -22,8 +22,9 @@ def seconds_an_image(network: NetworkConfig, form: Form, *, on_gpu: bool) -> flo
 
 
 def minutes_of(settings: DpSadSettings, form: Form, *, on_gpu: bool) -> float:
-    """Of teacher, student and refinement together."""
-    teacher, student, refine = settings.teacher, settings.student, settings.refine
+    """Of teacher, student, refinement and shortening together."""
+    teacher, student, refine, shorten = settings.teacher, settings.student, settings.refine, settings.shorten
     images = teacher.steps * teacher.batch_size + STUDENT * student.steps * student.batch_size
     images += ROW * refine.steps * refine.batch_size * refine.noise_multiplicity
+    images += shorten.steps * shorten.batch_size * shorten.evaluations
     return images * seconds_an_image(settings.network, form, on_gpu=on_gpu) / 60

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from dpsad.release.export import load_student, release_folder
+from dpsad.release.export import load_student, read_release
 from dpsad.release.statement_file import read_statement
 from dpsad.runtime.run_folder import STATEMENT
 from students.base import Student as ImageMaker
@@ -63,10 +63,9 @@ class Student:
         image_shape, class_names, use_labels: of its images, see `students.base.Student`.
     """
 
-    def __init__(self, maker: ImageMaker, folder: Path, *, keep: object = None):
-        self.maker, self.folder = maker, folder
+    def __init__(self, maker: ImageMaker, privacy: PrivacyStatement, folder: Path, *, keep: object = None):
+        self.maker, self.privacy, self.folder = maker, privacy, folder
         self.run = folder.parent if (folder.parent / "private").is_dir() else None
-        self.privacy = PrivacyStatement.of(read_statement(folder / STATEMENT))
         self.image_shape, self.class_names = maker.image_shape, maker.class_names
         self.use_labels = maker.use_labels
         self._keep = keep  # such as the temporary folder that holds the release
@@ -81,7 +80,12 @@ class Student:
         Raises:
             ValueError: there is no release, or a part of it is missing.
         """
-        return Student(load_student(folder, device=device), release_folder(folder), keep=keep)
+
+        def read(release: Path) -> Student:
+            privacy = PrivacyStatement.of(read_statement(release / STATEMENT))
+            return Student(load_student(release, device=device), privacy, release, keep=keep)
+
+        return read_release(folder, read)
 
     def sample(
         self,

@@ -76,7 +76,6 @@ def train(
     folder = Path(temporary.name) / method if temporary else Path(run)  # type: ignore[arg-type]
     told = {**(settings or {}), "run": folder, "seed": seed, "device": device}
     config = _config(len(records), method, epsilon, delta, guarantee, preset, told)
-    budget_plan(config, config.privacy.num_records or len(records))  # what cannot be planned is refused before any work
 
     def load_public() -> ImageSet:
         if publics is None:

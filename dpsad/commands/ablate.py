@@ -1,26 +1,28 @@
 """Runs an ablation: every cell is an ordinary run in a folder of its own, and all are measured alike."""
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from dpsad.api.config import FIXED, Config
+from dpsad.api.config import Config
+from dpsad.api.settled import ALWAYS, require_own
 from dpsad.commands.ablations import Ablation
 from dpsad.commands.distill import run_distill
-from dpsad.commands.evaluate import evaluate_run
+from dpsad.commands.evaluate import evaluate_run, require_measurable
 from dpsad.commands.reporting import Found
 from dpsad.commands.teach import run_teach
 from dpsad.errors import reading
 from dpsad.evaluation.result import EvaluationResult
+from dpsad.methods.dp_sad.stages import SKETCH, TEACH
 from dpsad.report.ablation import Row, plot, to_csv, to_markdown
 from dpsad.runtime.config_files import differences
 from dpsad.runtime.device import device_named
 from dpsad.runtime.json_files import read_json
 from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run, open_run
+from dpsad.runtime.whole_files import PRIVATE, whole, write_whole
 
 Read = Callable[[Sequence[str]], Config]  # further key=value -> the config with them
 
@@ -51,7 +53,9 @@ def run_ablation(ablation: Ablation, read: Read, *, num: int, seed: int, say: Sa
         )
     configs = {cell: cell_config(ablation, cell, base, read) for cell in ablation.cells}
     device_named(base.device)  # refused before a folder is made; each cell's run looks again
-    run = open_run(base.run, base, FIXED)
+    require_measurable(base, ["cnn"])
+    require_own(Run(Path(base.run)), base)
+    run = open_run(base.run, base)
     if base.teacher.path is None and any(config.teacher.path for config in configs.values()):
         run_teach(base, say)
     rows: list[Row] = []
@@ -71,9 +75,15 @@ def cell_config(ablation: Ablation, cell: str, base: Config, read: Read) -> Conf
     folder = Path(base.run) / ablation.name / cell.replace(", ", "-").replace(" ", "-")
     changes = [*ablation.cells[cell], f"run={folder}"]
     config = read(changes)
-    if base.teacher.path is not None or differences(base, config, (*FIXED, "seed")):
+    if base.teacher.path is not None or differences(base, config, (*ALWAYS, *_of_teacher(base))):
         return config
     return read([*changes, f"teacher.path={Run(Path(base.run)).teacher}"])
+
+
+def _of_teacher(config: Config) -> list[str]:
+    """Keys and sections that a teacher depends on."""
+    stages = config.trained_by().stages(config.settings())
+    return [key for stage in stages if stage.name in (SKETCH, TEACH) for key in stage.keys]
 
 
 def run_cell(cell: str, config: Config, run: Run, *, num: int, seed: int, say: Say) -> Row:
@@ -104,9 +114,10 @@ def trained(config: Config, say: Say) -> float | None:
     Returns:
         Seconds, over all the times that it went on; None where one of them was killed and its seconds are lost.
     """
-    clock = open_run(config.run, config, FIXED).private / "seconds.json"
+    require_own(Run(Path(config.run)), config)
+    clock = open_run(config.run, config).private / "seconds.json"
     before = json.loads(clock.read_text(encoding="utf-8")) if clock.exists() else 0.0
-    clock.write_text("null", encoding="utf-8")
+    write_whole(clock, "null")
     start, seconds = time.perf_counter(), None
     try:
         if config.teacher.path is None:
@@ -115,7 +126,7 @@ def trained(config: Config, say: Say) -> float | None:
     finally:
         if before is not None:
             seconds = before + time.perf_counter() - start
-        clock.write_text(json.dumps(seconds), encoding="utf-8")
+        write_whole(clock, json.dumps(seconds))
     return seconds
 
 
@@ -140,7 +151,8 @@ def measured(config: Config, run: Run, *, num: int, seed: int, say: Say) -> Eval
 
 def _copy_once(source: Path, target: Path) -> None:
     if source.exists() and not target.exists():
-        shutil.copyfile(source, target)
+        with whole(target, PRIVATE) as file:
+            file.write(source.read_bytes())
 
 
 def write(ablation: Ablation, rows: Sequence[Row], run: Run) -> None:

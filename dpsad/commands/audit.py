@@ -6,18 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from dpsad.api.beforehand import prospect_of, require_feasible
 from dpsad.api.config import Config
 from dpsad.attacks.nominal import nominal_game
 from dpsad.attacks.release_plans import plans_game
 from dpsad.audit.game import Game, audit
 from dpsad.audit.result import AuditResult, CanaryFinding, Finding, MembershipFinding
 from dpsad.commands.shadow_runs import audit_canaries, infer_membership, trainer
+from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
 from dpsad.errors import reading
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.release.statement_file import read_statement
+from dpsad.runtime.device import device_named
 from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run
+from dpsad.runtime.whole_files import PRIVATE, write_whole
 
 REPETITIONS, NOMINAL_REPETITIONS = 20_000, 100  # a game of the published loop trains a student
 
@@ -66,30 +72,42 @@ def audit_run(
             "what its students tell of records"
         )
     release, canary, membership = None, None, None
+    if canaries or shadows:
+        train, records = trainer(config, say), load_images(config.data, "train")
+        _require_shadows(config, records, shadows)
     if game is not None:
         times = repetitions or (NOMINAL_REPETITIONS if nominal else REPETITIONS)
         release = audit(game, repetitions=times, delta=delta, confidence=confidence)
         say(finding_line(release))
-    if canaries or shadows:
-        train, records = trainer(config, say), load_images(config.data, "train")
-        if canaries:
-            canary = audit_canaries(
-                train,
-                records,
-                canaries,
-                claimed_epsilon=claimed,
-                nominal=nominal,
-                delta=delta,
-                confidence=confidence,
-            )
-            say(canary_line(canary))
-        if shadows:
-            membership = infer_membership(train, records, shadows)
-            say(membership_line(membership))
+    if canaries:
+        canary = audit_canaries(
+            train,
+            records,
+            canaries,
+            claimed_epsilon=claimed,
+            nominal=nominal,
+            delta=delta,
+            confidence=confidence,
+        )
+        say(canary_line(canary))
+    if shadows:
+        membership = infer_membership(train, records, shadows)
+        say(membership_line(membership))
     result = AuditResult(release=release, canaries=canary, membership=membership, privacy=statement)
     run.private.mkdir(mode=0o700, exist_ok=True)
-    run.audit.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+    write_whole(run.audit, json.dumps(result.to_dict(), indent=2) + "\n", PRIVATE)
     return result
+
+
+def _require_shadows(config: Config, records: ImageSet, shadows: int) -> None:
+    """Refuses runs on half of the records that could not be trained, before a game is played."""
+    num = len(records) // 2 - 2 * math.isqrt(len(records)) if shadows else len(records)  # a half, at its smallest
+    try:
+        some, device = records.take(torch.arange(max(1, num))), device_named(config.device)
+        require_feasible(prospect_of(config, some, device, Run(Path(config.run))))
+    except ValueError as error:
+        option = "--shadows" if shadows else "--canaries"
+        raise ValueError(f"{option} trains more runs like this one: {error}; or leave {option} out") from None
 
 
 def audit_lines(result: AuditResult) -> list[str]:

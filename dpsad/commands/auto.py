@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +13,9 @@ from dpsad.api.config import Config
 from dpsad.api.forecast import Forecast, forecast, remarks_on_counts
 from dpsad.api.launch import opened
 from dpsad.commands.chain import run_chain
+from dpsad.commands.evaluate import require_measurable
 from dpsad.commands.inspect import located
-from dpsad.commands.proposal import as_yaml, proposed
+from dpsad.commands.proposal import proposed
 from dpsad.commands.read import read_config
 from dpsad.commands.reporting import Found
 from dpsad.commands.stages import require_dp_sad
@@ -47,6 +47,7 @@ def run_auto(path: Path, overrides: Sequence[str], *, minutes: float, anyway: bo
     require_within("--minutes", minutes, Minutes)
     config = auto_config(path, overrides, minutes=minutes)
     require_dp_sad(config)
+    require_measurable(config)
     told = forecast(config, on_gpu=is_gpu(config.device))
     if told is not None:
         for line in told.lines():
@@ -77,7 +78,7 @@ def auto_config(path: Path, overrides: Sequence[str], *, minutes: float) -> Conf
     settings = read_config(None, [*located(path, overrides), *overrides])
     device_named(settings.device)  # refused before images are read
     sections: dict[str, Any] = {"run": f"runs/{path.stem}", **proposed(settings.data, survey(settings.data))}
-    stated = _read(sections, overrides)
+    stated = load_config(Config, base=sections, overrides=overrides)
     form = stated_form(stated.data)
     if form is None:
         raise ValueError(
@@ -87,14 +88,7 @@ def auto_config(path: Path, overrides: Sequence[str], *, minutes: float) -> Conf
     numbers = PublicNumbers(privacy=stated.privacy, form=form, minutes=minutes, on_gpu=is_gpu(stated.device))
     for name, section in chosen(numbers).items():
         sections[name] = {**sections.get(name, {}), **_plain(section)}
-    return _read(sections, overrides)
-
-
-def _read(sections: Mapping[str, Any], overrides: Sequence[str]) -> Config:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "auto.yaml"
-        file.write_text(as_yaml(dict(sections)), encoding="utf-8")
-        return load_config(Config, base=file, overrides=overrides)
+    return load_config(Config, base=sections, overrides=overrides)
 
 
 def _plain(section: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dpsad.api.config import Config
 from dpsad.commands.distill import run_distill
-from dpsad.commands.evaluate import evaluate_run
+from dpsad.commands.evaluate import evaluate_run, require_measurable
 from dpsad.commands.reporting import Found
 from dpsad.commands.sample import run_sample
 from dpsad.commands.teach import run_teach
@@ -19,6 +19,7 @@ def run_chain(config: Config, *, num: int, say: Say) -> Found:
     Args:
         num: synthetic images that the evaluation's classifiers learn from.
     """
+    require_measurable(config)
     run = Run(Path(config.run))
     run_teach(config, say)
     run_distill(config, say)

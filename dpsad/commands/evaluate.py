@@ -1,7 +1,6 @@
 """Measures a run's samples against real images; the result is private."""
 
 import json
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,22 +16,22 @@ from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
 from dpsad.errors import reading, require_file
 from dpsad.evaluation.choices import DEFAULT_KINDS, METRICS, Judgement, Kind
-from dpsad.evaluation.downstream import BATCH_SIZE
+from dpsad.evaluation.classifiers import build_classifier
+from dpsad.evaluation.downstream import epochs_of
 from dpsad.evaluation.evaluate import MAX_FRECHET_IMAGES, LabelledImages, evaluate_samples
 from dpsad.evaluation.feature_space import FeatureSpace, embed
 from dpsad.evaluation.features import ReferenceFeatures, load_reference, train_reference
 from dpsad.evaluation.inception import FILE_NAMES, InceptionFeatures, cached_weights
 from dpsad.evaluation.memorisation import Closeness, closeness, details, verdict
 from dpsad.evaluation.result import EvaluationResult, memorisation_line
-from dpsad.release.export import load_student
+from dpsad.release.export import load_student, read_release
 from dpsad.runtime.checkpoint import load
 from dpsad.runtime.device import device_named, hardware_of
 from dpsad.runtime.json_files import read_json
 from dpsad.runtime.log import Say
-from dpsad.runtime.run_folder import Run
+from dpsad.runtime.run_folder import STATEMENT, Run
+from dpsad.runtime.whole_files import PRIVATE, temporary_of, write_whole
 from students.prototypes import Prototypes
-
-REFERENCE_BATCHES = 1000  # a classifier for features takes at least this many, and three epochs
 
 
 def evaluate_run(
@@ -55,7 +54,7 @@ def evaluate_run(
         seed: of samples, classifiers and draws.
         say: receives a line after each measurement.
         protocol: a key of `PROTOCOLS`: how classifiers are trained.
-        num: synthetic images to train them on; None takes as many as the protocol says.
+        num: synthetic images to train them on; None takes as many as the protocol says, fewer beside few records.
         classifiers: kinds to train.
         compare: whether to measure real images and the sketch by the same rule, which takes three times as long.
         members: classifiers of each kind, which answer together.
@@ -70,7 +69,9 @@ def evaluate_run(
         ValueError: there is no release, no such data, or no such weights.
     """
     run, device = Run(Path(config.run)), device_named(config.device)
-    student = load_student(run.path, device=device)
+    student, privacy = read_release(
+        run.path, lambda release: (load_student(release, device=device), read_json(release / STATEMENT))
+    )
     train, test = load_images(config.data, "train"), load_images(config.data, "test")
     if run.begun_with not in ("", train.fingerprint()):
         say(
@@ -78,7 +79,7 @@ def evaluate_run(
             "been trained on"
         )
     no_classifiers = why_no_classifiers(student, train)
-    (samples, labels), images_per_second = timed_samples(student, num, seed, protocol)
+    (samples, labels), images_per_second = timed_samples(student, num, seed, protocol, len(train))
     sketch = _sketch_images(config, labels, seed) if compare else None
     if config.data.pseudo_labels:
         train, labels = _clusters_as_classes(run, train, labels)
@@ -110,9 +111,23 @@ def evaluate_run(
         no_classifiers=no_classifiers,
         sampling_images_per_second=images_per_second,
         hardware=hardware_of(device),
-        privacy=read_json(run.statement),
+        privacy=privacy,
     )
     return noted(result, run)
+
+
+def require_measurable(config: Config, classifiers: Sequence[Kind] = DEFAULT_KINDS) -> None:
+    """Refuses a run that could be trained and released, and then not be evaluated.
+
+    Raises:
+        ValueError: there are no records to test on, or images are too small for a classifier.
+    """
+    test = load_images(config.data, "test")
+    try:
+        for kind in ("cnn", *classifiers):  # the first has the features of distances
+            build_classifier(kind, test.image_shape, test.num_classes)
+    except ValueError as error:
+        raise ValueError(f"{error}; pass data.image_size=... to enlarge them") from None
 
 
 def _feature_space(run: Run, train: ImageSet, inception: str | None, device: torch.device, say: Say) -> FeatureSpace:
@@ -129,14 +144,15 @@ def _feature_space(run: Run, train: ImageSet, inception: str | None, device: tor
         )
     path = run.reference_classifier
     if not path.exists():
-        _trained_features((train.images, train.labels), train.num_classes, 0, device).save(path)
+        _trained_features((train.images, train.labels), train.num_classes, 0, device).save(temporary_of(path))
+        os.replace(temporary_of(path), path)
     require_file(path)
     with reading(path):
         return load_reference(path, device=device)
 
 
 def _trained_features(images: LabelledImages, num_classes: int, seed: int, device: torch.device) -> ReferenceFeatures:
-    epochs = max(3, math.ceil(REFERENCE_BATCHES * BATCH_SIZE / len(images[0])))
+    epochs = epochs_of(len(images[0]), least=3)
     return train_reference(*images, num_classes=num_classes, seed=seed, epochs=epochs, device=device)
 
 
@@ -163,7 +179,7 @@ def _memorisation(
         "pixels": measure(lambda pixels: pixels.flatten(1)),
         name: measure(lambda pixels: embed(space, pixels, device=device)),
     }
-    run.memorisation.write_text(json.dumps(details(measured)) + "\n", encoding="utf-8")
+    write_whole(run.memorisation, json.dumps(details(measured)) + "\n", PRIVATE)
     return verdict(measured)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dpsad.api.beforehand import prospect_of, require_feasible
 from dpsad.api.config import Config
 from dpsad.api.launch import opened, release
 from dpsad.api.plan import budget_plan
@@ -99,8 +100,7 @@ def run_tuning(tries: Sequence[str], read: Read, *, selection: Selection, scorin
     """
     base, candidates = read(()), candidates_of(tries, read)
     run = Run(Path(base.run))
-    begun = set(run.private.iterdir()) - {run.records, run.lock} if run.private.is_dir() else set()
-    if begun and run.checkpoint(STAGE) not in begun:
+    if run.kept and run.checkpoint(STAGE) not in run.kept:
         raise ValueError(f"{run.path} already holds a run that is not tuned; pass another run=...")
     with opened(base, say) as context:
         if not run.statement.exists():
@@ -116,10 +116,14 @@ def _release_best(
     records = context.read_records()
     if records.num_classes == 1:
         raise ValueError("the records have no labels, or one class alone, so there is nothing to score by")
+    context = replace(context, randomness=context.randomness.named(STAGE))
+    begun = context.run.checkpoint(STAGE).exists()
+    for candidate in candidates:
+        require_feasible(prospect_of(candidate.config, records, context.device, context.run, has_spent=begun))
     drawn = drawn_repetitions(base, candidates, context, context.num_records(records), selection, scoring)
     told = [base.settings(), *(candidate.name for candidate in candidates)]
     checkpoint = context.checkpoint(STAGE, *told, selection, scoring, records.fingerprint(), every_seconds=0.0)
-    checkpoint.track(tune=drawn)
+    checkpoint.track(tune=drawn, randomness=context.randomness)
     context.say(
         f"tune: {len(candidates)} candidates, {selection.mean:g} repetitions on average, epsilon {drawn.epsilon:.3f} "
         f"each and {drawn.ledger.spent():.3f} for all; how many were drawn is secret"

@@ -101,7 +101,7 @@ def _rows(file: Path, where: str) -> tuple[list[Mapping[str, Any]], list[str]]:
                 rows: list[Mapping[str, Any]] = list(reader)
                 return rows, list(reader.fieldnames or ())
             rows = list(_objects(lines))
-    except (OSError, csv.Error, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, csv.Error, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{where}: cannot read {file.name} ({error}); write it as UTF-8, a line an image") from error
     return rows, list(dict.fromkeys(name for row in rows for name in row))
 

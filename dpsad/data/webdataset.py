@@ -86,7 +86,7 @@ def _label(content: bytes, kind: str, label_column: str) -> str | None:
         return label_text(content)
     try:
         value = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter where it is nested thousands deep
         return None
     if isinstance(value, dict):
         value = next(

@@ -16,6 +16,8 @@ from dpsad.evaluation.classifiers import build_classifier
 from dpsad.evaluation.result import DownstreamResult
 
 BATCH_SIZE = 128
+LEAST_BATCHES = 1000  # that a classifier takes, where nobody says how many epochs
+CONVERGED = 100  # epochs of the logistic regression, whose loss is convex: more change nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,11 @@ def train_classifier(
             pixels or a loss that are NaN or infinite.
     """
     return _train(kind, images, labels, num_classes, seed, epochs, learning_rate, torch.device(device)).network
+
+
+def epochs_of(num: int, *, least: int) -> int:
+    """Passes over so many images that make 1,000 batches together, and no fewer than `least`."""
+    return max(least, LEAST_BATCHES // math.ceil(num / BATCH_SIZE))
 
 
 def downstream_accuracy(
@@ -153,7 +160,7 @@ def _train(
     if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(f"labels {labels.min()} to {labels.max()} do not fit num_classes={num_classes}")
     if epochs is None:
-        epochs = max(10, math.ceil(1000 * BATCH_SIZE / len(images)))
+        epochs = epochs_of(len(images) - num_held_out, least=10)
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -165,7 +172,7 @@ def _train(
         passes = _full_batch_epochs(network, x, y) if full_batch else _minibatch_epochs(network, x, y, learning_rate)
 
         best, best_state, best_epoch = (-1.0, 0.0), network.state_dict(), 0
-        for epoch, _ in enumerate(islice(passes, epochs), start=1):
+        for epoch, _ in enumerate(islice(passes, min(epochs, CONVERGED) if full_batch else epochs), start=1):
             score = _accuracy_and_negative_loss(network, images[held_out], labels[held_out])
             if score > best:
                 best, best_state, best_epoch = score, copy.deepcopy(network.state_dict()), epoch

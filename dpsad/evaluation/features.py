@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from dpsad.evaluation.classifiers import Cnn, CnnTrunk
@@ -54,7 +54,8 @@ class ReferenceFeatures(nn.Module):
     def save(self, path: Path | str) -> None:
         """Writes weights and image shape to a safetensors file, a private one."""
         weights = {name: weight.cpu().contiguous() for name, weight in self.state_dict().items()}
-        save_file(weights, path, metadata={"name": self.name, "image_shape": json.dumps(self.image_shape)})
+        metadata = {"name": self.name, "image_shape": json.dumps(self.image_shape)}
+        Path(path).write_bytes(save(weights, metadata=metadata))
 
 
 def train_reference(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dpsad.data.augmentation import AugmentationConfig
 from dpsad.data.records import ImageSet, Subject, require_own_labels
-from dpsad.methods.method import Method, Trained, formally
+from dpsad.methods.method import Method, Rehearsal, Stage, Trained, formally
 from dpsad.privacy.clipping import BlockRows
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
@@ -86,9 +86,8 @@ def train(settings: Settings, context: Context) -> Trained:
     subject, count_share = Subject.of(records), settings.class_means.count_share
     num, shape = subject.num_classes, subject.image_shape
     (plan,) = plans(settings, context.ledger, context.num_records(records))
-    sanitizer = Sanitizer(plan, context.ledger, context.randomness)
-    nothing_yet = Prototypes(torch.zeros(num, *shape), torch.arange(num), torch.zeros(num), 0.0, Provenance.PUBLIC)
-    model = HeldPrototypes(nothing_yet).to(context.device)
+    sanitizer = Sanitizer(plan, context.ledger, context.randomness.named("class-means"))
+    model = nothing_yet(subject).to(context.device)
     checkpoint = context.checkpoint("class_means", settings, records.fingerprint())
     checkpoint.track(model=model, sanitizer=sanitizer)
     sanitizer.charge()  # so that the charge is on disk before anything is released
@@ -102,14 +101,30 @@ def train(settings: Settings, context: Context) -> Trained:
     context.say(
         f"class-means: {num} means, noise multiplier {plan.noise_multiplier:.3f}; epsilon {context.ledger.spent():.3f}"
     )
-    release = ReleaseConfig(
+    return formally(Releasable(model, release_config(settings, subject)), context, "records", uses_size=False)
+
+
+def nothing_yet(subject: Subject) -> HeldPrototypes:
+    """A grey image of each class."""
+    num = subject.num_classes
+    images = torch.zeros(num, *subject.image_shape)
+    return HeldPrototypes(Prototypes(images, torch.arange(num), torch.zeros(num), 0.0, Provenance.PUBLIC))
+
+
+def release_config(settings: Settings, subject: Subject) -> ReleaseConfig:
+    """What a release says of the means."""
+    return ReleaseConfig(
         kind="images",
-        image_shape=shape,
+        image_shape=subject.image_shape,
         class_names=subject.class_names,
-        num_prototypes=num,
+        num_prototypes=subject.num_classes,
         augmentation=settings.augmentation,
     )
-    return formally(Releasable(model, release), context, "records", uses_size=False)
+
+
+def rehearse(settings: Settings, subject: Subject, num_records: int) -> Rehearsal:
+    """Grey images, as they will be handed out."""
+    return Rehearsal(made=Releasable(nothing_yet(subject), release_config(settings, subject)))
 
 
 METHOD = Method(
@@ -118,8 +133,14 @@ METHOD = Method(
     "pass over the records, seconds on a CPU core; what every other method should beat.",
     settings=Settings,
     guarantees=("records",),
-    checkpoint="class_means",
-    then_fixed=("class_means",),
+    stages=lambda settings: (
+        Stage(
+            name="class means",
+            files=("class_means.checkpoint",),
+            keys=("data", "privacy", "class_means", "augmentation"),
+        ),
+    ),
     plans=plans,
+    rehearse=rehearse,
     train=train,
 )

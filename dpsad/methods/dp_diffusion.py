@@ -10,14 +10,16 @@ from dpsad.data.augmentation import AugmentationConfig
 from dpsad.data.records import Subject
 from dpsad.methods.dp_sgd_denoiser import (
     BaselineConfig,
+    of_records,
     plans_of,
+    rehearse,
     release_config,
     timestep_levels,
     trained_on,
     untrained,
 )
 from dpsad.methods.method import Method, Trained, formally
-from dpsad.methods.public_denoiser import PretrainConfig, public_denoiser, with_new_classes
+from dpsad.methods.public_denoiser import PRETRAIN, PretrainConfig, public_denoiser, with_new_classes
 from dpsad.networks.config import NetworkConfig
 from dpsad.release.students import Releasable
 from dpsad.runtime.context import Context
@@ -69,8 +71,8 @@ METHOD = Method(
     "with the preset mnist-dp-diffusion.",
     settings=DpDiffusionSettings,
     guarantees=("records",),
-    checkpoint="baseline",
-    then_fixed=("baseline",),
+    stages=lambda settings: (PRETRAIN, of_records("augmentation", "pretrain")),
     plans=partial(plans_of, NAME),
+    rehearse=rehearse,
     train=train,
 )

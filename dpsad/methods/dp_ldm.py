@@ -8,17 +8,19 @@ from functools import partial
 
 from dpsad.data.records import Subject
 from dpsad.diffusion.denoiser import Denoiser
+from dpsad.methods import dp_sgd_denoiser
 from dpsad.methods.dp_sgd_denoiser import (
     BaselineConfig,
     baseline_levels,
+    of_records,
     plans_of,
     release_config,
     trained_on,
     untrained,
 )
-from dpsad.methods.method import Method, Trained, formally
-from dpsad.methods.public_autoencoder import latents_of, public_autoencoder
-from dpsad.methods.public_denoiser import PretrainConfig, public_denoiser, with_new_classes
+from dpsad.methods.method import Method, Rehearsal, Trained, formally
+from dpsad.methods.public_autoencoder import COMPRESS, latents_of, public_autoencoder
+from dpsad.methods.public_denoiser import PRETRAIN, PretrainConfig, public_denoiser, with_new_classes
 from dpsad.networks.autoencoder import AutoencoderConfig
 from dpsad.networks.config import NetworkConfig
 from dpsad.networks.trainable import (
@@ -30,7 +32,7 @@ from dpsad.networks.trainable import (
     trainable_fraction,
 )
 from dpsad.privacy.per_example_gradients import trainable_parameters
-from dpsad.release.students import Releasable
+from dpsad.release.students import Releasable, new_model
 from dpsad.runtime.context import Context
 from dpsad.runtime.device import on_device
 from dpsad.training.autoencoder import CompressConfig
@@ -68,7 +70,7 @@ def train(settings: DpLdmSettings, context: Context) -> Trained:
     denoiser = with_new_classes(start, untrained(settings, latents, context))
     denoiser = on_device(choose_trainable(settings.fine_tune, denoiser, context), context.device)
     trained, fraction = sum(part.numel() for part in trainable_parameters(denoiser)), trainable_fraction(denoiser)
-    context.log("baseline").public(trained_parameters=trained, trained_fraction=fraction)
+    context.log("baseline").once(public=True, trained_parameters=trained, trained_fraction=fraction)
     context.say(f"dp-ldm: records fine-tune {fraction:.1%} of the denoiser, {trained} parameters")
     levels = baseline_levels(settings.baseline)
     denoiser = trained_on(latents_of(autoencoder, records), NAME, settings, context, denoiser, levels=levels)
@@ -91,6 +93,14 @@ def choose_trainable(config: FineTuneConfig, denoiser: Denoiser, context: Contex
     return denoiser
 
 
+def rehearse(settings: DpLdmSettings, subject: Subject, num_records: int) -> Rehearsal:
+    """An untrained denoiser in the latents of an untrained decoder; at most all of it has rows."""
+    release = replace(release_config(settings, subject), kind="latent", autoencoder=settings.autoencoder)
+    of_images = dp_sgd_denoiser.rehearse(settings, subject, num_records)
+    held = of_images.held if settings.fine_tune.parameters == "all" else ()
+    return Rehearsal(made=Releasable(new_model(release), release), held=held)
+
+
 METHOD = Method(
     name=NAME,
     about="DP-LDM (Liu et al. 2023): an autoencoder and a diffusion model in its latents, both of public_data, of "
@@ -100,8 +110,12 @@ METHOD = Method(
     "it, 1 ms each on a CPU core: less than 20 minutes on two with the preset mnist-dp-ldm.",
     settings=DpLdmSettings,
     guarantees=("records",),
-    checkpoint="baseline",
-    then_fixed=("baseline",),
+    stages=lambda settings: (
+        COMPRESS,
+        PRETRAIN,
+        of_records("autoencoder", "pretrain", "fine_tune"),
+    ),
     plans=partial(plans_of, NAME),
+    rehearse=rehearse,
     train=train,
 )

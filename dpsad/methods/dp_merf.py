@@ -6,14 +6,13 @@ Source: Harder et al. 2021.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from dpsad.data.records import ImageSet, Subject, require_own_labels
-from dpsad.methods.method import Method, Trained, formally
+from dpsad.methods.method import Held, Method, Rehearsal, Stage, Trained, formally
 from dpsad.networks.random_features import RandomFourierFeatures
 from dpsad.privacy.clipping import BlockRows
 from dpsad.privacy.ledger import Ledger
@@ -182,9 +181,12 @@ def dp_merf(
         generator=generator, ema=ema, optimizer=optimizer, schedule=schedule, stream=rng,
         sanitizer=sanitizer, embedding=embedding,
     )  # fmt: skip
+    checkpoint.hold(log)
     checkpoint.guard("dp_merf.learning_rate", generator=generator, ema=ema, optimizer=optimizer)
     num_classes = records.num_classes
     if embedding.sums is None:
+        sanitizer.charge()
+        checkpoint.save()
         rows = embedding_rows(features, records, config.count_share)
         embedding.sums = sanitizer.release(rows, (num_classes, config.num_features + 1))
     means = embedding.means(config.count_share, sanitizer.plan.noise_scale).to(rng.device)
@@ -205,7 +207,7 @@ def dp_merf(
         schedule.step()
         ema.update(generator, 1)
         if (step + 1) % 50 == 0:
-            checkpoint.once_saved(partial(log.public, step=step + 1, squared_distance=loss.item()))
+            log.public(step=step + 1, squared_distance=loss.item())
     ema.model.provenance = Provenance.RELEASED
     return ema.model
 
@@ -222,6 +224,19 @@ def plans(settings: Settings, budget: Ledger, num_records: int) -> list[ReleaseP
     return [budget.calibrate(ReleasePlan(purpose="dp-merf, mean embedding", unit=Unit.RECORD, clip_norm=1.0))]
 
 
+def rehearse(settings: Settings, subject: Subject, num_records: int) -> Rehearsal:
+    """An untrained generator."""
+    config = settings.dp_merf
+    generator = Generator(config.generator, image_shape=subject.image_shape, num_classes=subject.num_classes)
+    features = Held(
+        num_bytes=4.0 * config.num_features * (math.prod(subject.image_shape) + CHUNK + 2 * subject.num_classes),
+        what=f"dp_merf.num_features={config.num_features}: features of so many records",
+        mend="lower dp_merf.num_features",
+    )
+    made = releasable_generator(generator, config.generator, subject.image_shape, subject.class_names)
+    return Rehearsal(made=made, held=(features,), kept=4.0 * subject.num_classes * config.num_features)
+
+
 def train(settings: Settings, context: Context) -> Trained:
     """Releases the embedding, and trains a new generator on it."""
     config, records = settings.dp_merf, context.read_records()
@@ -234,7 +249,7 @@ def train(settings: Settings, context: Context) -> Trained:
             generator=new_generator(config.generator, subject, context),
             features=features_of(config, subject.image_shape, context.rng("random features", cpu), context.device),
             records=records,
-            sanitizer=Sanitizer(plan, context.ledger, context.randomness),
+            sanitizer=Sanitizer(plan, context.ledger, context.randomness.named("dp-merf")),
             rng=context.rng("dp-merf"),
             checkpoint=context.checkpoint("dp_merf", config, records.fingerprint()),
             log=context.log("dp-merf"),
@@ -255,8 +270,10 @@ METHOD = Method(
     "dp_merf.steps x batch_size passes of a small generator: a minute or two with the preset mnist-dp-merf.",
     settings=Settings,
     guarantees=("records",),
-    checkpoint="dp_merf",
-    then_fixed=("dp_merf",),
+    stages=lambda settings: (
+        Stage(name="dp-merf", files=("dp_merf.checkpoint",), keys=("data", "privacy", "dp_merf")),
+    ),
     plans=plans,
+    rehearse=rehearse,
     train=train,
 )

@@ -11,6 +11,7 @@ from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.noise_levels import Levels
 from dpsad.diffusion.parameterisations import PARAMETERISATIONS
 from dpsad.errors import require_choice
+from dpsad.methods.method import Rehearsal, Stage, rows_held
 from dpsad.networks.config import NetworkConfig
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
@@ -25,7 +26,7 @@ from dpsad.privacy.ranges import (
     Range,
     require_ranges,
 )
-from dpsad.release.students import ReleaseConfig
+from dpsad.release.students import Releasable, ReleaseConfig, new_model
 from dpsad.runtime.context import Context
 from dpsad.training.dp_sgd import Vary, unvaried
 from dpsad.training.models import new_denoiser
@@ -105,6 +106,12 @@ def plans_of(method: str, settings: DenoiserSettings, budget: Ledger, num_record
     return [budget.calibrate(gradient_plan("baseline", method, settings.baseline, num_records))]
 
 
+def of_records(*more: str) -> Stage:
+    """The stage that trains a denoiser on records, by these sections and `more`."""
+    keys = ("data", "privacy", "network", "baseline", *more)
+    return Stage(name="baseline", files=("baseline.checkpoint",), keys=keys)
+
+
 def untrained(settings: DenoiserSettings, subject: Subject, context: Context) -> Denoiser:
     """A denoiser that has seen nothing, of what the baseline's network predicts."""
     parameterisation = settings.baseline.parameterisation
@@ -168,3 +175,13 @@ def release_config(settings: DenoiserSettings, subject: Subject) -> ReleaseConfi
         network=settings.network,
         sampler=settings.sampler,
     )
+
+
+def rehearse(settings: DenoiserSettings, subject: Subject, num_records: int) -> Rehearsal:
+    """An untrained denoiser, and the rows of a chunk of records."""
+    release, baseline = release_config(settings, subject), settings.baseline
+    model = new_model(release)
+    gradient_plan("baseline", "", baseline, num_records)
+    num_parameters = sum(weight.numel() for weight in model.parameters())
+    num_rows = min(baseline.chunk_size, baseline.batch_size)
+    return Rehearsal(made=Releasable(model, release), held=(rows_held("baseline", num_rows, num_parameters),))

@@ -9,7 +9,9 @@ from functools import partial
 from dpsad.data.records import Subject
 from dpsad.methods.dp_sgd_denoiser import (
     BaselineConfig,
+    of_records,
     plans_of,
+    rehearse,
     release_config,
     timestep_levels,
     trained_on,
@@ -51,8 +53,8 @@ METHOD = Method(
     "4,000 x 32.",
     settings=DpdmSettings,
     guarantees=("records",),
-    checkpoint="baseline",
-    then_fixed=("baseline",),
+    stages=lambda settings: (of_records(),),
     plans=partial(plans_of, NAME),
+    rehearse=rehearse,
     train=train,
 )

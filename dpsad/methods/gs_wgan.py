@@ -5,7 +5,6 @@ Source: Chen et al. 2020.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -15,7 +14,7 @@ from discriminators.shard_wasserstein import ShardWassersteinCritics
 from discriminators.wasserstein import WassersteinCritic
 from dpsad.data.records import ImageSet, Subject, require_own_labels
 from dpsad.data.shards import Shards, in_chunks, shards_of_run
-from dpsad.methods.method import Method, Trained, formally
+from dpsad.methods.method import Held, Method, Rehearsal, Stage, Trained, formally, require_records_for
 from dpsad.networks.stacked import Stacked
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
@@ -161,7 +160,7 @@ def gs_wgan(
         critics: one for each shard, provenance private.
         records, shards: the private records and which shard each is in, on the device.
         sanitizer: holds the plan: one row a shard that takes part.
-        randomness: secret; which shards take part, and draws inside their rows.
+        randomness: secret, the sanitizer's own; which shards take part, and draws inside their rows.
         rng: public; noise and labels of the generator. As many numbers are drawn from it in every step, whoever
             takes part.
         checkpoint: tracks ledger, generator, critics and optimizer in one file.
@@ -182,6 +181,7 @@ def gs_wgan(
     checkpoint.track(
         generator=generator, ema=ema, optimizer=optimizer, stream=rng, critics=critics.critics, sanitizer=sanitizer
     )
+    checkpoint.hold(log)
     # not the critics: one that fails gives no row, and nobody may see that it did
     checkpoint.guard("gs_wgan.learning_rate", generator=generator, ema=ema, optimizer=optimizer)
     sanitizer.charge()
@@ -201,7 +201,7 @@ def gs_wgan(
             randomness=randomness,
         )
 
-    if checkpoint.step == 0 and config.warm_steps:
+    if config.warm_steps and not checkpoint.begun:
         teach_critics(torch.arange(shards.num_shards), config.warm_steps)
     for step in progress(checkpoint, config.steps, "gs-wgan"):
         joined = poisson_sample(shards.num_shards, sanitizer.plan.sampling_prob, randomness).to(device)
@@ -214,7 +214,7 @@ def gs_wgan(
         optimizer.step()
         ema.update(generator, 1)
         released_norm = released.norm().item() / config.shards_per_step
-        checkpoint.once_saved(partial(log.public, step=step + 1, released_norm=released_norm))
+        log.public(step=step + 1, released_norm=released_norm)
     ema.model.provenance = Provenance.RELEASED
     return ema.model
 
@@ -239,11 +239,28 @@ def plans(settings: Settings, budget: Ledger, num_records: int) -> list[ReleaseP
     return [budget.calibrate(plan)]
 
 
+def rehearse(settings: Settings, subject: Subject, num_records: int) -> Rehearsal:
+    """An untrained generator, and critics of all shards."""
+    config, shape = settings.gs_wgan, subject.image_shape
+    require_records_for("gs_wgan.num_shards", config.num_shards, num_records)
+    generator = Generator(config.generator, image_shape=shape, num_classes=subject.num_classes)
+    critic = WassersteinCritic(config.critic_channels, image_shape=shape, num_classes=subject.num_classes)
+    num_weights = config.num_shards * sum(weight.numel() for weight in critic.parameters())
+    critics = Held(
+        num_bytes=12.0 * num_weights,
+        what=f"gs_wgan.num_shards={config.num_shards}: critics of gs_wgan.critic_channels={config.critic_channels}",
+        mend="lower one of these",
+    )
+    made = releasable_generator(generator, config.generator, shape, subject.class_names)
+    return Rehearsal(made=made, held=(critics,), kept=2 * critics.num_bytes)
+
+
 def train(settings: Settings, context: Context) -> Trained:
     """Trains the shards' critics and a new generator."""
     config, records = settings.gs_wgan, context.read_records()
     subject, shards = Subject.of(records), shards_of_run(records.ids, config.num_shards, context.seed)
     (plan,) = plans(settings, context.ledger, context.num_records(records))
+    randomness = context.randomness.named("gs-wgan")
     with context.timed("gs-wgan") as seconds:
         generator = gs_wgan(
             config,
@@ -251,8 +268,8 @@ def train(settings: Settings, context: Context) -> Trained:
             critics=new_critics(config, subject, context),
             records=records.to(context.device),
             shards=shards.to(context.device),
-            sanitizer=Sanitizer(plan, context.ledger, context.randomness),
-            randomness=context.randomness,
+            sanitizer=Sanitizer(plan, context.ledger, randomness),
+            randomness=randomness,
             rng=context.rng("gs-wgan"),
             checkpoint=context.checkpoint(
                 "gs_wgan", config, records.fingerprint(), shards.fingerprint(), every_seconds=0, unnamed=False
@@ -285,8 +302,10 @@ METHOD = Method(
     "core: some minutes with the preset mnist-gs-wgan.",
     settings=Settings,
     guarantees=("shards",),
-    checkpoint="gs_wgan",
-    then_fixed=("gs_wgan",),
+    stages=lambda settings: (
+        Stage(name="gs-wgan", files=("gs_wgan.checkpoint",), keys=("data", "privacy", "gs_wgan")),
+    ),
     plans=plans,
+    rehearse=rehearse,
     train=train,
 )

@@ -8,6 +8,7 @@ import torch
 
 from dpsad.data.records import ImageSet, Subject
 from dpsad.errors import reading
+from dpsad.methods.method import Stage
 from dpsad.methods.public_denoiser import PretrainConfig, require_public
 from dpsad.networks.autoencoder import Autoencoder, AutoencoderConfig
 from dpsad.privacy.provenance import Provenance, combined
@@ -21,6 +22,11 @@ from dpsad.training.denoiser_files import public_images_in_file
 from dpsad.training.models import new_autoencoder
 
 IMAGES_AT_ONCE = 500
+COMPRESS = Stage(
+    name="compress",
+    files=("compress.checkpoint", "autoencoder.pt"),
+    keys=("public_data", "autoencoder", "compress"),
+)
 
 
 class CompressionSettings(Protocol):

@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol
 from dpsad.data.records import ImageSet, Subject
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.methods.dp_sgd_denoiser import BaselineConfig, baseline_levels
+from dpsad.methods.method import Stage
 from dpsad.networks.config import NetworkConfig
 from dpsad.privacy.provenance import Provenance
 from dpsad.privacy.ranges import Count, Fraction, HalfLife, LearningRate, require_ranges
@@ -19,6 +20,15 @@ from dpsad.training.denoiser_files import denoiser_state, read_denoiser
 from dpsad.training.models import new_denoiser
 
 LABEL_WEIGHTS = ("network.embed_label.weight", "network.embed_tokens.weight")  # the last column is "no label"
+
+PRETRAIN = Stage(
+    name="pretrain",
+    files=("pretrain.checkpoint", "pretrained.pt"),
+    keys=(
+        "public_data", "network", "pretrain",
+        "baseline.parameterisation", "baseline.sigma_mean", "baseline.sigma_std",
+    ),
+)  # fmt: skip
 
 See = Callable[[ImageSet], ImageSet]
 

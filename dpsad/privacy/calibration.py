@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 from scipy.optimize import brentq
 
@@ -43,9 +43,21 @@ def calibrated(
     Edge cases: an infinite budget asks for no noise, 0. A budget that even ten thousand times the noise that would do
         alone exceeds counts as spent.
     """
+    return list(_calibrated(tuple(plans), epsilon, delta, tuple(spent), records_per_person))
+
+
+@lru_cache(maxsize=64)  # a run is planned before its first charge, and again by each of its stages
+def _calibrated(
+    plans: tuple[ReleasePlan, ...],
+    epsilon: float,
+    delta: float,
+    spent: tuple[ReleasePlan, ...],
+    records_per_person: int,
+) -> tuple[ReleasePlan, ...]:
+    """As `calibrated`, which says what it does."""
     require_budget(epsilon, delta)
     if epsilon == math.inf:
-        return [plan.with_noise(0.0) for plan in plans]
+        return tuple(plan.with_noise(0.0) for plan in plans)
     spent_events = [plan.event(records_per_person) for plan in spent]
 
     multipliers = [plan.noise_multiplier for plan in plans]
@@ -92,7 +104,7 @@ def calibrated(
             )
     floor = min(high - 1, math.floor(math.log2(LEAST_NOISE / max(multipliers))))
     least = _least(excess, floor, high)
-    return [plan.with_noise(2.0**least) for plan in plans]
+    return tuple(plan.with_noise(2.0**least) for plan in plans)
 
 
 def _log_stays_away(plan: ReleasePlan) -> float:

@@ -27,12 +27,13 @@ class PublicImages:
     hashes: bytes | None
 
     def state_dict(self) -> dict:
-        return {"size": list(self.size), "hashes": self.hashes}
+        hashes = "" if self.hashes == b"" else self.hashes  # torch reads no bytes of length 0
+        return {"size": list(self.size), "hashes": hashes}
 
     @staticmethod
     def from_dict(state: dict) -> "PublicImages":
         height, width = state["size"]
-        return PublicImages((height, width), state["hashes"])
+        return PublicImages((height, width), b"" if state["hashes"] == "" else state["hashes"])
 
 
 UNNOTED = PublicImages((0, 0), None)  # what public models of older files have learned from

@@ -1,8 +1,8 @@
 """Secret randomness: privacy noise, which records take part, and draws inside rows."""
 
+import hashlib
 import math
 import os
-import ssl
 
 import mpmath
 import torch
@@ -18,27 +18,49 @@ ERROR = 2.0**-42
 
 
 class PrivateRandomness:
-    """Numbers that nobody can guess or repeat, from cryptographic generators that the operating system seeds.
+    """Numbers that nobody can guess: a stream from a key of 256 bits, which the operating system's generator draws.
 
     torch's generators will not do: on CPUs they take 32 bits of a seed, and a few hundred known outputs give away all
     later ones.
 
+    Every draw replaces the key, by a function that nobody can turn back. A stage saves the key beside the step that it
+    is about to make (`Sanitizer.state_dict`), so that a step that a crash undid is made again as it was, and is no
+    second choice of who joins or of noise.
+
     Args:
         device: where normal numbers are wanted, and drawn.
         seed: for tests alone: repeatable numbers, which void a run's guarantee; its statement says so.
+        place: where the key is kept and what its numbers are added to, in words. A copy of the key that is gone on
+            with elsewhere gives other numbers: two releases never share noise, unless they are the same to the bit.
 
-    Formal guarantee: without a seed, as unpredictable as `aes_words` on the CPU and `chacha_words` elsewhere. There is
-    no state to save, so noise that was added cannot be recomputed and taken away.
+    Formal guarantee: without a seed, as unpredictable as `os.urandom`, SHAKE-256 and, on GPUs, ChaCha20. Whoever reads
+    a key can work out what was drawn since it was saved, and nothing from before.
+    Edge cases: a process that is forked draws the same numbers as the one that it came from.
+
+    Source: NIST FIPS 202 for SHAKE-256.
     """
 
-    def __init__(self, device: torch.device | str = "cpu", *, seed: int | None = None):
-        self.device = torch.device(device)
-        self._seeded = None if seed is None else torch.Generator().manual_seed(seed)
+    def __init__(self, device: torch.device | str = "cpu", *, seed: int | str | None = None, place: str = ""):
+        self.device, self.seed, self.place = torch.device(device), seed, place
+        self._key = os.urandom(KEY_BYTES) if seed is None else hashlib.shake_256(f"{seed}".encode()).digest(KEY_BYTES)
 
     @property
     def repeatable(self) -> bool:
         """Whether a seed was given."""
-        return self._seeded is not None
+        return self.seed is not None
+
+    def named(self, name: str) -> "PrivateRandomness":
+        """Another stream, for a stage of that name: with a seed a function of it and the name, else a new key's."""
+        seed = f"{self.seed} {name}" if self.repeatable else None
+        return PrivateRandomness(self.device, seed=seed, place=self.place)
+
+    def state_dict(self) -> dict:
+        """The key of what will be drawn next; secret."""
+        return {"key": self._key.hex()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Draws next what was to be drawn next when the state was taken, in the same place or with a seed."""
+        self._key = bytes.fromhex(state["key"])
 
     def uniform(self, num: int) -> Tensor:
         """[num] float64 in (0, 1), on the CPU."""
@@ -102,30 +124,29 @@ class PrivateRandomness:
 
     def _bits(self, num: int, size: int, device: torch.device = CPU) -> Tensor:
         """[num] int64 of `size` random bits, 63 at most."""
-        if self._seeded is not None:
-            words = torch.empty(num, dtype=torch.int64).random_(generator=self._seeded).to(device)
-        else:
-            words = aes_words(num) if device.type == "cpu" else chacha_words(num, device)
+        key = self._key_of_a_draw()
+        words = shake_words(key, num) if device.type == "cpu" else chacha_words(key, num, device)
         return words.bitwise_and_(2**size - 1)
 
+    def _key_of_a_draw(self) -> bytes:
+        """A key for one draw alone; replaces the key that it comes from."""
+        salt = b"" if self.repeatable else self.place.encode()
+        drawn = hashlib.shake_256(self._key + salt).digest(2 * KEY_BYTES)
+        self._key = drawn[:KEY_BYTES]
+        return drawn[KEY_BYTES:]
 
-def aes_words(num: int) -> Tensor:
-    """[num] int64 random words on the CPU, from OpenSSL's generator, four times as fast as `os.urandom`.
 
-    Formal guarantee: as unpredictable as `os.urandom` and AES-256 in counter mode (NIST SP 800-90A, CTR_DRBG): the
-    operating system seeds it, anew now and then and after a fork.
+def shake_words(key: bytes, num: int) -> Tensor:
+    """[num] int64 random words on the CPU, from SHAKE-256 of a key that makes nothing else.
+
+    Source: NIST FIPS 202.
     """
-    return torch.frombuffer(bytearray(ssl.RAND_bytes(8 * max(num, 1))), dtype=torch.int64)[:num]
+    return torch.frombuffer(bytearray(hashlib.shake_256(key).digest(8 * max(num, 1))), dtype=torch.int64)[:num]
 
 
-def chacha_words(num: int, device: torch.device | str = "cpu") -> Tensor:
-    """[num] int64 random words, drawn on the device.
-
-    Formal guarantee: as unpredictable as `os.urandom` and ChaCha20. The key of 256 bits is drawn for this call and
-    forgotten with it, so no block is made twice, whoever copies or forks what.
-    """
-    num_blocks = -(-8 * num // BLOCK_BYTES)
-    blocks = chacha20_blocks(os.urandom(KEY_BYTES), bytes(START_BYTES), num_blocks, device)
+def chacha_words(key: bytes, num: int, device: torch.device | str = "cpu") -> Tensor:
+    """[num] int64 random words, drawn on the device, from ChaCha20 with a key that makes nothing else."""
+    blocks = chacha20_blocks(key, bytes(START_BYTES), -(-8 * num // BLOCK_BYTES), device)
     return blocks.flatten().view(torch.int64)[:num]
 
 

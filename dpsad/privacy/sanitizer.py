@@ -17,7 +17,8 @@ class Sanitizer:
     Args:
         plan: what is released.
         ledger: is charged with the whole plan before the first release.
-        randomness: source of the privacy noise, on the device of the rows.
+        randomness: source of the privacy noise, on the device of the rows; the same that draws who takes part and what
+            is drawn inside rows, so that it is saved and restored with the releases that are still to be made.
     """
 
     def __init__(self, plan: ReleasePlan, ledger: Ledger, randomness: PrivateRandomness):
@@ -71,16 +72,22 @@ class Sanitizer:
         return total.mul_(self.plan.clip_norm / steps).float()
 
     def state_dict(self) -> dict:
-        """What a checkpoint must hold beside the weights: the ledger, and how far this plan is made."""
+        """What a checkpoint must hold beside the weights: the ledger, how far this plan is made, and what the next
+        release will draw. The latter is secret, and left out once there is no next one."""
+        unfinished = self.num_made < self.plan.num_releases
         return {
             "ledger": self.ledger.state_dict(),
             "plan": self.plan.to_dict(),
             "charged": self.charged,
             "num_made": self.num_made,
+            "randomness": self.randomness.state_dict() if unfinished else None,
         }
 
     def load_state_dict(self, state: dict) -> None:
         """Goes on with a plan that was charged before; the same plan is not charged twice.
+
+        The next release is the one that was to be made when the state was taken: the same batch, the same noise. One
+        that a crash kept from being saved is so made again, and no other is drawn in its place.
 
         Raises:
             ValueError: the state is of another plan, or of a ledger without what is charged here.
@@ -90,5 +97,7 @@ class Sanitizer:
             raise ValueError(f"{self.plan.purpose} was begun as {begun}, and is now planned as {self.plan.to_dict()}")
         self.ledger.load_state_dict(state["ledger"])
         self.charged, self.num_made = state["charged"], state["num_made"]
+        if state.get("randomness"):  # versions before 0.2 drew anew
+            self.randomness.load_state_dict(state["randomness"])
         if self.charged and self.num_made < self.plan.num_releases:
-            self.ledger.renew(self.plan)  # a copy of the run may go on from here as well, with other noise
+            self.ledger.renew(self.plan)  # a copy of the run may go on from here as well, and draws other noise

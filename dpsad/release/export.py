@@ -1,12 +1,12 @@
 """Release folder: all of a run that is safe to share, and how to use it without the run."""
 
 import json
-import os
-import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from dpsad.errors import require_file
 from dpsad.release.model_card import model_card
@@ -16,14 +16,19 @@ from dpsad.release.weights_file import load_weights
 from dpsad.runtime.config_files import load_config, save_config
 from dpsad.runtime.finite import require_finite
 from dpsad.runtime.run_folder import CONFIG, MODEL_CARD, SAMPLES, STATEMENT, WEIGHTS, Run
+from dpsad.runtime.whole_files import read_whole_folder, whole_folder
 from students.base import Student
 from students.sampling import generate, labels_to_sample, sample_grid
 
 SAMPLES_PER_CLASS = 10
 
+T = TypeVar("T")
+
 
 def export_release(release: Path, made: Releasable, statement: dict) -> None:
     """Writes a release folder, whole or not at all, which whoever may enter the run folder can read.
+
+    Whoever reads it meanwhile finds the old one or the new one, see `read_release`.
 
     Args:
         release: the folder; replaced if it is there.
@@ -40,27 +45,28 @@ def export_release(release: Path, made: Releasable, statement: dict) -> None:
     student = made.student()
     num_classes = len(student.class_names)
     samples = generate(student, labels_to_sample(student, SAMPLES_PER_CLASS * num_classes), seed=0)
-    draft = release.with_name(f".{release.name}.part")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
     weights = {name: tensor.contiguous().cpu() for name, tensor in made.model.state_dict().items()}
-    save_file(weights, draft / WEIGHTS)
-    save_config(made.config, draft / CONFIG)
-    statement = {**statement, WEIGHTS_HASH: hash_of(draft / WEIGHTS)}
-    (draft / STATEMENT).write_text(json.dumps(statement, indent=2) + "\n", encoding="utf-8")
-    sample_grid(samples, columns=num_classes).save(draft / SAMPLES)
-    (draft / MODEL_CARD).write_text(model_card(made.config, statement), encoding="utf-8")
-    for file in draft.iterdir():  # some writers make files for their owner alone, and so does a umask
-        file.chmod(0o644)
-    draft.chmod(0o755)
-    shutil.rmtree(release, ignore_errors=True)
-    os.replace(draft, release)
+    with whole_folder(release) as draft:
+        (draft / WEIGHTS).write_bytes(save(weights))  # by our own hand: safetensors' hides that a disk is full
+        save_config(made.config, draft / CONFIG)
+        statement = {**statement, WEIGHTS_HASH: hash_of(draft / WEIGHTS)}
+        (draft / STATEMENT).write_text(json.dumps(statement, indent=2) + "\n", encoding="utf-8")
+        sample_grid(samples, columns=num_classes).save(draft / SAMPLES)
+        (draft / MODEL_CARD).write_text(model_card(made.config, statement), encoding="utf-8")
+        for file in draft.iterdir():  # some writers make files for their owner alone, and so does a umask
+            file.chmod(0o644)
+        draft.chmod(0o755)
 
 
 def release_folder(folder: str | Path) -> Path:
     """The release folder, or the one that a run folder holds."""
     inside = Run(Path(folder)).release
     return inside if inside.is_dir() else Path(folder)
+
+
+def read_release(folder: str | Path, read: Callable[[Path], T]) -> T:
+    """What `read` makes of a release folder, or of the one that a run folder holds; see `read_whole_folder`."""
+    return read_whole_folder(release_folder(folder), read)
 
 
 def load_student(folder: str | Path, *, device: torch.device | str = "cpu") -> Student:
@@ -78,7 +84,12 @@ def load_releasable(folder: str | Path, *, device: torch.device | str = "cpu") -
         ValueError: there is no release, a part of it is missing or damaged or of another release, or its weights are
             not finite.
     """
-    folder = release_folder(folder)
+    made = read_release(folder, _load)
+    made.model.to(torch.device(device))
+    return made
+
+
+def _load(folder: Path) -> Releasable:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).exists():
             raise ValueError(
@@ -93,5 +104,4 @@ def load_releasable(folder: str | Path, *, device: torch.device | str = "cpu") -
     made = Releasable(load_weights(folder / WEIGHTS, config), config)
     require_finite(f"the student in {folder}", made.model, "train another with a lower learning rate")
     require_own_statement(folder)
-    made.model.to(torch.device(device))
     return made

@@ -14,7 +14,8 @@ from dpsad.audit.result import AuditResult
 from dpsad.evaluation.result import EvaluationResult, memorisation_line
 from dpsad.runtime.config_files import flatten, read_mapping
 from dpsad.runtime.json_files import read_json
-from dpsad.runtime.run_folder import CONFIG, METRICS, Run
+from dpsad.runtime.run_folder import CONFIG, METRICS, STATEMENT, Run
+from dpsad.runtime.whole_files import read_whole_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +108,9 @@ def read_run(folder: Path, name: str) -> Result:
     config = read_mapping(run.config)
     if not run.statement.is_file():
         raise ValueError(f"{folder} has no release/privacy.json; finish it with `dpsad distill run={folder}`")
-    statement = read_json(run.statement)
-    recipe = read_mapping(run.release / CONFIG)
+    statement, recipe = read_whole_folder(
+        run.release, lambda release: (read_json(release / STATEMENT), read_mapping(release / CONFIG))
+    )
     recorded = read_json(run.evaluation) if run.evaluation.is_file() else None
     audits = read_json(run.audit) if run.audit.is_file() else None
     timings = _timings(run)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 import sys
 import threading
@@ -18,7 +17,9 @@ from tqdm import tqdm
 
 from dpsad.errors import CheckpointError, require_file
 from dpsad.runtime.finite import all_finite
+from dpsad.runtime.log import Log
 from dpsad.runtime.seeds import go_on
+from dpsad.runtime.whole_files import PRIVATE, whole
 
 CHECK_EVERY = 50  # steps between looks at guarded parts, beside those before each save
 
@@ -32,18 +33,14 @@ class Part(Protocol):
 
 
 def save_atomic(state: dict[str, Any], path: Path) -> None:
-    """Writes `state` so that `path` holds either all of it or what it held before.
+    """Writes `state` so that `path` holds either all of it or what it held before; its owner alone may read it.
 
     Raises:
         CheckpointError: the disk is full, or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        with open(temporary, "wb") as file:
+        with whole(path, PRIVATE) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
         # torch's zip writer hides the file's own error behind a RuntimeError
         cause = error if isinstance(error, OSError) else error.__context__
@@ -51,8 +48,6 @@ def save_atomic(state: dict[str, Any], path: Path) -> None:
         raise CheckpointError(
             f"{path} could not be written: {reason}; free some space there and run the same command again"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load(path: Path, *, map_location: torch.device | str = "cpu") -> dict[str, Any]:
@@ -83,8 +78,8 @@ class Checkpoint:
         for step in checkpoint.remaining(config.steps):
             ...
 
-    A run that was stopped and started again computes bit for bit what it would have computed in one go, as long as
-    all that a step changes is tracked.
+    A run that was stopped or killed, wherever it was, and started again computes bit for bit what it would have
+    computed in one go, as long as all that a step changes is tracked.
 
     Args:
         path: the file; where it exists, its step and parts are taken up, unless the stage stopped for good.
@@ -101,11 +96,12 @@ class Checkpoint:
         self._saved_step: int | None = None
         self._guarded: dict[str, Part] = {}
         self._learning_rate = ""
-        self._once_saved: list[Callable[[], object]] = []
+        self._log: Log | None = None
+        self._told: list[Any] = []
         if path.exists():
             state = load(path)
-            whole = state.keys() - {"fingerprint", "stopped"} == {"step", "parts"}
-            if not (whole and isinstance(state["step"], int) and isinstance(state["parts"], dict)):
+            known = state.keys() - {"fingerprint", "stopped", "told"} == {"step", "parts"}
+            if not (known and isinstance(state["step"], int) and isinstance(state["parts"], dict)):
                 raise ValueError(f"{path} is no checkpoint of a stage; start over with another run=...")
             if "stopped" in state:
                 raise ValueError(state["stopped"])
@@ -115,12 +111,18 @@ class Checkpoint:
                     "on with those, or start over with another run=..."
                 )
             self.step = self._saved_step = state["step"]
-            self._unclaimed = state["parts"]
+            self._unclaimed, self._told = state["parts"], state.get("told", [])
+
+    @property
+    def begun(self) -> bool:
+        """Whether the file was there, or has been written: what comes before the first step is not to be done again."""
+        return self._saved_step is not None
 
     def track(self, **parts: Part | torch.Generator) -> None:
         """Saves these from now on, and restores them at once where the file has them.
 
-        Leave generators of privacy noise out: who reads their state can subtract the noise.
+        The state of privacy noise is a part of its sanitizer: the file then holds what the next release will draw, and
+        nothing of those that are made.
 
         Raises:
             ValueError: the file has no such part, or one of another shape.
@@ -179,21 +181,48 @@ class Checkpoint:
             saved_at = -math.inf
             while self.step < total and not interrupted():
                 if time.monotonic() - saved_at >= self.every_seconds:
-                    self._save()
+                    self.save()
                     saved_at = time.monotonic()
                 elif self.step % CHECK_EVERY == 0:
                     self._require_finite()
                 yield self.step
                 self.step += 1
-            self._save()
+            self.save()
 
-    def once_saved(self, tell: Callable[[], object]) -> None:
-        """Calls `tell` when the step that is being made is on disk, and not if that never happens.
+    def hold(self, log: Log) -> None:
+        """Writes lines of a log once the step that they tell of is on disk, and not at all where that never happens.
 
-        For whatever is told of a release, such as a line of a log: after a crash the step is made anew, with other
-        noise, and what was told of the first would stand beside it, paid for once.
+        After a crash the step is made anew, and what was told of the first would stand beside it, paid for once. The
+        lines are saved with the step: where a crash came after the save, they are written now.
         """
-        self._once_saved.append(tell)
+        log.hold()
+        log.write_missing(self._told)
+        self._log = log
+
+    def save(self) -> None:
+        """Saves all parts as they are now.
+
+        For what a stage does before its first step, such as a release: charges, and what is drawn, are on disk first.
+
+        Raises:
+            CheckpointError: it failed; the file holds what it held.
+            ValueError: a guarded part is not finite.
+        """
+        self._require_finite()
+        states = {
+            name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
+            for name, part in self._parts.items()
+        }
+        told = self._log.held if self._log else []
+        try:
+            save_atomic({"fingerprint": self.fingerprint, "step": self.step, "parts": states, "told": told}, self.path)
+        except CheckpointError as error:
+            if self._saved_step is None:
+                raise
+            raise CheckpointError(f"{error}; the checkpoint of step {self._saved_step} is intact") from error.__cause__
+        self._saved_step = self.step
+        if self._log:
+            self._log.write_held()
 
     def _require_finite(self) -> None:
         wrong = [name for name, part in self._guarded.items() if not all_finite(part.state_dict())]
@@ -212,6 +241,7 @@ class Checkpoint:
     def _stop_for_good(self, said: str) -> None:
         if self.path.exists():
             kept = load(self.path)
+            kept["parts"]["sanitizer"]["randomness"] = None  # nothing will be drawn
         else:  # no good step, but what was spent
             sanitizer = self._parts["sanitizer"]
             assert not isinstance(sanitizer, torch.Generator)
@@ -221,23 +251,6 @@ class Checkpoint:
                 "parts": {"sanitizer": sanitizer.state_dict()},
             }
         save_atomic({**kept, "stopped": said}, self.path)
-
-    def _save(self) -> None:
-        self._require_finite()
-        states = {
-            name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
-            for name, part in self._parts.items()
-        }
-        try:
-            save_atomic({"fingerprint": self.fingerprint, "step": self.step, "parts": states}, self.path)
-        except CheckpointError as error:
-            if self._saved_step is None:
-                raise
-            raise CheckpointError(f"{error}; the checkpoint of step {self._saved_step} is intact") from error.__cause__
-        self._saved_step = self.step
-        told, self._once_saved = self._once_saved, []
-        for tell in told:
-            tell()
 
 
 def progress(checkpoint: Checkpoint, total: int, stage: str) -> Iterator[int]:

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dpsad.errors import nearest, require_file
 from dpsad.privacy.ranges import require_within
 from dpsad.runtime.presets import PRESETS
+from dpsad.runtime.whole_files import write_whole
 
 T = TypeVar("T")
 
@@ -28,7 +29,11 @@ _TYPE_NAMES = {float: "a number", int: "a whole number", bool: "true or false", 
 
 
 def load_config(
-    schema: type[T], *, base: Path | None, overrides: Sequence[str], note: Callable[[str], object] | None = None
+    schema: type[T],
+    *,
+    base: Path | Mapping[str, Any] | None,
+    overrides: Sequence[str],
+    note: Callable[[str], object] | None = None,
 ) -> T:
     """Fills a dataclass from its defaults, then a file, then the command line; the later wins, value by value.
 
@@ -36,7 +41,7 @@ def load_config(
 
     Args:
         schema: a dataclass, frozen or not; fields that are dataclasses are its sections.
-        base: a YAML file of sections and values, or None.
+        base: a YAML file of sections and values, these themselves, or None.
         overrides: `section.key=value` each; `null` is None, `inf` a number, and a text stands as it is.
         note: receives a line for each override whose name is out of date. A dataclass tells such names by
             `RENAMED_KEYS` (old name of a field -> its name) and `RENAMED_VALUES` (name of a field -> old value ->
@@ -54,7 +59,8 @@ def load_config(
     config = OmegaConf.structured(schema)
     for section in ("", *(key for key, hint in keys.items() if is_dataclass(hint))):
         OmegaConf.set_readonly(OmegaConf.select(config, section) if section else config, False)
-    for file, mapping in _with_bases(base) if base else ():
+    files = _with_bases(base) if isinstance(base, Path) else [("the settings", base or {})]
+    for file, mapping in files:
         for key, value in renamed.pairs(_pairs(mapping, renamed.sections(keys))):
             _require_known(key, keys, str(file))
             try:
@@ -108,12 +114,7 @@ def find_config(name_or_path: str | Path, folder: Path = Path()) -> Path:
 
 def save_config(config: object, path: Path) -> None:
     """Writes all values as YAML that `load_config` reads back to an equal object; whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
 def flatten(config: object, prefix: str = "") -> dict[str, Any]:
@@ -135,12 +136,11 @@ def fingerprint(*parts: object) -> str:
     return hashlib.blake2b(json.dumps(plain).encode(), digest_size=16).hexdigest()
 
 
-def differences(there: T, here: T, within: Sequence[str] = ("",), without: Sequence[str] = ()) -> list[str]:
+def differences(there: T, here: T, within: Sequence[str] = ("",)) -> list[str]:
     """What differs between two configs of one schema, such as "privacy.epsilon: 10.0 there, 1.0 here".
 
     Args:
         within: keys and sections to compare; "" is everything.
-        without: keys to leave aside.
 
     Raises:
         ValueError: an entry of `within` that is no key or section.
@@ -151,9 +151,9 @@ def differences(there: T, here: T, within: Sequence[str] = ("",), without: Seque
         keys = [key for key in after if not part or f"{key}.".startswith(f"{part}.")]
         if not keys:
             raise ValueError(f"{part!r} is no key or section of {type(here).__name__}")
-        changed = [key for key in keys if before[key] != after[key] and key not in without]
+        changed = [key for key in keys if before[key] != after[key]]
         found += [f"{key}: {before[key]!r} there, {after[key]!r} here" for key in changed]
-    return found
+    return list(dict.fromkeys(found))  # a key and its section may both be asked for
 
 
 def keys_of(schema: Any, prefix: str = "", *, with_ranges: bool = False) -> dict[str, Any]:

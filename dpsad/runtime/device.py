@@ -40,6 +40,11 @@ def is_gpu(name: str) -> bool:
     return torch.cuda.is_available() if name == "auto" else name.startswith("cuda")
 
 
+def memory_of(device: torch.device) -> int | None:
+    """Bytes of a GPU's own memory; None of a CPU, which has the machine's."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+
+
 def hardware_of(device: torch.device) -> str:
     """What a device is called beside a time: a GPU's name, or "2 CPU threads", those that torch works with."""
     threads = torch.get_num_threads()

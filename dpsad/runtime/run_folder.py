@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpsad.runtime.config_files import differences, load_config, save_config
+from dpsad.runtime.config_files import save_config
+from dpsad.runtime.whole_files import PRIVATE, is_temporary, temporary_of, write_whole
 
 CONFIG, METRICS, STATEMENT = "config.yaml", "metrics.jsonl", "privacy.json"
 WEIGHTS, SAMPLES, MODEL_CARD = "student.safetensors", "samples.png", "README.md"
@@ -47,6 +47,12 @@ class Run:
         return self.private / "lock"
 
     @property
+    def kept(self) -> set[Path]:
+        """What its stages have left under private/."""
+        found = set(self.private.iterdir()) if self.private.is_dir() else set()
+        return {path for path in found - {self.records, self.lock} if not is_temporary(path)}
+
+    @property
     def begun_with(self) -> str:
         """Fingerprint of the records that it was begun with; "" where it has noted none."""
         return self._noted_of_records[0]
@@ -65,7 +71,7 @@ class Run:
 
     def note_records(self, fingerprint: str, number: int) -> None:
         """Writes down which records it is begun with, and how many."""
-        self.records.write_text(f"{fingerprint}\n{number}\n", encoding="utf-8")
+        write_whole(self.records, f"{fingerprint}\n{number}\n", PRIVATE)
 
     @property
     def prototypes(self) -> Path:
@@ -111,19 +117,17 @@ class Run:
         return self.private / f"{stage}.checkpoint"
 
 
-def open_run(path: str | Path, config: object, fixed: Sequence[str], *, free: Sequence[str] = ()) -> Run:
+def open_run(path: str | Path, config: object) -> Run:
     """Makes a run folder, or takes up the one that is there, and writes `config.yaml`.
 
     Args:
         config: dataclass with everything the run was told.
-        fixed: keys and sections of it, such as "data" and "privacy", that must not change within a run.
-        free: keys among these that may.
 
     Raises:
-        ValueError: the folder holds a run with other fixed values, or something that is no run.
+        ValueError: the folder holds something that is no run.
     """
     run = Run(Path(path))
-    require_own(run, config, fixed, free)
+    require_run_folder(run)
     run.path.mkdir(parents=True, exist_ok=True)
     save_config(config, run.config)
     run.private.mkdir(mode=0o700, exist_ok=True)
@@ -131,19 +135,13 @@ def open_run(path: str | Path, config: object, fixed: Sequence[str], *, free: Se
     return run
 
 
-def require_own(run: Run, config: object, fixed: Sequence[str], free: Sequence[str] = ()) -> None:
-    """Refuses a folder that holds another run, or something that is no run; changes nothing there."""
-    if run.config.exists():
-        changed = differences(load_config(type(config), base=run.config, overrides=()), config, fixed, free)
-        if changed:
-            raise ValueError(
-                f"{run.path} already holds another run ({'; '.join(changed)}); pass another run=..., or give these "
-                "keys the values they have there"
-            )
-    elif run.path.exists() and not _is_empty(run):
+def require_run_folder(run: Run) -> None:
+    """Refuses a folder that holds something that is no run; changes nothing there."""
+    if not run.config.exists() and run.path.exists() and not _is_empty(run):
         raise ValueError(f"{run.path} is neither empty nor a run folder: it has no config.yaml; pass another run=...")
 
 
 def _is_empty(run: Run) -> bool:
-    """Whether nothing is there but what `run_lock.held` makes."""
-    return run.path.is_dir() and all(path in (run.private, run.lock) for path in run.path.rglob("*"))
+    """Whether nothing is there but what `run_lock.held` makes, and a config that a killed process began to write."""
+    begun = (run.private, run.lock, temporary_of(run.config))
+    return run.path.is_dir() and all(path in begun for path in run.path.rglob("*"))

@@ -1,7 +1,6 @@
 """Trains an autoencoder on public images, for a diffusion model that works in its latents."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -73,6 +72,7 @@ def train_autoencoder(
     optimizer = torch.optim.Adam(autoencoder.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.steps))
     checkpoint.track(autoencoder=autoencoder, ema=ema, optimizer=optimizer, schedule=schedule, generator=rng)
+    checkpoint.hold(log)
     checkpoint.guard("compress.learning_rate", autoencoder=autoencoder, ema=ema, optimizer=optimizer)
     for step in progress(checkpoint, config.steps, "compress"):
         images, _ = batches.draw(config.batch_size, rng)
@@ -90,7 +90,7 @@ def train_autoencoder(
         ema.update(autoencoder, len(images))
         if (step + 1) % 50 == 0:
             values = {"squared_error": error.mean().item(), "divergence": divergence.mean().item()}
-            checkpoint.once_saved(partial(log.public, step=step + 1, **values))
+            log.public(step=step + 1, **values)
     ema.model.standardise(batches.draw(SCALE_IMAGES, rng)[0])
     require_finite("the autoencoder, with the scale of its latents,", ema.model, "lower compress.learning_rate")
     ema.model.decoder.provenance, ema.model.decoder.public_images = batches.provenance, batches.public_images

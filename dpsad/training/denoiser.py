@@ -1,6 +1,5 @@
 """Trains a denoiser on images that it may see: the teacher, a shard's teachers, what baselines learn in public."""
 
-from functools import partial
 from typing import Protocol
 
 import torch
@@ -72,6 +71,7 @@ def train_denoiser(
     optimizer = torch.optim.Adam(denoiser.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.steps))
     checkpoint.track(denoiser=denoiser, ema=ema, optimizer=optimizer, schedule=schedule, generator=rng)
+    checkpoint.hold(log)
     if learning_rate_key is not None:
         checkpoint.guard(learning_rate_key, denoiser=denoiser, ema=ema, optimizer=optimizer)
     for step in progress(checkpoint, config.steps, stage):
@@ -87,7 +87,7 @@ def train_denoiser(
         schedule.step()
         ema.update(denoiser, len(images))
         if (step + 1) % 50 == 0:
-            checkpoint.once_saved(partial(log.private, step=step + 1, teacher_loss=loss.item()))
+            log.private(step=step + 1, teacher_loss=loss.item())
     ema.model.provenance = combined(denoiser.provenance, batches.provenance)
     ema.model.public_images = united(denoiser.public_images, batches.public_images)
     return ema.model

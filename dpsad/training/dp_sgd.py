@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -60,7 +59,8 @@ def dp_sgd(
         learning_rate: of the optimizer, constant.
         ema_half_life_steps: of the weight average.
         chunk_size: records whose rows are held at once; no more than are expected in a step.
-        randomness: secret; draws who joins.
+        randomness: secret; draws who joins. The sanitizer's own, as that of `rows`: then a step that a crash undid is
+            made again as it was.
         checkpoint: tracks ledger, model and optimizer in one file.
         log: the norm of the released gradient is public.
         new_optimizer: parameters and `lr` -> what takes the steps.
@@ -86,6 +86,7 @@ def dp_sgd(
     ema = ExponentialMovingAverage(model, half_life=ema_half_life_steps, warmup=1.0)
     optimizer = new_optimizer(model.parameters(), lr=learning_rate)
     checkpoint.track(model=model, ema=ema, optimizer=optimizer, sanitizer=sanitizer)
+    checkpoint.hold(log)
     checkpoint.guard(f"{stage}.learning_rate", model=model, ema=ema, optimizer=optimizer)
     sanitizer.charge()
     size = sum(parameter.numel() for parameter in trainable_parameters(model))
@@ -103,7 +104,7 @@ def dp_sgd(
         optimizer.step()
         ema.update(model, 1)
         released_norm = released.norm().item() / expected_batch_size
-        checkpoint.once_saved(partial(log.public, step=step + 1, released_norm=released_norm))
+        log.public(step=step + 1, released_norm=released_norm)
     ema.model.provenance = Provenance.RELEASED  # type: ignore[assignment]
     return ema.model
 

@@ -106,13 +106,14 @@ def fit_to_records(
     """
     num_records = context.num_records(records)
     plan = context.ledger.planned(reserved).calibrate(gradient_plan(section, method, settings, num_records))
+    randomness = context.randomness.named(section)
     rows = denoising_rows(
         denoiser,
         noise_multiplicity=settings.noise_multiplicity,
         levels=levels,
         label_dropout=label_dropout,
         no_label=records.num_classes,
-        randomness=context.randomness,
+        randomness=randomness,
         vary=vary,
         precision=context.precision,
     )
@@ -124,12 +125,12 @@ def fit_to_records(
             model=denoiser,
             rows=rows,
             records=records,
-            sanitizer=Sanitizer(plan, context.ledger, context.randomness),
+            sanitizer=Sanitizer(plan, context.ledger, randomness),
             expected_batch_size=plan.sampling_prob * num_records,
             learning_rate=settings.learning_rate,
             ema_half_life_steps=settings.ema_half_life_steps,
             chunk_size=settings.chunk_size,
-            randomness=context.randomness,
+            randomness=randomness,
             checkpoint=context.checkpoint(section, *sources, every_seconds=0, unnamed=not learned_from),
             log=log,
         )

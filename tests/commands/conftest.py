@@ -72,7 +72,7 @@ def finished(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made_run(tmp_path_factory):
     """A run folder with a release of a small denoiser, of two classes of 8x8 images; nobody trained it."""
-    run = open_run(tmp_path_factory.mktemp("made") / "run", Config(run="run"), ())
+    run = open_run(tmp_path_factory.mktemp("made") / "run", Config(run="run"))
     shape = NetworkConfig(channels=8, multipliers=(1,))
     config = ReleaseConfig(
         image_shape=(1, 8, 8), class_names=("a", "b"), network=shape, sampler=SamplerConfig(steps=1, method="ddim")

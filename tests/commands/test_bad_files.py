@@ -500,6 +500,46 @@ def test_bytes_that_were_flipped_or_cut_make_no_traceback(folder, run_words, nam
     assert refusals >= FLIPS // 5
 
 
+STAGES = {  # a checkpoint of a stage that has released something -> the command that goes on from it
+    "class_means.checkpoint": (*CLASS_MEANS, "run=own", "data.path=images.npz", "privacy.delta=1e-3"),
+    "dp_merf.checkpoint": (
+        "baseline", "run=own", "method=dp-merf", "data.source=npz", "data.path=images.npz", "privacy.delta=1e-3",
+        "dp_merf.num_features=10", "dp_merf.step_features=4", "dp_merf.steps=1", "dp_merf.batch_size=4",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_checkpoint_whose_bytes_were_flipped_or_cut_is_kept_and_released_from_by_nobody(folder, run_words, name):
+    """Going on ends as if nothing had happened, or in a line with what to do; no charge is forgotten either way."""
+    np.savez(folder / "images.npz", images=np.arange(8 * 64, dtype=np.uint8).reshape(8, 8, 8), labels=np.arange(8) % 2)
+    assert run_words(STAGES[name])[0] == 0
+    own, events = folder / "own", json.loads((folder / "own/release/privacy.json").read_text())["events"]
+    shutil.rmtree(own / "release")
+    shutil.copytree(own, folder / "whole")
+    draw, whole, refusals = random.Random(name), (own / "private" / name).read_bytes(), 0
+    for number in range(FLIPS):
+        shutil.rmtree(own)
+        shutil.copytree(folder / "whole", own)
+        place = draw.randrange(len(whole))
+        flipped = bytes([whole[place] ^ (1 << draw.randrange(8))])
+        broken = whole[:place] + (flipped + whole[place + 1 :] if number % 4 else b"")
+        (own / "private" / name).write_bytes(broken)
+        code, _, err = run_words(STAGES[name])
+        assert code in (0, 2), err
+        assert "Traceback" not in err
+        if code == 0:
+            assert json.loads((own / "release/privacy.json").read_text())["events"] == events
+            continue
+        refusals += 1
+        said = err.rstrip().splitlines()[-1]
+        assert said.startswith("error: "), err
+        assert any(mend in said for mend in ("restore it from a copy", "another run=...", "name a file")), said
+        assert (own / "private" / name).read_bytes() == broken
+        assert not (own / "release").exists()
+    assert refusals >= FLIPS // 4
+
+
 def _ledger_state():
     from dpsad.privacy.ledger import Ledger
 

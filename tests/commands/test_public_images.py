@@ -240,3 +240,24 @@ def test_an_autoencoder_of_records_is_refused_although_its_denoiser_knows_none(c
     path = pretrained.with_name("autoencoder.pt")
     assert (code, f"the autoencoder at {path}: {REFUSAL}" in printed) == (2, True), printed
     assert not (tmp_path / "here").exists()
+
+
+def test_what_is_wrong_with_public_images_is_told_by_their_keys(command, tmp_path):
+    """A class that one side alone has, for one; `data.class_names` is no mend for those."""
+    images, labels = drawn(0), np.arange(60) % 3
+    np.savez(
+        tmp_path / "public.npz",
+        train_images=images, train_labels=labels, test_images=images, test_labels=labels % 2,
+    )  # fmt: skip
+    save_npz(tmp_path / "records.npz", drawn(1))
+    code, printed = command(
+        "baseline", f"run={tmp_path / 'run'}", "method=dp-diffusion", "data.source=npz", "public_data.source=npz",
+        f"data.path={tmp_path / 'records.npz'}", f"public_data.path={tmp_path / 'public.npz'}",
+        "baseline.batch_size=10",
+        "network.channels=8", "privacy.epsilon=inf", "privacy.delta=1e-3",
+    )  # fmt: skip
+    assert code == 2
+    assert "(public_data.class_names)" in printed
+    assert f"public_data.path='{tmp_path}" in printed
+    assert " data." not in printed
+    assert not (tmp_path / "run").exists()

@@ -92,7 +92,7 @@ NOISE = [
     Mutation(
         "noise that is rounded twice, to a coarser grid at last", RANDOMNESS,
         "part.copy_(rounded[: len(part)])", "part.copy_((rounded[: len(part)] / 16).round() * 16)",
-        _tests("unit/privacy/test_randomness", "test_rounded_noise_has_its_distribution[0]"),
+        _tests("unit/privacy/test_randomness", "test_rounded_noise_has_its_distribution[cpu-0]"),
     ),
     Mutation(
         "noise that float64 leaves open rounded as it falls", RANDOMNESS,
@@ -101,19 +101,24 @@ NOISE = [
     ),
     Mutation(
         "secret numbers that begin anew whenever a run goes on", RANDOMNESS,
-        "ssl.RAND_bytes(8 * max(num, 1))", '__import__("random").Random(0).randbytes(8 * max(num, 1))',
+        "self._key = os.urandom(KEY_BYTES)", "self._key = bytes(KEY_BYTES)",
         _tests("unit/privacy/test_randomness", "test_secret_numbers_differ_and_fixed_ones_repeat"),
     ),
     Mutation(
         "secret numbers from a generator with few bits of seed", RANDOMNESS,
-        "ssl.RAND_bytes(8 * max(num, 1))",
-        "torch.randint(256, (8 * max(num, 1),), dtype=torch.uint8).numpy().tobytes()",
-        _tests("unit/privacy/test_randomness", "test_every_bit_comes_from_the_generator_of_the_device[cpu]"),
+        "self._key = os.urandom(KEY_BYTES)", "self._key = bytes(torch.randint(256, (KEY_BYTES,)).tolist())",
+        _tests("unit/privacy/test_randomness", "test_a_key_of_256_bits_comes_from_the_operating_system"),
     ),
     Mutation(
-        "one key for all that a GPU draws", RANDOMNESS,
-        "os.urandom(KEY_BYTES)", "bytes(KEY_BYTES)",
-        _tests("unit/privacy/test_randomness", "test_secret_numbers_differ_and_fixed_ones_repeat[chacha]"),
+        "a key that tells what was drawn before it was saved", RANDOMNESS,
+        "self._key = drawn[:KEY_BYTES]", "self._key = self._key",
+        _tests("unit/privacy/test_randomness", "test_a_saved_key_draws_the_same_again_and_nothing_of_before"),
+    ),
+    Mutation(
+        "a copy of a run that goes on with the noise of the first", RANDOMNESS,
+        'salt = b"" if self.repeatable else self.place.encode()', 'salt = b""',
+        _tests("unit/privacy/test_randomness", "test_a_secret_key_is_good_for_its_place_alone_and_a_fixed_one_"
+               "anywhere"),
     ),
     Mutation(
         "a counter that forgets its upper half", "dpsad/privacy/chacha.py",
@@ -491,8 +496,20 @@ CHARGES = [
                "nobody_out"),
     ),
     Mutation(
+        "a second batch and noise for a release that a crash undid", "dpsad/privacy/sanitizer.py",
+        'if state.get("randomness"):', "if False:",
+        _tests("commands/test_interrupted_runs", "test_a_killed_command_goes_on_as_if_it_had_not_been_killed[dpdm-"
+               "noise9]"),
+    ),
+    Mutation(
+        "critics that are warmed again after a kill", "dpsad/methods/gs_wgan.py",
+        "if config.warm_steps and not checkpoint.begun:", "if config.warm_steps and checkpoint.step == 0:",
+        _tests("commands/test_interrupted_runs", "test_a_killed_command_goes_on_as_if_it_had_not_been_killed[gs-wgan-"
+               "noise7]"),
+    ),
+    Mutation(
         "a line of the log before its step is saved", CHECKPOINT,
-        "self._once_saved.append(tell)", "tell()",
+        "        log.hold()\n", "",
         _tests("unit/runtime/test_checkpoint", "test_what_a_step_tells_is_told_once_it_is_on_disk"),
     ),
     Mutation(

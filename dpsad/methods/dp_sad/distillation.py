@@ -7,7 +7,6 @@ weights.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -129,6 +128,7 @@ def distill(
     optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.steps))
     checkpoint.track(student=student, ema=ema, optimizer=optimizer, schedule=schedule, generator=rng)
+    checkpoint.hold(log)
     learned = {"student": student} if discriminator is None else {"student": student, "discriminator": discriminator}
     checkpoint.guard("student.learning_rate", **learned, ema=ema, optimizer=optimizer)
     if discriminator is not None:
@@ -176,7 +176,7 @@ def distill(
         if (step + 1) % 50 == 0:
             values = {"teacher_error": (proposal.outputs.detach() - answer).square().mean().item()}
             values |= {} if discriminator is None else {"discriminator_loss": loss.item()}
-            checkpoint.once_saved(partial(log.private, step=step + 1, **values))
+            log.private(step=step + 1, **values)
     ema.model.provenance = combined(*seen.values())
     ema.model.public_images = united(public_images_of(teacher), student.public_images, batches.public_images)
     return ema.model

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ from dpsad.networks.features.whitening import Whitening, whitening_of
 from dpsad.privacy.clipping import PartedRows
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.provenance import Provenance, public_images_of, require_released, united
-from dpsad.privacy.ranges import Count, Fraction, HalfLife, LearningRate, Positive, require_ranges
+from dpsad.privacy.ranges import Count, Fraction, HalfLife, LearningRate, Positive, Range, require_ranges
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runtime.context import Context
 from dpsad.training.batches import in_full_batches
@@ -64,7 +65,7 @@ class GuideConfig:
     share: Fraction = 0.0
     features: tuple[str, ...] = ("scattering", "samples")
     weights: str | None = None
-    images: Count = 10000
+    images: Annotated[int, Range("[2, 1e9]")] = 10000
     directions: Count = 500
     floor: Fraction = 0.01
     steps: Count = 20
@@ -140,17 +141,18 @@ def train_guide(
     guide.classifier.public_images = united(  # type: ignore[assignment]
         public_images_in(samples), *map(public_images_of, features)
     )
+    randomness = context.randomness.named("guide")
     guide.classifier = dp_sgd(
         "guide",
         model=guide.classifier,
         rows=classifier_rows(guide.classifier),
         records=replace(records, images=vectors, origin=records),
-        sanitizer=Sanitizer(plan, context.ledger, context.randomness),
+        sanitizer=Sanitizer(plan, context.ledger, randomness),
         expected_batch_size=context.num_records(records),
         learning_rate=step_size(config, plan),
         ema_half_life_steps=config.ema_half_life_steps,
         chunk_size=CHUNK,
-        randomness=context.randomness,
+        randomness=randomness,
         checkpoint=context.checkpoint(
             "guide", config, records.fingerprint(), learned_from, every_seconds=0, unnamed=False
         ),

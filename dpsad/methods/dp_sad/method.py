@@ -5,8 +5,10 @@ from dataclasses import replace
 from dpsad.data.records import Subject
 from dpsad.methods.dp_sad.prototype_release import released_prototypes
 from dpsad.methods.dp_sad.pseudo_labels import read_records
+from dpsad.methods.dp_sad.rehearsal import rehearse
 from dpsad.methods.dp_sad.release_plans import plans
 from dpsad.methods.dp_sad.settings import GUARANTEES, DpSadSettings
+from dpsad.methods.dp_sad.stages import stages
 from dpsad.methods.dp_sad.student import distill_formally, distill_nominally
 from dpsad.methods.dp_sad.teacher import train_teacher
 from dpsad.methods.method import Method, Trained
@@ -58,8 +60,8 @@ METHOD = Method(
     "that is distilled and refined by records. Its stages are `dpsad sketch`, `teach` and `distill`.",
     settings=DpSadSettings,
     guarantees=GUARANTEES,
-    checkpoint="distill",
-    then_fixed=("student", "discriminator", "nominal", "guide", "refine"),
+    stages=stages,
     plans=plans,
+    rehearse=rehearse,
     train=train,
 )

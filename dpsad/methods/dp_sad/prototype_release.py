@@ -1,10 +1,11 @@
 """Prototypes of a run: released once and kept with what they have cost."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from discriminators.shard_discriminators import ShardDiscriminators
 from dpsad.data.records import ImageSet, Subject
@@ -20,6 +21,7 @@ from dpsad.methods.dp_sad.shard_teachers import ask_teachers, new_shard_discrimi
 from dpsad.methods.dp_sad.spread import release_spread
 from dpsad.privacy.clipping import BlockRows
 from dpsad.privacy.ledger import ChargeRefused, Ledger
+from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.provenance import Provenance
 from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
 from dpsad.runtime.checkpoint import load, save_atomic
@@ -72,10 +74,13 @@ def released_prototypes(settings: DpSadSettings, context: Context) -> Released:
     path, device, ledger = context.run.prototypes, context.device, context.ledger
     if path.exists():
         with reading(path, refused=ChargeRefused):
-            return Released.of(load(path), device, ledger)
+            released = Released.of(load(path), device, ledger)
+        _tell(released, context)
+        context.run.checkpoint("sketch").unlink(missing_ok=True)
+        return released
     records = read_records(settings, context)
     num_records, subject = context.num_records(records), Subject.of(records)
-    records, randomness, rng = records.to(device), context.randomness, context.rng("sketch")
+    records, randomness, rng = records.to(device), context.randomness.named("sketch"), context.rng("sketch")
     shards = None
     if settings.guarantee == "shards":
         shards = shards_of_run(records.ids, settings.shards.num_shards, context.seed).to(device)
@@ -83,10 +88,15 @@ def released_prototypes(settings: DpSadSettings, context: Context) -> Released:
         rows_of_records(settings, records) if shards is None else rows_of_shards(settings, records, shards, randomness)
     )
     plans, answers = plans_of_prototypes(settings, ledger, num_records), None
-    with context.timed("sketch") as seconds:
+    spread, asked = plans_of_spread(settings, ledger), []
+    if shards is not None and settings.shards.teacher != "none":
+        asked = [plan_of_teachers(settings, ledger.planned([*plans, *spread]), subject.num_classes)]
+    _begin([*plans, *spread, *asked], settings, context, records, randomness)
+    num_rounds = sum(plan.num_releases for plan in plans)
+    with context.timed("sketch") as seconds, tqdm(total=num_rounds, desc="sketch", unit="round") as bar:
         prototypes = release_prototypes(
             settings.prototypes,
-            rows=rows,
+            rows=lambda proposal, bound: _counted(rows(proposal, bound), bar),
             plans=plans,
             num_classes=subject.num_classes,
             image_shape=subject.image_shape,
@@ -94,24 +104,24 @@ def released_prototypes(settings: DpSadSettings, context: Context) -> Released:
             randomness=randomness,
             rng=rng,
         )
-        if settings.spread.share:
+        if spread:
             prototypes = release_spread(
                 settings.spread,
                 prototypes,
                 images=records.images,
                 labels=records.labels,
-                plans=plans_of_spread(settings, ledger),
+                plans=spread,
                 ledger=ledger,
                 randomness=randomness,
             )
-        if shards is not None and settings.shards.teacher != "none":
+        if shards is not None and asked:
             teachers = shard_teachers(settings.shards, settings.teacher, context, records, shards)
             discriminators = new_shard_discriminators(settings.shards, subject, context)
             prototypes, answers = ask_teachers(
                 settings.shards,
                 count_share=settings.prototypes.count_share,
                 rows=rows_of_teachers(settings, teachers, discriminators, randomness),
-                plan=plan_of_teachers(settings, ledger, subject.num_classes),
+                plan=asked[0],
                 start=prototypes,
                 ledger=ledger,
                 randomness=randomness,
@@ -121,12 +131,46 @@ def released_prototypes(settings: DpSadSettings, context: Context) -> Released:
         prototypes = replace(prototypes, provenance=Provenance.PRIVATE)
     released = Released(prototypes, answers, subject, ledger.state_dict())
     save_atomic(released.state_dict(), path)
+    _tell(released, context)
+    context.run.checkpoint("sketch").unlink()
     num, spent = len(prototypes.labels), ledger.spent()
-    log = context.log("sketch")
-    note = log.public if prototypes.provenance is Provenance.RELEASED else log.private
-    note(prototypes=num, epsilon=spent)
     context.say(f"sketch: {num} prototypes in {seconds():.1f} s, epsilon {spent:.3f} so far")
     return released
+
+
+def _begin(
+    plans: Sequence[ReleasePlan],
+    settings: DpSadSettings,
+    context: Context,
+    records: ImageSet,
+    randomness: PrivateRandomness,
+) -> None:
+    """Puts on disk what will be charged and what will be drawn, before anything is; or takes that up after a crash, so
+    that all releases are made again as they were.
+
+    The file goes when they are kept: until then, whoever reads it can work out their noise.
+    """
+    sources = (settings.prototypes, settings.spread, settings.shards, [plan.to_dict() for plan in plans])
+    checkpoint, promised = context.checkpoint("sketch", *sources, records.fingerprint()), context.ledger.planned([])
+    checkpoint.track(randomness=randomness, ledger=promised)
+    if not checkpoint.begun:
+        for plan in plans:
+            promised.charge(plan, fixed_noise=randomness.repeatable)
+        checkpoint.save()
+
+
+def _tell(released: Released, context: Context) -> None:
+    """Notes, once, how many prototypes there are and what they have cost; under private/ if they are."""
+    spent = Ledger(released.ledger["epsilon"], released.ledger["delta"])
+    spent.load_state_dict(released.ledger)
+    is_public = released.prototypes.provenance is Provenance.RELEASED
+    context.log("sketch").once(public=is_public, prototypes=len(released.prototypes.labels), epsilon=spent.spent())
+
+
+def _counted(rows: Iterable[Tensor | BlockRows], bar: tqdm) -> Iterable[Tensor | BlockRows]:
+    """The same rows; a round is done when all of them were taken."""
+    yield from rows
+    bar.update()
 
 
 def rows_of_records(settings: DpSadSettings, records: ImageSet) -> Rows:

@@ -12,6 +12,7 @@ from dpsad.methods.dp_sad.guide import GuideConfig
 from dpsad.methods.dp_sad.nominal_noise import NominalConfig
 from dpsad.methods.dp_sad.prototypes import PrototypesConfig
 from dpsad.methods.dp_sad.shard_teachers import ShardsConfig
+from dpsad.methods.dp_sad.shorten import ShortenConfig, shortened_sampler
 from dpsad.methods.dp_sad.spread import SpreadConfig
 from dpsad.methods.dp_sad.teacher import TeacherConfig
 from dpsad.networks.config import NetworkConfig
@@ -86,6 +87,7 @@ class DpSadSettings:
     nominal: NominalConfig = field(default_factory=NominalConfig)
     guide: GuideConfig = field(default_factory=GuideConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
+    shorten: ShortenConfig = field(default_factory=ShortenConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
     def __post_init__(self) -> None:
@@ -128,6 +130,8 @@ class DpSadSettings:
                 f"spread.per_class={self.spread.per_class} must divide the {finest} prototypes of a class, the last of "
                 "prototypes.per_class"
             )
+        if self.shorten.steps:
+            self._require_shortenable()
         if self.guarantee == "nominal":
             return
         where = f"a run with guarantee={self.guarantee}"
@@ -143,6 +147,19 @@ class DpSadSettings:
                 f"teacher.data={self.teacher.data} leaves out the shards: in {where} the student's teacher learns from "
                 "what they have released; use teacher.data=prototypes"
             )
+
+    def _require_shortenable(self) -> None:
+        if self.sampler.churn:
+            raise ValueError(
+                f"sampler.churn={self.sampler.churn} makes images that are no function of their first noise, and "
+                "shorten.steps learns that function; use sampler.churn=0"
+            )
+        if not self.student.use_labels:
+            raise ValueError(
+                f"shorten.steps={self.shorten.steps} needs student.use_labels=true: it learns by what a classifier of "
+                "the samples sees; use shorten.steps=0"
+            )
+        shortened_sampler(self.shorten, self.sampler)
 
     @property
     def uses_prototypes(self) -> bool:

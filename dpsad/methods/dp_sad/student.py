@@ -16,10 +16,12 @@ from dpsad.methods.dp_sad.pseudo_labels import read_records
 from dpsad.methods.dp_sad.queries import Answers
 from dpsad.methods.dp_sad.release_plans import plan_of_nominal, plans_of_guide
 from dpsad.methods.dp_sad.settings import DpSadSettings
+from dpsad.methods.dp_sad.shorten import shortened
 from dpsad.methods.dp_sad.teacher import TeacherConfig, read_teacher, teacher_fingerprint
 from dpsad.methods.method import Trained, formally
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.provenance import Provenance, provenance_of, require_released
+from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.statement import nominal_statement
 from dpsad.release.students import Releasable, ReleaseConfig, guided_release
 from dpsad.runtime.context import Context
@@ -40,6 +42,11 @@ def distill_formally(settings: DpSadSettings, context: Context) -> Trained:
     teacher, subject, saved = read_teacher(settings.teacher, settings.network, context)
     require_released("the teacher", teacher.provenance, f"a run with guarantee={settings.guarantee}")
     context.require_apart("the teacher", teacher.public_images)
+    if saved is None and settings.sampler.start == "prototypes":
+        raise ValueError(
+            f"sampler.start=prototypes needs prototypes, and the teacher at teacher.path={settings.teacher.path} has "
+            "learned from none; use sampler.start=noise and a sampler.sigma_max of 20 or more"
+        )
     learned_from = teacher_fingerprint(teacher, saved)
     released = Released.of(saved, context.device, context.ledger) if saved is not None else None
     uses_records = settings.refine.steps > 0 or settings.guide.share > 0
@@ -75,7 +82,7 @@ def distill_formally(settings: DpSadSettings, context: Context) -> Trained:
             learned_from=learned_from,
             reserved=later,
         )
-    made = releasable_student(settings, student, subject, released.prototypes if released is not None else None)
+    made = _handed_out(settings, context, student, subject, released.prototypes if released is not None else None)
     if records is not None and later:
         guide = released_guide(settings, context, made, records, *later)
         made = guided_release(made, guide, settings.guide.features, settings.guide.attempts)
@@ -89,6 +96,7 @@ def distill_nominally(settings: DpSadSettings, context: Context) -> Trained:
     teacher, subject, saved = read_teacher(settings.teacher, settings.network, context)
     records = _records_of(subject, settings, context)
     plan = plan_of_nominal(settings, context.ledger, context.num_records(records))
+    randomness = context.randomness.named("nominal noise")
     context.say("warning: guarantee=nominal is NOT a formal privacy guarantee; the epsilon of this run is nominal")
     student = _distilled(
         settings,
@@ -98,13 +106,22 @@ def distill_nominally(settings: DpSadSettings, context: Context) -> Trained:
         batches_of_images(records, settings.augmentation, context.device),
         (teacher_fingerprint(teacher, saved), records.fingerprint()),
         levels=levels_of_chain(settings.nominal, context.device),
-        sanitize=nominal_noise(settings.nominal, plan.noise_multiplier, context.randomness),
+        sanitize=nominal_noise(settings.nominal, plan.noise_multiplier, randomness),
+        noise=randomness,
         answers=None,
     )
     copies_teacher = settings.student.start == "teacher" and teacher.provenance is Provenance.PRIVATE
     why = reasons(settings.nominal, copies_teacher=copies_teacher, clustered=records.clustered)
     statement = nominal_statement(plan, context.ledger, why)
-    return Trained(releasable_student(settings, student, subject, None), statement)
+    return Trained(_handed_out(settings, context, student, subject, None), statement)
+
+
+def _handed_out(
+    settings: DpSadSettings, context: Context, denoiser: Denoiser, subject: Subject, prototypes: Prototypes | None
+) -> Releasable:
+    """What is handed out of a finished run, taught to take fewer steps where that is asked for."""
+    made = releasable_student(settings, denoiser, subject, prototypes)
+    return shortened(settings.shorten, context, made) if settings.shorten.steps else made
 
 
 def released_guide(
@@ -145,17 +162,25 @@ def _distilled(
     levels: Levels,
     sanitize: Sanitize | None,
     answers: Answers | None,
+    noise: PrivateRandomness | None = None,
 ) -> Denoiser:
     """The averaged student after the loop that both ways share.
 
     Args:
         sources: fingerprints of the teacher, and of what batches are drawn from.
+        noise: what `sanitize` draws from, if anything.
     """
     config = settings.student
     student = new_denoiser(settings.network, subject, context, "student", use_labels=config.use_labels)
     if config.start == "teacher":
         student.load_state_dict(teacher.denoiser.state_dict())
         student.provenance, student.public_images = teacher.provenance, teacher.public_images
+    # files of version 0.1 do not say which teacher the student has learned from, and so what that has cost
+    checkpoint = context.checkpoint(
+        "distill", config, settings.discriminator, settings.nominal, settings.network, *sources, unnamed=False
+    )
+    if noise is not None:
+        checkpoint.track(noise=noise)
     with context.timed("distill") as seconds:
         student = distill(
             config,
@@ -169,10 +194,7 @@ def _distilled(
             levels=levels,
             sanitize=sanitize,
             rng=context.rng("distill"),
-            # files of version 0.1 do not say which teacher the student has learned from, and so what that has cost
-            checkpoint=context.checkpoint(
-                "distill", config, settings.discriminator, settings.nominal, settings.network, *sources, unnamed=False
-            ),
+            checkpoint=checkpoint,
             log=context.log("distill"),
             precision=context.precision,
         )

@@ -273,6 +273,8 @@ def test_shards_have_sides_by_their_names_and_the_rest_is_counted(tmp_path):
         (".d.png", b""),
         ("e.json", b"{"),
         ("e.png", b"x"),
+        ("f.json", b'{"label":' * 50_000),
+        ("f.png", encoded(LEVELS)),
     ]
     write_tar(tmp_path / "set-train-0002.tar", extra)
     settings = {"source": "webdataset", "path": str(tmp_path)}
@@ -282,7 +284,7 @@ def test_shards_have_sides_by_their_names_and_the_rest_is_counted(tmp_path):
         "hidden: the name begins with a dot": 1,
         "no image by its extension (.mp3)": 1,
         "on a side that is neither train nor test": 3,
-        "without a label": 2,
+        "without a label": 3,
     }
 
 

@@ -8,9 +8,9 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from dpsad.evaluation import downstream
-from dpsad.evaluation.choices import DEFAULT_KINDS, KINDS
+from dpsad.evaluation.choices import DEFAULT_KINDS, KINDS, PROTOCOLS
 from dpsad.evaluation.classifiers import build_classifier
-from dpsad.evaluation.downstream import downstream_accuracy, predict, train_classifier
+from dpsad.evaluation.downstream import downstream_accuracy, epochs_of, predict, train_classifier
 
 
 @pytest.mark.parametrize(("kind", "epochs", "least"), [("logistic", None, 0.94), ("mlp", 60, 0.94), ("cnn", 20, 0.93)])
@@ -248,3 +248,15 @@ def test_calibration_of_the_certain_and_of_the_undecided(monkeypatch, scale, exp
 def test_what_cannot_be_trained_is_refused(kind, shape, labels, message):
     with pytest.raises(ValueError, match=message):
         train_classifier(kind, torch.zeros(shape), torch.tensor(labels), num_classes=2, seed=0)
+
+
+@pytest.mark.parametrize(("num", "epochs"), [(1, 1000), (134, 500), (1293, 90), (18_000, 10), (10**6, 10)])
+def test_few_images_are_seen_in_a_thousand_batches(num, epochs):
+    assert epochs_of(num, least=10) == epochs
+    assert epochs * math.ceil(num / 128) <= max(1000, 10 * math.ceil(num / 128))
+
+
+def test_samples_are_in_proportion_to_few_records_and_as_published_otherwise():
+    quick, dpdm = PROTOCOLS["quick"], PROTOCOLS["dpdm"]
+    assert [quick.num_for(num) for num in (10, 149, 999, 1437, 60_000)] == [2000, 2980, 19_980, 20_000, 20_000]
+    assert dpdm.num_for(149) == 60_000

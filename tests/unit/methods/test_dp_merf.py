@@ -1,8 +1,8 @@
 """DP-MERF's rows, what is released of them, and the generator that learns from it."""
 
+import json
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +16,8 @@ from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runtime.checkpoint import Checkpoint
+from dpsad.runtime.log import Log
+from dpsad.runtime.run_folder import open_run
 from students.generator import Generator, GeneratorConfig
 
 CONFIG = DpMerfConfig(num_features=60, count_share=0.05, steps=60, batch_size=40, step_features=20)
@@ -118,7 +120,7 @@ def trained(records, features, tmp_path):
     def train(steps, name="a", **changes):
         plan = ReleasePlan(purpose="test", unit=Unit.RECORD, clip_norm=1.0, noise_multiplier=0.5)
         sanitizer = Sanitizer(plan, Ledger(10.0, 1e-5), PrivateRandomness(seed=0))
-        lines = []
+        run = open_run(tmp_path / f"{name} run", CONFIG)
         result = dp_merf(
             replace(CONFIG, steps=steps, **changes),
             generator=make_network(),
@@ -127,8 +129,10 @@ def trained(records, features, tmp_path):
             sanitizer=sanitizer,
             rng=torch.Generator().manual_seed(1),
             checkpoint=Checkpoint(tmp_path / f"{name}.checkpoint"),
-            log=SimpleNamespace(public=lambda **values: lines.append(values)),
+            log=Log(run, "dp-merf"),
         )
+        told = run.path / "metrics.jsonl"
+        lines = [json.loads(line) for line in told.read_text().splitlines()] if told.exists() else []
         return result, lines, sanitizer
 
     return train

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import dp_accounting
 import pytest
@@ -25,6 +24,8 @@ from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runtime.checkpoint import Checkpoint
 from dpsad.runtime.config_files import load_config
+from dpsad.runtime.log import Log
+from dpsad.runtime.run_folder import open_run
 from students.generator import Generator, GeneratorConfig
 
 K, MAX_NORM, NUM = 12, 0.3, 150
@@ -195,7 +196,7 @@ def trained(records, tmp_path, *, sampling_prob, num_releases=3, seed=2):
         randomness=PrivateRandomness(seed=seed),
         rng=stream,
         checkpoint=Checkpoint(tmp_path / f"{sampling_prob}.checkpoint"),
-        log=SimpleNamespace(public=lambda **values: None),
+        log=Log(open_run(tmp_path / f"{sampling_prob}", config), "gs-wgan"),
     )
     return stream
 

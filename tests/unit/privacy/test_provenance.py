@@ -1,6 +1,7 @@
 import pytest
 
-from dpsad.privacy.provenance import Provenance, require_released
+from dpsad.privacy.provenance import Provenance, PublicImages, require_released
+from dpsad.runtime.checkpoint import load, save_atomic
 
 
 @pytest.mark.parametrize("provenance", [Provenance.PUBLIC, Provenance.RELEASED])
@@ -19,3 +20,11 @@ def test_a_private_model_is_refused_with_what_where_and_the_mend(provenance):
 def test_names_are_what_files_hold():
     """Saved teachers name their provenance so; a renamed member would not load."""
     assert [provenance.value for provenance in Provenance] == ["public", "released", "private"]
+
+
+@pytest.mark.parametrize("hashes", [None, b"", b"eight by"])
+def test_noted_images_come_back_from_a_file(tmp_path, hashes):
+    """Also where all public images are of one level each, and so have no hash."""
+    noted = PublicImages((3, 4), hashes)
+    save_atomic({"noted": noted.state_dict()}, tmp_path / "file.pt")
+    assert PublicImages.from_dict(load(tmp_path / "file.pt")["noted"]) == noted

@@ -1,4 +1,3 @@
-import os
 from itertools import pairwise
 
 import mpmath
@@ -17,7 +16,7 @@ GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(
 def device(request, monkeypatch):
     """Where numbers are drawn; "chacha" is the CPU with the generator that draws elsewhere."""
     if request.param == "chacha":
-        monkeypatch.setattr(randomness_module, "aes_words", randomness_module.chacha_words)
+        monkeypatch.setattr(randomness_module, "shake_words", randomness_module.chacha_words)
         return "cpu"
     return request.param
 
@@ -62,7 +61,7 @@ def test_probability_one_takes_everyone():
 
 
 def test_secret_numbers_differ_and_fixed_ones_repeat(device):
-    """Two secret draws agree with probability 2^-200 at most, in one process or in one that was forked from it."""
+    """Two secret draws agree with probability 2^-200 at most."""
 
     def draw(seed=None):
         randomness = PrivateRandomness(device, seed=seed)
@@ -74,21 +73,6 @@ def test_secret_numbers_differ_and_fixed_ones_repeat(device):
     assert differ(draw(), draw())
     assert draw(seed=3) == draw(seed=3)
     assert differ(draw(seed=3), draw(seed=4))
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("draw", [randomness_module.aes_words, randomness_module.chacha_words])
-def test_a_forked_process_draws_other_numbers(draw):
-    """Two draws of 128 bits agree with probability 2^-128."""
-    draw(2)  # so that there is a state to share, if any
-    reading, writing = os.pipe()
-    if (child := os.fork()) == 0:
-        os.write(writing, draw(2).numpy().tobytes())
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-    theirs = os.read(reading, 16)
-    assert len(theirs) == 16
-    assert theirs != draw(2).numpy().tobytes()
 
 
 @pytest.mark.parametrize("seed", [None, 0])
@@ -112,21 +96,54 @@ def test_normals_reach_as_far_as_they_should(device):
     assert chisquare(counts.numpy(), expected).pvalue > 1e-6
 
 
-def test_every_bit_comes_from_the_generator_of_the_device(device, monkeypatch):
+def test_a_key_of_256_bits_comes_from_the_operating_system(monkeypatch):
     """The same bytes give the same number, one byte of another value another: nothing else stands between."""
-    monkeypatch.setattr("ssl.RAND_bytes", bytes)
-    monkeypatch.setattr("os.urandom", bytes)
-
-    def draw():
-        return PrivateRandomness(device).rounded_normal((2,), 2.0**40).tolist()
-
-    zero = draw()
-    assert draw() == zero
-    for place in range(8):
+    asked = []
+    monkeypatch.setattr("os.urandom", lambda num: asked.append(num) or bytes(num))
+    zero = PrivateRandomness().uniform(1).item()
+    assert PrivateRandomness().uniform(1).item() == zero
+    assert asked == [32, 32]
+    for place in range(32):
         changed = bytes(place) + b"\x01" + bytes(31 - place)
-        monkeypatch.setattr("ssl.RAND_bytes", lambda num, changed=changed: changed[:num])
         monkeypatch.setattr("os.urandom", lambda num, changed=changed: changed)
-        assert draw() != zero
+        assert PrivateRandomness().uniform(1).item() != zero
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+def test_a_saved_key_draws_the_same_again_and_nothing_of_before(seed):
+    randomness = PrivateRandomness(seed=seed)
+    before = randomness.uniform(5)
+    state = randomness.state_dict()
+    after = [randomness.rounded_normal((3,), 50.0).tolist(), randomness.uniform(2).tolist()]
+    resumed = PrivateRandomness(seed=seed)
+    resumed.load_state_dict(state)
+    assert [resumed.rounded_normal((3,), 50.0).tolist(), resumed.uniform(2).tolist()] == after
+    resumed.load_state_dict(state)
+    assert not set(before.tolist()) & set(resumed.uniform(5).tolist())
+    assert state["key"] != randomness.state_dict()["key"], "every draw replaces the key"
+
+
+def test_a_secret_key_is_good_for_its_place_alone_and_a_fixed_one_anywhere():
+    """A copy of a run that goes on elsewhere, where sums may be others, shares no noise with the first."""
+    state = PrivateRandomness().state_dict()
+
+    def draw(place, seed=None):
+        randomness = PrivateRandomness(seed=seed, place=place)
+        randomness.load_state_dict(state)
+        return randomness.uniform(4).tolist()
+
+    assert draw("here") == draw("here") != draw("there")
+    assert draw("here", seed=1) == draw("there", seed=1)
+
+
+def test_stages_have_streams_of_their_own():
+    """Fixed ones whatever was drawn before; secret ones are new each time, even of one name."""
+    fixed, secret = PrivateRandomness(seed=1), PrivateRandomness()
+    first = fixed.named("refine").uniform(3).tolist()
+    fixed.uniform(3)
+    assert fixed.named("refine").uniform(3).tolist() == first != fixed.named("guide").uniform(3).tolist()
+    assert fixed.named("refine").repeatable
+    assert secret.named("refine").uniform(3).tolist() != secret.named("refine").uniform(3).tolist()
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 5)])
@@ -149,7 +166,7 @@ def exact_normals(words, scale):
 @pytest.mark.parametrize("scale", [0.3, 37.5 * 2**22, 2.0**28])
 def test_noise_is_the_rounding_of_exactly_normal_numbers(device, scale):
     """The words' remaining bits move a number by less than 2^-40 of the scale, away from where the formula is steep."""
-    words = PrivateRandomness(seed=5)._bits(600, 63).tolist()
+    words = PrivateRandomness(seed=5)._bits(600, 63, torch.device(device)).tolist()
     rounded = PrivateRandomness(device, seed=5).rounded_normal((20, 30), scale)
     assert rounded.dtype == torch.float64
     for number, expected in zip(rounded.flatten().tolist(), exact_normals(words, scale), strict=True):
@@ -208,7 +225,8 @@ def test_no_record_joins_more_often_than_was_accounted(monkeypatch):
     prob = 0.3
     limit = int(prob * 2**53)
     for word, joins in ((0, True), (limit - 1, True), (limit, False), (2**53 - 1, False)):
-        monkeypatch.setattr("ssl.RAND_bytes", lambda num, word=word: word.to_bytes(8, "little") * (num // 8))
+        words = torch.tensor([word])
+        monkeypatch.setattr(PrivateRandomness, "_bits", lambda self, num, size, words=words: words)
         assert PrivateRandomness().happens(1, prob).item() is joins
         assert PrivateRandomness().happens(1, 1.0).item()
     assert limit / 2**53 <= prob

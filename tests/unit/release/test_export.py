@@ -1,15 +1,18 @@
 """A release holds numbers alone: what is NaN or infinite is neither exported nor loaded."""
 
 import math
+from itertools import chain, repeat
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from dpsad.api.config import Config
+from dpsad.api.student import Student
 from dpsad.cli import main
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.statement import formal_statement
+from dpsad.release import export
 from dpsad.release.export import export_release, load_student
 from dpsad.release.students import Releasable, ReleaseConfig, guided_release
 from dpsad.runtime.run_folder import WEIGHTS, open_run
@@ -42,6 +45,21 @@ def test_finite_weights_whose_images_are_not_are_not_exported(tmp_path, monkeypa
     with pytest.raises(ValueError, match="20 of 20 images have NaN or infinite pixels"):
         export_release(tmp_path / "release", releasable(), STATEMENT)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_student_is_of_one_release_though_another_takes_its_place_while_it_is_read(tmp_path, monkeypatch):
+    """Replaced after the statement and the config of the first were read, and before its weights were."""
+    export_release(tmp_path / "release", releasable(0.25), {**STATEMENT, "method": "dp-sad"})
+    load, places = export.load_weights, chain([True], repeat(False))
+
+    def replaced_meanwhile(*told):
+        if next(places):
+            export_release(tmp_path / "release", releasable(0.5), STATEMENT)
+        return load(*told)
+
+    monkeypatch.setattr(export, "load_weights", replaced_meanwhile)
+    student = Student.from_pretrained(tmp_path / "release")
+    assert (student.privacy.details["method"], student.maker.model.prototypes().images.max()) == ("class-means", 0.5)
 
 
 def test_a_spread_is_handed_out_with_its_prototypes(tmp_path, rng):
@@ -77,7 +95,7 @@ def test_a_guide_is_handed_out_with_its_features(tmp_path, rng):
 @pytest.mark.parametrize("value", [math.nan, -math.inf])
 def test_a_release_of_nan_is_not_used(tmp_path, monkeypatch, capsys, value):
     """From Python, and by `dpsad sample`, which writes nothing."""
-    run = open_run(tmp_path / "run", Config(), ())
+    run = open_run(tmp_path / "run", Config())
     export_release(run.release, releasable(), STATEMENT)
     load_student(run.release)
     weights = load_file(run.release / WEIGHTS)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import math
 import os
 import signal
@@ -21,6 +22,8 @@ from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runtime import checkpoint as checkpoint_module
 from dpsad.runtime.checkpoint import Checkpoint, load, save_atomic
+from dpsad.runtime.log import Log
+from dpsad.runtime.run_folder import open_run
 
 
 class Training:
@@ -141,21 +144,69 @@ def test_the_parts_are_on_disk_before_the_first_step(tmp_path):
     assert restored.spent == 2.5
 
 
-def test_what_a_step_tells_is_told_once_it_is_on_disk(tmp_path, monkeypatch):
+@pytest.fixture
+def told(tmp_path):
+    """() -> a new log of a run's, and a function that gives the steps in its public lines."""
+    run = open_run(tmp_path / "run", NetworkConfig())
+
+    def steps():
+        file = run.path / "metrics.jsonl"
+        return [json.loads(line)["step"] for line in file.read_text().splitlines()] if file.exists() else []
+
+    return lambda: Log(run, "test"), steps
+
+
+def test_what_a_step_tells_is_told_once_it_is_on_disk(tmp_path, monkeypatch, told):
     """Not before, not twice, and not at all where the step was never saved."""
-    path, told = tmp_path / "a.pt", []
-    training = Training(path, every_seconds=0)
+    (new_log, steps_told), path = told, tmp_path / "a.pt"
+    training, log = Training(path, every_seconds=0), new_log()
+    training.checkpoint.hold(log)
     steps = training.checkpoint.remaining(3)
     for step in (0, 1):
         assert next(steps) == step
-        training.checkpoint.once_saved(lambda step=step: told.append((step, load(path)["step"])))
-        assert [number for number, _ in told] == list(range(step))
+        log.public(step=step)
+        assert steps_told() == list(range(step))
     monkeypatch.setattr(checkpoint_module, "save_atomic", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         next(steps)
     monkeypatch.undo()
-    assert told == [(0, 1)]
+    assert steps_told() == [0]
     assert Training(path).checkpoint.step == 1
+
+
+@pytest.mark.parametrize("written", ["", '{"stage": "te', '{"stage": "test", "step": 0}\n', None])
+def test_what_a_crash_kept_from_being_told_of_a_saved_step_is_told_when_it_goes_on(tmp_path, told, written):
+    """Killed after the save, before, within and after the two lines of its step."""
+    (new_log, steps_told), path = told, tmp_path / "a.pt"
+    training, log = Training(path, every_seconds=0), new_log()
+    training.checkpoint.hold(log)
+    for step in training.checkpoint.remaining(1):
+        log.public(step=step)
+        log.public(step=step + 10)
+    file = tmp_path / "run" / "metrics.jsonl"
+    file.write_text(file.read_text() if written is None else written)
+    resumed, log = Training(path), new_log()
+    resumed.checkpoint.hold(log)
+    assert steps_told() == [0, 10]
+    for step in resumed.checkpoint.remaining(2):
+        log.public(step=step)
+    assert steps_told() == [0, 10, 1]
+
+
+def test_a_line_that_the_disk_has_no_room_for_leaves_none_of_itself(tmp_path, told):
+    resource = pytest.importorskip("resource")
+    (new_log, steps_told), log = told, told[0]()
+    log.public(step=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "run" / "metrics.jsonl").stat().st_size + 5, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            log.public(step=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert steps_told() == [1]
+    new_log().public(step=3)
+    assert steps_told() == [1, 3]
 
 
 def test_saves_are_as_far_apart_as_asked(tmp_path):
@@ -305,6 +356,7 @@ def test_a_stage_that_spends_and_breaks_stops_for_good(tmp_path):
     assert (saved["step"], saved["parts"]["sanitizer"]["num_made"]) == (1, 1)
     assert len(saved["parts"]["sanitizer"]["ledger"]["entries"]) == 1
     assert saved["parts"]["model"]["weight"].isfinite().all()
+    assert saved["parts"]["sanitizer"]["randomness"] is None, "nothing more will be drawn"
     before = path.read_bytes()
     for _ in range(2):
         with pytest.raises(ValueError, match="became NaN or infinite within 2 steps") as again:

@@ -26,11 +26,8 @@ class Config:
     privacy: Privacy = field(default_factory=Privacy)
 
 
-FIXED = ("guarantee", "privacy")
-
-
 def test_a_new_folder_keeps_its_private_part_to_its_owner(tmp_path):
-    run = open_run(tmp_path / "deep" / "m", Config(steps=3), FIXED)
+    run = open_run(tmp_path / "deep" / "m", Config(steps=3))
     assert run.private == run.path / "private"
     assert run.release == run.path / "release"
     assert stat.S_IMODE(run.private.stat().st_mode) == 0o700
@@ -38,38 +35,28 @@ def test_a_new_folder_keeps_its_private_part_to_its_owner(tmp_path):
 
 
 def test_a_private_part_that_was_opened_up_is_closed_again(tmp_path):
-    open_run(tmp_path / "m", Config(), FIXED).private.chmod(0o755)
-    assert stat.S_IMODE(open_run(tmp_path / "m", Config(), FIXED).private.stat().st_mode) == 0o700
-
-
-def test_another_run_is_refused_and_the_old_config_stays(tmp_path):
-    run = open_run(tmp_path / "m", Config(), FIXED)
-    other = Config(guarantee="shards", privacy=Privacy(epsilon=10.0))
-    with pytest.raises(ValueError, match="another run") as caught:
-        open_run(run.path, other, FIXED)
-    for part in (str(run.path), "guarantee: 'records' there, 'shards' here", "privacy.epsilon: 1.0 there, 10.0 here"):
-        assert part in str(caught.value)
-    assert load_config(Config, base=run.path / "config.yaml", overrides=()) == Config()
+    open_run(tmp_path / "m", Config()).private.chmod(0o755)
+    assert stat.S_IMODE(open_run(tmp_path / "m", Config()).private.stat().st_mode) == 0o700
 
 
 def test_other_keys_may_change_and_are_written_down(tmp_path):
-    run = open_run(tmp_path / "m", Config(), FIXED)
+    run = open_run(tmp_path / "m", Config())
     longer = replace(Config(), steps=99)
-    open_run(run.path, longer, FIXED)
+    open_run(run.path, longer)
     assert load_config(Config, base=run.path / "config.yaml", overrides=()) == longer
 
 
 def test_a_folder_with_other_things_is_refused(tmp_path):
     (tmp_path / "holiday.png").write_bytes(b"")
     with pytest.raises(ValueError, match="neither empty nor a run folder"):
-        open_run(tmp_path, Config(), FIXED)
+        open_run(tmp_path, Config())
     with pytest.raises(ValueError, match="neither empty nor a run folder"):
-        open_run(tmp_path / "holiday.png", Config(), FIXED)
+        open_run(tmp_path / "holiday.png", Config())
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.png"]
 
 
 def test_private_numbers_stay_out_of_the_public_file(tmp_path):
-    run = open_run(tmp_path / "m", Config(), FIXED)
+    run = open_run(tmp_path / "m", Config())
     log = Log(run, "distill")
     log.public(step=1, epsilon=math.inf)
     log.private(step=1, teacher_loss=0.25)
@@ -87,7 +74,7 @@ def test_private_numbers_stay_out_of_the_public_file(tmp_path):
 
 
 def test_a_stage_that_was_stopped_has_its_seconds_under_private(tmp_path):
-    run = open_run(tmp_path / "m", Config(), FIXED)
+    run = open_run(tmp_path / "m", Config())
 
     def stopped_stage():
         with Log(run, "teach").timed("2 CPU threads") as seconds:
@@ -112,7 +99,7 @@ def scalars(folder):
 
 def test_tensorboard_gets_the_same_numbers_and_keeps_private_ones_apart(tmp_path):
     pytest.importorskip("tensorboard", reason="no tensorboard here")
-    run = open_run(tmp_path / "m", Config(), FIXED)
+    run = open_run(tmp_path / "m", Config())
     log = Log(run, "refine", LogConfig(tensorboard=True))
     log.public(step=1, released_norm=0.5)
     log.public(step=2, released_norm=0.25, skipped=math.nan)
@@ -123,7 +110,7 @@ def test_tensorboard_gets_the_same_numbers_and_keeps_private_ones_apart(tmp_path
 
 def test_without_tensorboard_it_says_what_to_install_and_nothing_else_needs_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    run = open_run(tmp_path / "m", Config(), FIXED)
+    run = open_run(tmp_path / "m", Config())
     with pytest.raises(ValueError, match=r"pip install 'dpsad\[tensorboard\]'"):
         Log(run, "teach", LogConfig(tensorboard=True))
     Log(run, "teach", LogConfig()).public(step=1)

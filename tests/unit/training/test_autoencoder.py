@@ -41,7 +41,7 @@ def trained(folder, digits):
         batches=Batches(Provenance.PUBLIC, partial(draw_from, digits)),
         rng=torch.Generator().manual_seed(0),
         checkpoint=Checkpoint(folder / "checkpoint"),
-        log=Log(open_run(folder / "run", CompressConfig(), ()), "compress"),
+        log=Log(open_run(folder / "run", CompressConfig()), "compress"),
         precision="float32",
     )
 

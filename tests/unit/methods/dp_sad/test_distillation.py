@@ -10,16 +10,13 @@ from dpsad.methods.dp_sad.distillation import StudentConfig, distill, output_gra
 from dpsad.methods.dp_sad.queries import Proposal, propose
 from dpsad.privacy.provenance import Provenance
 from dpsad.runtime.checkpoint import Checkpoint
+from dpsad.runtime.log import Log
+from dpsad.runtime.run_folder import open_run
 from dpsad.training.batches import Batches
 from teachers.denoiser import DenoiserTeacher
 
 LABELS = torch.tensor([0, 2, 1])
 LEVELS = torch.tensor([[0.1, 2.0, 0.5], [1.0, 0.3, 4.0], [0.2, 0.7, 0.4], [3.0, 0.1, 0.9]])  # four for each image
-
-
-class NoLog:
-    def private(self, **values):
-        pass
 
 
 @pytest.fixture
@@ -57,7 +54,7 @@ def one_step(
         sanitize=sanitize,
         rng=torch.Generator().manual_seed(3),
         checkpoint=Checkpoint(tmp_path / "checkpoint"),
-        log=NoLog(),
+        log=Log(open_run(tmp_path / "run", StudentConfig()), "distill"),
         precision="float32",
         **weights,
     )
@@ -198,7 +195,7 @@ def test_a_student_has_seen_what_its_teacher_and_images_have(models, tmp_path):
             sanitize=lambda gradient: gradient,
             rng=torch.Generator().manual_seed(3),
             checkpoint=Checkpoint(tmp_path / f"{teacher_saw.value} {images_saw.value}"),
-            log=NoLog(),
+            log=Log(open_run(tmp_path / "run", StudentConfig()), "distill"),
             precision="float32",
         ).provenance
 

@@ -48,7 +48,7 @@ def around(prototypes, rng):
     return prototypes.images[place] + 0.05 * torch.randn(1600, 1, 1, 1, generator=rng) * along, place // 4, waves
 
 
-def released(prototypes, images, labels, *, mu=1e5, config=CONFIG, ledger=None):
+def released(prototypes, images, labels, *, mu=1e5, config=CONFIG, ledger=None, seed=0):
     return release_spread(
         config,
         prototypes,
@@ -56,7 +56,7 @@ def released(prototypes, images, labels, *, mu=1e5, config=CONFIG, ledger=None):
         labels=labels,
         plans=spread_plans(config, mu),
         ledger=ledger or FreeLedger(1.0, 1e-5),
-        randomness=PrivateRandomness(seed=0),
+        randomness=PrivateRandomness(seed=seed),
     )
 
 
@@ -86,7 +86,7 @@ def test_without_spread_prototypes_are_drawn_as_they_are(prototypes):
 
 def test_where_nothing_rises_above_the_noise_nothing_is_spread_out(prototypes, around):
     images, labels, _ = around
-    noisy = released(prototypes, images, labels, mu=1e-3)
+    noisy = released(prototypes, images, labels, mu=1e-3, seed=1)
     normals = torch.randn(8, noisy.spread_dim, generator=torch.Generator().manual_seed(0))
     assert (noisy.spread_out(torch.arange(8), normals) - prototypes.images).abs().max() < 0.01
 
