@@ -33,6 +33,9 @@ from dpsad.runtime.run_folder import Run
 from students.prototypes import Prototypes
 
 
+REFERENCE_BATCHES = 1000  # a classifier for features takes so many, and at least three epochs
+
+
 def evaluate_run(
     config: Config,
     *,
@@ -148,7 +151,7 @@ def _feature_space(run: Run, train: ImageSet, inception: str | None, device: tor
 
 
 def _trained_features(images: LabelledImages, num_classes: int, seed: int, device: torch.device) -> ReferenceFeatures:
-    epochs = epochs_of(len(images[0]), least=3)
+    epochs = epochs_of(len(images[0]), least=3, batches=REFERENCE_BATCHES)
     return train_reference(*images, num_classes=num_classes, seed=seed, epochs=epochs, device=device)
 
 
