@@ -32,7 +32,6 @@ from dpsad.runtime.log import Say
 from dpsad.runtime.run_folder import Run
 from students.prototypes import Prototypes
 
-
 REFERENCE_BATCHES = 1000  # a classifier for features takes so many, and at least three epochs
 
 
