@@ -33,6 +33,8 @@ from dpsad.runtime.run_folder import STATEMENT, Run
 from dpsad.runtime.whole_files import PRIVATE, temporary_of, write_whole
 from students.prototypes import Prototypes
 
+REFERENCE_BATCHES = 1000  # a classifier for features takes so many, and at least three epochs
+
 
 def evaluate_run(
     config: Config,
@@ -152,7 +154,7 @@ def _feature_space(run: Run, train: ImageSet, inception: str | None, device: tor
 
 
 def _trained_features(images: LabelledImages, num_classes: int, seed: int, device: torch.device) -> ReferenceFeatures:
-    epochs = epochs_of(len(images[0]), least=3)
+    epochs = epochs_of(len(images[0]), least=3, batches=REFERENCE_BATCHES)
     return train_reference(*images, num_classes=num_classes, seed=seed, epochs=epochs, device=device)
 
 

@@ -64,9 +64,9 @@ def train_classifier(
     return _train(kind, images, labels, num_classes, seed, epochs, learning_rate, torch.device(device)).network
 
 
-def epochs_of(num: int, *, least: int) -> int:
-    """Passes over so many images that make 1,000 batches together, and no fewer than `least`."""
-    return max(least, LEAST_BATCHES // math.ceil(num / BATCH_SIZE))
+def epochs_of(num: int, *, least: int, batches: int = LEAST_BATCHES) -> int:
+    """Passes over so many images that make up `batches` together, and no fewer than `least`."""
+    return max(least, batches // math.ceil(num / BATCH_SIZE))
 
 
 def downstream_accuracy(
