@@ -868,7 +868,7 @@ SHARED = [
     ),
     Mutation(
         "a teacher's loss in the public log", DENOISER,
-        "partial(log.private, step", "partial(log.public, step",
+        "log.private(step=step + 1, teacher_loss", "log.public(step=step + 1, teacher_loss",
         _tests("unit/training/test_denoiser", "test_what_it_measures_on_images_stays_private"),
     ),
     Mutation(
@@ -878,13 +878,12 @@ SHARED = [
     ),
     Mutation(
         "private numbers in the public file", "dpsad/runtime/log.py",
-        "self._append(self.run.private, ", "self._append(self.run.path, ",
+        "(self.run.path if is_public else self.run.private)", "self.run.path",
         _tests("unit/runtime/test_run_folder", "test_private_numbers_stay_out_of_the_public_file"),
     ),
     Mutation(
         "times in the public file", "dpsad/runtime/log.py",
-        "self._append(self.run.path, values, walltime=0.0)",
-        'self._append(self.run.path, {"time": time.monotonic() - self.started, **values}, walltime=0.0)',
+        "self._tell(True, values)", 'self._tell(True, {"time": time.monotonic() - self.started, **values})',
         _tests("unit/runtime/test_run_folder", "test_private_numbers_stay_out_of_the_public_file"),
     ),
     Mutation(
