@@ -57,4 +57,4 @@ def test_a_printed_result_is_a_table(images):
     assert lines[0] == "protocol quick, but 1 epochs, 40 samples"
     assert lines[1].split() == ["trained", "on", "logistic", "Frechet"]
     assert lines[2].startswith("student")
-    assert lines[-1].startswith("epsilon 4.998 at delta 0.001, formal")
+    assert lines[-1].startswith("epsilon 5.000 at delta 0.001, formal")

@@ -1,6 +1,7 @@
 """How records lie around prototypes: what is released, what it costs, and what noise alone would show."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -92,13 +93,15 @@ def test_where_nothing_rises_above_the_noise_nothing_is_spread_out(prototypes, a
 
 
 def test_both_releases_are_charged_before_they_are_made(prototypes, around):
+    """With a bound as small as the differences, so that directions rise whatever the noise."""
     images, labels, _ = around
-    ledger = Ledger(2.01, 1e-5)
-    released(prototypes, images, labels, mu=gaussian_mu(2.0, 1e-5), ledger=ledger)
-    assert ledger.entries == spread_plans(CONFIG, gaussian_mu(2.0, 1e-5))
-    assert ledger.spent() == pytest.approx(2.0, abs=5e-3)
+    tight, mu = replace(CONFIG, clip_rms=0.02), gaussian_mu(8.0, 1e-5)
+    ledger = Ledger(8.01, 1e-5)
+    released(prototypes, images, labels, mu=mu, config=tight, ledger=ledger)
+    assert ledger.entries == spread_plans(tight, mu)
+    assert ledger.spent() == pytest.approx(8.0, abs=0.01)
     with pytest.raises(BudgetExceeded, match="spread, 2 groups a class"):
-        released(prototypes, images, labels, mu=gaussian_mu(2.0, 1e-5), ledger=Ledger(1.8, 1e-5))
+        released(prototypes, images, labels, mu=mu, config=tight, ledger=Ledger(7.2, 1e-5))
 
 
 @pytest.mark.parametrize("mu", [0.1, 2.5])
