@@ -83,9 +83,9 @@ def _a_logger_is_there(prospect: Prospect) -> None:
 def _files_can_be_written(prospect: Prospect) -> None:
     """What lies where the run will write is of the right kind, and may be replaced."""
     run = prospect.run
-    folders = {run.private, run.release, run.release.with_name(f".{run.release.name}.part")}
+    folders = {run.private, run.release}
     files = [run.path / METRICS, run.private / METRICS, *run.private.glob("*.pt"), *run.private.glob("*.checkpoint")]
-    for path in (*folders, *files, *run.private.glob(".*.part")):
+    for path in (*folders, *files):
         if path.exists() and path.is_dir() != (path in folders):
             kind = "a file where a folder" if path in folders else "a folder where a file"
             raise ValueError(f"{path} is {kind} is to be written; move it away, or pass another run=...")

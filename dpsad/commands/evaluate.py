@@ -81,12 +81,13 @@ def evaluate_run(
             "been trained on"
         )
     no_classifiers = why_no_classifiers(student, train)
+    space: FeatureSpace | None = _inception_space(inception, device, say)
     (samples, labels), images_per_second = timed_samples(student, num, seed, protocol, len(train))
     sketch = _sketch_images(config, labels, seed) if compare else None
     if config.data.pseudo_labels:
         train, labels = _clusters_as_classes(run, train, labels)
     num_classes = train.num_classes
-    space = _feature_space(run, train, inception, device, say)
+    space = space or _reference_space(run, train, device)
     result = evaluate_samples(
         (samples, labels),
         train=(train.images, train.labels),
@@ -132,18 +133,24 @@ def require_measurable(config: Config, classifiers: Sequence[Kind] = DEFAULT_KIN
         raise ValueError(f"{error}; pass data.image_size=... to enlarge them") from None
 
 
-def _feature_space(run: Run, train: ImageSet, inception: str | None, device: torch.device, say: Say) -> FeatureSpace:
-    """Inception's where it is asked for and at hand, else the run's reference classifier, trained where it lacks."""
-    if inception is not None:
-        weights = cached_weights() if inception == "cache" else Path(os.path.expanduser(inception))
-        if weights is not None:
-            if weights.exists():
-                require_file(weights)
-            return InceptionFeatures(weights).to(device)
+def _inception_space(inception: str | None, device: torch.device, say: Say) -> InceptionFeatures | None:
+    """Inception's, where it is asked for and at hand."""
+    if inception is None:
+        return None
+    weights = cached_weights() if inception == "cache" else Path(os.path.expanduser(inception))
+    if weights is None:
         say(
             f"no Inception weights ({' or '.join(FILE_NAMES)}) in torch's cache; pass --inception PATH. Distances are "
             f"in the space of {ReferenceFeatures.name} instead, and are not FID"
         )
+        return None
+    if weights.exists():
+        require_file(weights)
+    return InceptionFeatures(weights).to(device)
+
+
+def _reference_space(run: Run, train: ImageSet, device: torch.device) -> ReferenceFeatures:
+    """The run's reference classifier, trained where it lacks."""
     path = run.reference_classifier
     if not path.exists():
         _trained_features((train.images, train.labels), train.num_classes, 0, device).save(temporary_of(path))

@@ -75,8 +75,8 @@ REFUSED = {  # a kind of fault -> command, what is wrong, what is said, what men
         DP_MERF, ["dp_merf.num_features=1000000000"], ["num_features=1000000000", "GB"], ["dp_merf.num_features=10"]
     ),
     "delta": (
-        (*SKETCH, "privacy.epsilon=1"), ["privacy.delta=0.6"], ["privacy.delta=0.6", "below one over"],
-        ["privacy.delta=0.001"],
+        (*DPDM, "privacy.epsilon=1", "baseline.batch_size=1"), ["privacy.delta=0.6"],
+        ["privacy.delta=0.6", "below one over"], ["privacy.delta=0.001"],
     ),
 }  # fmt: skip
 
@@ -168,13 +168,11 @@ def test_a_package_that_is_not_installed(here, command, charges, monkeypatch):
 
 PLACES = {
     "release": lambda path: path.write_text("mine"),
-    ".release.part": lambda path: path.write_text("mine"),
     "release/mine.txt": lambda path: (path.parent.mkdir(), path.write_text("mine")),
     "metrics.jsonl": Path.mkdir,
     "private/metrics.jsonl": Path.mkdir,
     "private/teacher.pt": Path.mkdir,
     "private/refine.checkpoint": Path.mkdir,
-    "private/.sketch.pt.part": Path.mkdir,
 }
 
 

@@ -76,7 +76,7 @@ def test_a_student_that_hands_out_training_images_is_found_and_one_with_unseen_i
     evaluate, monkeypatch, split
 ):
     images = load_images(DataConfig(share=0.144), split).images[:40]
-    monkeypatch.setattr(sampling, "generate", lambda student, labels, seed: images)
+    monkeypatch.setattr(sampling, "generate", lambda student, labels, seed, progress: images)
     code, printed, run = evaluate("--metrics", "memorisation", "--no-compare")
     assert code == 0, printed
     assert result_in(run)["memorisation"]["closer_to_training"] is (split == "train")

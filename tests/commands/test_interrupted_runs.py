@@ -64,18 +64,19 @@ def accounted_once():
 
 @pytest.fixture
 def moments(monkeypatch):
-    """What a command does that a kill may come before or after: `left` of them go by, then it is killed.
+    """What a command does that a kill may come before or after: `left` of them go by, then it is killed,
+    or where `until_drawn` is set, once the first release is drawn.
 
     `drawn` has what every planned release was drawn as.
     """
 
     class Moments:
         def __init__(self):
-            self.left, self.drawn = 10**9, {}
+            self.left, self.until_drawn, self.drawn = 10**9, False, {}
 
         def passes(self):
             self.left -= 1
-            if self.left < 0:
+            if self.left < 0 or (self.until_drawn and self.drawn):
                 raise Killed
 
     moments = Moments()
@@ -166,7 +167,7 @@ def test_a_sketch_is_charged_on_disk_before_it_is_drawn_and_its_key_goes_with_it
     run = Run(tmp_path / "run")
     words = ("sketch", *DATA, "data.limit=0", "data.share=0.1", f"run={run.path}")
     begun = run.checkpoint("sketch")
-    moments.left = 7
+    moments.until_drawn = True
     with pytest.raises(Killed):
         command(*words)
     assert moments.drawn
@@ -175,7 +176,7 @@ def test_a_sketch_is_charged_on_disk_before_it_is_drawn_and_its_key_goes_with_it
     assert len(bytes.fromhex(saved["randomness"]["key"])) == 32
     assert stat.S_IMODE(begun.stat().st_mode) == 0o600
     assert "together: epsilon" in command("ledger", run.path)[1]
-    moments.left = 10**9
+    moments.until_drawn = False
     assert command(*words)[0] == 0
     assert not begun.exists()
     assert all(len(was) == 1 for was in moments.drawn.values())
@@ -210,7 +211,7 @@ def test_what_a_killed_process_left_half_written_is_harmless_and_goes(command, t
     files[0].write_text("met")
     code, printed = command(*words)
     assert code == 0, printed
-    run.statement.unlink()
+    shutil.rmtree(run.release)
     for file in files:
         file.write_text("half")
     (run.path / ".release.part").mkdir()

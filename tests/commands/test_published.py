@@ -114,7 +114,7 @@ def test_samples_by_cluster_are_judged_by_the_class_most_records_of_it_have(taug
     assert records.class_names == tuple(str(digit) for digit in range(10)), "sources give true labels"
     of_cluster = Clusters(**load(run / "private" / "clusters.pt")).label(records).labels
 
-    def hand_out(student, labels, *, seed):
+    def hand_out(student, labels, *, seed, progress):
         return torch.stack([records.images[of_cluster == label][seed] for label in labels])
 
     monkeypatch.setattr(sampling, "generate", hand_out)
