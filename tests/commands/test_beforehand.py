@@ -55,6 +55,15 @@ REFUSED = {  # a kind of fault -> command, what is wrong, what is said, what men
         ["discriminator.feature_matching=0"],
     ),
     "guide's network": ((*SKETCH, *SMALL), ["guide.share=0.1"], ["3x3", "guide.features"], ["guide.share=0"]),
+    "shortening's network": ((*SKETCH, *SMALL), ["shorten.steps=1"], ["3x3", "shorten.steps"], ["shorten.steps=0"]),
+    "shortening's images": (
+        SKETCH, ["shorten.steps=1", "shorten.images=900000000"], ["shorten.images=900000000", "GB of memory"],
+        ["shorten.images=20"],
+    ),
+    "guide's images": (
+        SKETCH, ["guide.share=0.1", "guide.images=900000000"], ["guide.images=900000000", "GB of memory"],
+        ["guide.images=20"],
+    ),
     "guide's weights": (
         SKETCH, ["guide.share=0.1", "guide.features=[resnet18]", "guide.weights=none.pt"], ["none.pt", "resnet18"],
         ["guide.share=0"],

@@ -1,5 +1,6 @@
 """Rehearsal of dp-sad: what would stop it after prototypes were released, from public numbers."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import torch
 
 from dpsad.data.records import Subject
 from dpsad.diffusion.denoiser import Denoiser
+from dpsad.evaluation.classifiers import CnnTrunk
 from dpsad.methods.dp_sad.settings import DpSadSettings
 from dpsad.methods.dp_sad.student import releasable_student
 from dpsad.methods.method import Held, Rehearsal, require_records_for, rows_held
@@ -33,6 +35,8 @@ def rehearse(settings: DpSadSettings, subject: Subject, num_records: int) -> Reh
     if settings.guide.share:
         for kind in settings.guide.features:
             _require_feature(settings, subject, kind)
+    if settings.shorten.steps:
+        _require_classifiable(settings, subject)
     network = new_network(
         settings.network,
         image_channels=subject.image_shape[0],
@@ -72,6 +76,14 @@ def _require_feature(settings: DpSadSettings, subject: Subject, kind: str) -> No
         raise ValueError(f"{named}: {error}; or pass other features, or guide.share=0") from None
 
 
+def _require_classifiable(settings: DpSadSettings, subject: Subject) -> None:
+    """Refuses images too small for the classifier by which a student learns to take fewer steps."""
+    try:
+        CnnTrunk(subject.image_shape)
+    except ValueError as error:
+        raise ValueError(f"shorten.steps={settings.shorten.steps}: {error}; or pass shorten.steps=0") from None
+
+
 def _grey_prototypes(settings: DpSadSettings, subject: Subject) -> Prototypes:
     """As many as the run will release, all grey."""
     by_teachers = settings.guarantee == "shards" and settings.shards.teacher != "none"
@@ -85,6 +97,13 @@ def _held(settings: DpSadSettings, subject: Subject, network: torch.nn.Module) -
     refine, shards = settings.refine, settings.shards
     if refine.steps and settings.guarantee != "nominal":
         yield rows_held("refine", min(refine.chunk_size, refine.batch_size), num_parameters)
+    num_pixels, guide, shorten = math.prod(subject.image_shape), settings.guide, settings.shorten
+    if guide.share:
+        said = f"guide.images={guide.images}: so many samples"
+        yield Held(num_bytes=4.0 * guide.images * num_pixels, what=said, mend="lower guide.images")
+    if shorten.steps:
+        said = f"shorten.images={shorten.images}: so many samples, and what each began as,"
+        yield Held(num_bytes=8.0 * shorten.images * num_pixels, what=said, mend="lower shorten.images")
     if settings.guarantee == "shards" and shards.teacher == "denoisers":
         of_one = new_network(shards.network, image_channels=subject.image_shape[0], num_classes=subject.num_classes)
         num_weights = shards.num_shards * sum(weight.numel() for weight in of_one.parameters())
