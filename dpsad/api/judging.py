@@ -108,7 +108,7 @@ def timed_samples(
     num = PROTOCOLS[protocol].num_for(num_real) if num is None else num
     labels = even_labels(num, len(maker.class_names))
     start = time.perf_counter()
-    with tqdm(total=num, desc="samples", unit="image") as bar:
+    with tqdm(total=num, desc="sample", unit="image") as bar:
         images = generate(maker, labels, seed=seed, progress=bar.update)
     return (images, labels), num / (time.perf_counter() - start)
 
