@@ -15,6 +15,7 @@ import json
 import os
 import random
 import resource
+import runpy
 import select
 import shutil
 import signal
@@ -28,7 +29,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from dpsad.cli import main as dpsad
 from dpsad.commands import baseline, distill, sketch, teach  # noqa: F401 (once, for all that are forked)
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runtime.checkpoint import load
@@ -105,7 +105,7 @@ def attempt(words: tuple[str, ...], drawn: Path, *, seconds: float = 1e9, most: 
         if most is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
         try:
-            dpsad()
+            runpy.run_module("dpsad.cli", run_name="__main__")
             code = 0
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 1

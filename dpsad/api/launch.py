@@ -78,7 +78,9 @@ def opened(
             precision=config.precision,
             seed=config.seed,
             ledger=ledger,
-            randomness=PrivateRandomness(device, seed=config.privacy.noise_seed, place=_place(run, config)),
+            randomness=PrivateRandomness(
+                device, seed=config.privacy.noise_seed, place=_place(run, device, config.precision)
+            ),
             stated_num_records=config.privacy.num_records,
             load_records=cache(feasible),  # stages read in turn
             load_public=cache(load_public or partial(load_public_images, config.public_data)),
@@ -87,10 +89,10 @@ def opened(
         )
 
 
-def _place(run: Run, config: Config) -> str:
+def _place(run: Run, device: torch.device, precision: str) -> str:
     """Where a run's secret numbers are the same again: in the very folder, on the same machine, where sums are too."""
-    folder, device = run.private.stat(), hardware_of(device_named(config.device))
-    return f"{platform.node()} {folder.st_dev} {folder.st_ino} {device} {config.precision} torch {torch.__version__}"
+    folder, hardware = run.private.stat(), hardware_of(device)
+    return f"{platform.node()} {folder.st_dev} {folder.st_ino} {hardware} {precision} torch {torch.__version__}"
 
 
 def load_public_images(public: DataConfig) -> ImageSet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dpsad.runtime.run_folder import METRICS, Run
@@ -37,8 +37,18 @@ def untouched_if_refused(run: Run, missing: Path | None) -> Iterator[None]:
             for log, size in lines.items():
                 _shorten(log, size)
             if missing is not None:
-                shutil.rmtree(missing)
+                _remove_made(run, missing)
         raise
+
+
+def _remove_made(run: Run, missing: Path) -> None:
+    """Removes the run's own new folder, and those above it that are empty then: others may have begun runs in these."""
+    made = run.path if run.path.is_relative_to(missing) else missing
+    shutil.rmtree(made)
+    with suppress(OSError):  # one that is not empty
+        while made != missing:
+            made = made.parent
+            made.rmdir()
 
 
 def _put_back(run: Run, config: bytes | None, noted: bool) -> None:
