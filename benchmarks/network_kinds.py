@@ -24,7 +24,7 @@ from dpsad.diffusion.denoiser import Denoiser, denoising_loss, drop_labels
 from dpsad.diffusion.noise_levels import lognormal_levels
 from dpsad.networks.config import NetworkConfig
 from dpsad.networks.network import new_network
-from dpsad.training.precision import autocast
+from dpsad.runtime.precision import autocast
 
 SECONDS, BATCH, WARM_UP, HELD_OUT, DRAWS, ROUNDS = 180.0, 128, 100, 2_000, 4, 9
 LEARNING_RATE = 1e-3

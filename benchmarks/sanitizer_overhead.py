@@ -19,7 +19,7 @@ from dpsad.methods.dp_sad.queries import propose
 from dpsad.networks.config import NetworkConfig
 from dpsad.networks.unet import UNet
 from dpsad.privacy.randomness import PrivateRandomness
-from dpsad.training.precision import autocast
+from dpsad.runtime.precision import autocast
 
 ROUNDS = 15
 

@@ -9,11 +9,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [  # from low to high; rooms of one floor do not know each other
-    {"dpsad.errors", "dpsad.privacy", "dpsad.evaluation"},
+    {"dpsad.errors", "dpsad.privacy"},
     {"dpsad.data", "dpsad.diffusion", "dpsad.networks", "dpsad.audit"},
     {"dpsad.runtime", "teachers", "students", "discriminators"},
-    {"dpsad.training", "dpsad.release", "dpsad.report"},
-    {"dpsad.methods"},
+    {"dpsad.training", "dpsad.evaluation", "dpsad.release"},
+    {"dpsad.methods", "dpsad.report"},
     {"dpsad.api", "dpsad.attacks"},
     {"dpsad.commands"},
     {"dpsad.cli"},

@@ -29,8 +29,8 @@ from dpsad.networks.trainable import FineTuneConfig
 from dpsad.privacy.config import PrivacyConfig
 from dpsad.privacy.ranges import Seed, require_ranges
 from dpsad.runtime.log import LogConfig
+from dpsad.runtime.precision import PRECISIONS
 from dpsad.training.autoencoder import CompressConfig
-from dpsad.training.precision import PRECISIONS
 from students.few_step import SamplerConfig
 
 

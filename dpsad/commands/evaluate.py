@@ -16,8 +16,7 @@ from dpsad.data.records import ImageSet
 from dpsad.data.sources import load_images
 from dpsad.errors import reading, require_file
 from dpsad.evaluation.choices import DEFAULT_KINDS, METRICS, Judgement, Kind
-from dpsad.evaluation.classifiers import build_classifier
-from dpsad.evaluation.downstream import epochs_of
+from dpsad.evaluation.downstream import build_classifier, epochs_of
 from dpsad.evaluation.evaluate import MAX_FRECHET_IMAGES, LabelledImages, evaluate_samples
 from dpsad.evaluation.feature_space import FeatureSpace, embed
 from dpsad.evaluation.features import ReferenceFeatures, load_reference, train_reference

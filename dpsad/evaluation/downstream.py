@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dpsad.evaluation.choices import PROTOCOLS, Kind
-from dpsad.evaluation.classifiers import build_classifier
+from dpsad.evaluation.choices import KINDS, PROTOCOLS, Kind
 from dpsad.evaluation.result import DownstreamResult
+from dpsad.networks.classifiers import Cnn, Logistic, Mlp
+from dpsad.networks.residual_classifiers import resnet_110, resnext_29, wide_resnet_40_4
+from dpsad.runtime.precision import autocast
 
 BATCH_SIZE = 128
 LEAST_BATCHES = 1000  # that a classifier takes, where nobody says how many epochs
@@ -27,6 +29,32 @@ class _Trained:
     epoch: int
 
 
+def build_classifier(kind: Kind, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """Makes an untrained classifier of images; its initial weights come from torch's global generator.
+
+    Args:
+        kind: one of `KINDS`; the last three are DPImageBench's.
+        image_shape: channels, height, width.
+        num_classes: number of logits.
+
+    Raises:
+        ValueError: the kind is unknown, or the images are too small for it.
+    """
+    if kind == "logistic":
+        return Logistic(image_shape, num_classes)
+    if kind == "mlp":
+        return Mlp(image_shape, num_classes)
+    if kind == "cnn":
+        return Cnn(image_shape, num_classes)
+    if kind == "wrn-40-4":
+        return wide_resnet_40_4(image_shape[0], num_classes)
+    if kind == "resnext-29":
+        return resnext_29(image_shape[0], num_classes)
+    if kind == "resnet-110":
+        return resnet_110(image_shape[0], num_classes)
+    raise ValueError(f"unknown classifier {kind!r}; choose one of {', '.join(KINDS)}")
+
+
 def train_classifier(
     kind: Kind,
     images: Tensor,
@@ -37,6 +65,7 @@ def train_classifier(
     epochs: int | None = None,
     learning_rate: float = PROTOCOLS["quick"].learning_rate,
     device: torch.device | str = "cpu",
+    precision: str = "auto",
 ) -> nn.Module:
     """Trains a classifier and returns it as it was after its best epoch.
 
@@ -53,6 +82,7 @@ def train_classifier(
         epochs: passes over the images; None takes ten, or as many as give 1,000 batches if that is more.
         learning_rate: of Adam.
         device: where to train.
+        precision: as of `autocast`, for steps on batches; whatever measures is in float32.
 
     Returns:
         Network in evaluation mode on `device`: images to logits [num, num_classes].
@@ -61,7 +91,8 @@ def train_classifier(
         ValueError: fewer than two images, a label outside the range, a kind that is unknown or needs larger images, or
             pixels or a loss that are NaN or infinite.
     """
-    return _train(kind, images, labels, num_classes, seed, epochs, learning_rate, torch.device(device)).network
+    device = torch.device(device)
+    return _train(kind, images, labels, num_classes, seed, epochs, learning_rate, device, precision).network
 
 
 def epochs_of(num: int, *, least: int, batches: int = LEAST_BATCHES) -> int:
@@ -82,6 +113,7 @@ def downstream_accuracy(
     learning_rate: float = PROTOCOLS["quick"].learning_rate,
     members: int = 1,
     device: torch.device | str = "cpu",
+    precision: str = "auto",
 ) -> DownstreamResult:
     """Measures on real test images a classifier that saw synthetic images only, or an ensemble of such.
 
@@ -107,6 +139,7 @@ def downstream_accuracy(
             epochs,
             learning_rate,
             torch.device(device),
+            precision,
         )
         answers = predict(member.network, test_images).double().softmax(dim=1)
         member_accuracies.append((answers.argmax(dim=1) == truth).double().mean().item())
@@ -151,6 +184,7 @@ def _train(
     epochs: int | None,
     learning_rate: float,
     device: torch.device,
+    precision: str,
 ) -> _Trained:
     num_held_out = math.ceil(len(images) / 10)
     if len(images) < 2:
@@ -169,7 +203,11 @@ def _train(
         network = network.to(device).to(memory_format=torch.channels_last)
         x, y = _channels_last(images[kept].to(device)), labels[kept].to(device)
         full_batch = kind == "logistic"
-        passes = _full_batch_epochs(network, x, y) if full_batch else _minibatch_epochs(network, x, y, learning_rate)
+        passes = (
+            _full_batch_epochs(network, x, y)
+            if full_batch
+            else _minibatch_epochs(network, x, y, learning_rate, precision)
+        )
 
         best, best_state, best_epoch = (-1.0, 0.0), network.state_dict(), 0
         for epoch, _ in enumerate(islice(passes, min(epochs, CONVERGED) if full_batch else epochs), start=1):
@@ -182,13 +220,17 @@ def _train(
     return _Trained(network=network.eval(), accuracy=best[0], epoch=best_epoch)
 
 
-def _minibatch_epochs(network: nn.Module, images: Tensor, labels: Tensor, learning_rate: float) -> Iterator[None]:
+def _minibatch_epochs(
+    network: nn.Module, images: Tensor, labels: Tensor, learning_rate: float, precision: str
+) -> Iterator[None]:
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     while True:
         network.train()
         for batch in torch.randperm(len(images)).to(images.device).split(BATCH_SIZE):
             optimizer.zero_grad()
-            F.cross_entropy(network(_channels_last(images[batch])), labels[batch]).backward()
+            with autocast(images.device, precision):
+                logits = network(_channels_last(images[batch]))
+            F.cross_entropy(logits.float(), labels[batch]).backward()
             optimizer.step()
         yield
 
@@ -215,6 +257,5 @@ def _accuracy_and_negative_loss(network: nn.Module, images: Tensor, labels: Tens
 
 
 def _channels_last(images: Tensor) -> Tensor:
-    # On CPUs convolutions in channels-last order take about 0.8 times as long; bfloat16 adds too little to be worth
-    # its rounding and is slow where the CPU lacks it.
+    # on CPUs convolutions in channels-last order take about 0.8 times as long
     return images.contiguous(memory_format=torch.channels_last)

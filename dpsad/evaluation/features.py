@@ -10,8 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from dpsad.evaluation.classifiers import Cnn, CnnTrunk
 from dpsad.evaluation.downstream import train_classifier
+from dpsad.networks.classifiers import Cnn, CnnTrunk
 
 
 class ReferenceFeatures(nn.Module):

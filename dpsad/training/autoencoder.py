@@ -10,9 +10,9 @@ from dpsad.privacy.ranges import Count, HalfLife, LearningRate, Weight, require_
 from dpsad.runtime.checkpoint import Checkpoint, progress
 from dpsad.runtime.finite import require_finite
 from dpsad.runtime.log import Log
+from dpsad.runtime.precision import autocast
 from dpsad.training.batches import Batches
 from dpsad.training.ema import ExponentialMovingAverage
-from dpsad.training.precision import autocast
 from dpsad.training.schedules import warm_cosine
 
 SCALE_IMAGES = 2048  # images by which latents are scaled

@@ -9,9 +9,9 @@ from dpsad.diffusion.noise_levels import Levels
 from dpsad.privacy.provenance import combined, united
 from dpsad.runtime.checkpoint import Checkpoint, progress
 from dpsad.runtime.log import Log
+from dpsad.runtime.precision import autocast
 from dpsad.training.batches import Batches
 from dpsad.training.ema import ExponentialMovingAverage
-from dpsad.training.precision import autocast
 from dpsad.training.schedules import warm_cosine
 
 

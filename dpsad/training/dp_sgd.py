@@ -18,9 +18,9 @@ from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runtime.checkpoint import Checkpoint, progress
 from dpsad.runtime.log import Log
+from dpsad.runtime.precision import autocast
 from dpsad.training.batches import in_full_batches
 from dpsad.training.ema import ExponentialMovingAverage, Model
-from dpsad.training.precision import autocast
 
 Rows = Callable[[Tensor, Tensor], PartedRows]  # images, labels of records -> a row each, in the model's parameters
 Vary = Callable[[Tensor, PrivateRandomness], Tensor]  # images of records -> a random view of each

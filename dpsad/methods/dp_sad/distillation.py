@@ -28,9 +28,9 @@ from dpsad.privacy.provenance import combined, public_images_of, require_release
 from dpsad.privacy.ranges import Count, CountOrZero, HalfLife, LearningRate, Weight, require_ranges
 from dpsad.runtime.checkpoint import Checkpoint, progress
 from dpsad.runtime.log import Log
+from dpsad.runtime.precision import autocast
 from dpsad.training.batches import Batches
 from dpsad.training.ema import ExponentialMovingAverage
-from dpsad.training.precision import autocast
 from dpsad.training.schedules import warm_cosine
 from teachers.base import Teacher
 

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from dpsad.data.public_images import public_images_in, require_apart
 from dpsad.data.records import ImageSet
 from dpsad.errors import require_choice
-from dpsad.evaluation.classifiers import Cnn
 from dpsad.evaluation.downstream import train_classifier
+from dpsad.networks.classifiers import Cnn
 from dpsad.networks.features.backbone import BACKBONES, load_backbone
 from dpsad.networks.features.convolutional import Convolutional
 from dpsad.networks.features.scattering import Scattering
@@ -221,6 +221,7 @@ def _features(kind: str, config: GuideConfig, samples: ImageSet, context: Contex
         num_classes=samples.num_classes,
         seed=context.seed,
         device=context.device,
+        precision=context.precision,
     )
     assert isinstance(network, Cnn)
     return Convolutional(samples.image_shape, network.trunk)

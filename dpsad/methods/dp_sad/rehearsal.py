@@ -9,10 +9,10 @@ import torch
 
 from dpsad.data.records import Subject
 from dpsad.diffusion.denoiser import Denoiser
-from dpsad.evaluation.classifiers import CnnTrunk
 from dpsad.methods.dp_sad.settings import DpSadSettings
 from dpsad.methods.dp_sad.student import releasable_student
 from dpsad.methods.method import Held, Rehearsal, require_records_for, rows_held
+from dpsad.networks.classifiers import CnnTrunk
 from dpsad.networks.features.backbone import BACKBONES, load_backbone
 from dpsad.networks.network import new_network
 from dpsad.training.private_denoiser import gradient_plan

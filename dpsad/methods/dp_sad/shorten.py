@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from dpsad.data.augmentation import AugmentationConfig
 from dpsad.diffusion.denoiser import Denoiser
-from dpsad.evaluation.classifiers import Cnn, CnnTrunk
 from dpsad.evaluation.downstream import train_classifier
+from dpsad.networks.classifiers import Cnn, CnnTrunk
 from dpsad.privacy.ranges import Count, CountOrZero, HalfLife, LearningRate, Positive, Range, Weight, require_ranges
 from dpsad.release.students import Releasable
 from dpsad.runtime.checkpoint import progress
 from dpsad.runtime.context import Context
+from dpsad.runtime.precision import autocast
 from dpsad.runtime.state_fingerprint import fingerprint_of_state
 from dpsad.training.ema import ExponentialMovingAverage
-from dpsad.training.precision import autocast
 from dpsad.training.schedules import warm_cosine
 from students.few_step import SamplerConfig, noised, stepped
 from students.from_prototypes import StartedDenoiser
@@ -139,7 +139,14 @@ def _beginnings(
 def _trunk_of(images: Tensor, labels: Tensor, num_classes: int, context: Context) -> CnnTrunk:
     """What a classifier has learned to see in images."""
     network = train_classifier(
-        "cnn", images, labels, num_classes=num_classes, seed=context.seed, epochs=EPOCHS, device=context.device
+        "cnn",
+        images,
+        labels,
+        num_classes=num_classes,
+        seed=context.seed,
+        epochs=EPOCHS,
+        device=context.device,
+        precision=context.precision,
     )
     assert isinstance(network, Cnn)
     return network.trunk.eval().requires_grad_(False)

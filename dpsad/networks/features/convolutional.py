@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dpsad.evaluation.classifiers import CnnTrunk
+from dpsad.networks.classifiers import CnnTrunk
 
 
 class Convolutional(nn.Module):

@@ -9,8 +9,7 @@ from torch import nn
 
 from dpsad.evaluation import downstream
 from dpsad.evaluation.choices import DEFAULT_KINDS, KINDS, PROTOCOLS
-from dpsad.evaluation.classifiers import build_classifier
-from dpsad.evaluation.downstream import downstream_accuracy, epochs_of, predict, train_classifier
+from dpsad.evaluation.downstream import build_classifier, downstream_accuracy, epochs_of, predict, train_classifier
 
 
 @pytest.mark.parametrize(("kind", "epochs", "least"), [("logistic", None, 0.94), ("mlp", 60, 0.94), ("cnn", 20, 0.93)])
@@ -120,6 +119,16 @@ def test_seed_fixes_the_weights_and_leaves_the_global_generator(digits, kind):
     assert not torch.equal(next(first.parameters()), next(other.parameters()))
 
 
+def test_precision_is_that_of_the_steps(digits):
+    images, labels = digits[0][0][:300], digits[0][1][:300]
+    exact, rounded = (
+        train_classifier("cnn", images, labels, num_classes=10, seed=5, epochs=1, precision=precision).trunk.layers[0]
+        for precision in ("float32", "bfloat16")
+    )
+    assert rounded.weight.dtype == torch.float32
+    assert not torch.equal(exact.weight, rounded.weight)
+
+
 def test_predictions_are_without_dropout_and_in_order(digits):
     images = digits[0][0]
     network = build_classifier("cnn", (1, 8, 8), 10).train()
@@ -184,7 +193,7 @@ def test_residual_networks_learn(digits):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = build_classifier("resnet-110", (1, 8, 8), 10)
-        epochs = downstream._minibatch_epochs(network, digits[0][0][:64], digits[0][1][:64], 1e-3)
+        epochs = downstream._minibatch_epochs(network, digits[0][0][:64], digits[0][1][:64], 1e-3, "float32")
         for _ in range(14):
             next(epochs)
     loss = nn.functional.cross_entropy(predict(network, digits[0][0][:64]), digits[0][1][:64])
