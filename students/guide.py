@@ -57,7 +57,11 @@ class Guide(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """[num, chan, height, width] in [-1, 1] -> logits [num, num_classes]."""
-        return SHARPNESS * self.classifier(self.vectors(images))
+        return self.logits(self.vectors(images))
+
+    def logits(self, vectors: Tensor) -> Tensor:
+        """[num, directions] as `vectors` has them -> logits [num, num_classes]."""
+        return SHARPNESS * self.classifier(vectors)
 
 
 def new_guide(

@@ -11,6 +11,7 @@ from dpsad.methods.class_means import ClassMeansConfig
 from dpsad.methods.dp_merf import DpMerfConfig
 from dpsad.methods.dp_sad.distillation import StudentConfig
 from dpsad.methods.dp_sad.guide import GuideConfig
+from dpsad.methods.dp_sad.matching import MatchingConfig
 from dpsad.methods.dp_sad.nominal_noise import NominalConfig
 from dpsad.methods.dp_sad.prototypes import PrototypesConfig
 from dpsad.methods.dp_sad.settings import GUARANTEES, RefineConfig
@@ -77,6 +78,7 @@ class Config:
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     nominal: NominalConfig = field(default_factory=NominalConfig)
     guide: GuideConfig = field(default_factory=GuideConfig)
+    matching: MatchingConfig = field(default_factory=MatchingConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     shorten: ShortenConfig = field(default_factory=ShortenConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)

@@ -1,4 +1,4 @@
-"""A guide within `dpsad distill`: stopped and gone on with, charged once, and handed out."""
+"""A guide and matching within `dpsad distill`: stopped and gone on with, charged once, and handed out."""
 
 import json
 import os
@@ -29,7 +29,8 @@ def test_a_run_that_was_stopped_in_its_guide_and_before_it_goes_on_without_a_sec
     command, tiny, tmp_path, monkeypatch
 ):
     run = tmp_path / "run"
-    words = ("--config", "digits", f"run={run}", *tiny, "guide.share=0.1", "guide.steps=3", "guide.images=20")
+    matched = ("matching.share=0.1", "shorten.steps=2", "shorten.images=20")
+    words = ("--config", "digits", f"run={run}", *tiny, "guide.share=0.1", "guide.steps=3", "guide.images=20", *matched)
     rows_of, rows = guide.classifier_rows, dp_sgd.per_example_gradients
     monkeypatch.setattr(guide, "classifier_rows", lambda classifier: interrupted_once(rows_of(classifier)))
     monkeypatch.setattr(dp_sgd, "per_example_gradients", interrupted_once(rows))
@@ -46,8 +47,8 @@ def test_a_run_that_was_stopped_in_its_guide_and_before_it_goes_on_without_a_sec
     assert statement["formal"]
     assert statement["epsilon"] <= 10
     made = [event["purpose"] for event in statement["events"]]
-    assert made[-2:] == ["refine, gradient rows", "guide, gradient rows"]
-    assert sum(not purpose.startswith("prototypes") for purpose in made) == 2
+    assert made[-3:] == ["refine, gradient rows", "guide, gradient rows", "matching, class means of features"]
+    assert sum(not purpose.startswith("prototypes") for purpose in made) == 3
     student, labels, seeds = load_student(run / "release"), torch.arange(40) % 10, image_seeds(0, 40)
     taken = [
         (student.model.guide(student.sample(labels, seeds, guide=by_guide)).argmax(1) == labels).sum()

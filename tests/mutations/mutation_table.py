@@ -548,6 +548,24 @@ CHARGES = [
         ),
     ),
     Mutation(
+        "refinement that spends what is reserved for matching", "dpsad/methods/dp_sad/student.py",
+        "reserved=[*for_guide, *for_matching]", "reserved=for_guide",
+        _tests(
+            "commands/test_guide",
+            "test_a_run_that_was_stopped_in_its_guide_and_before_it_goes_on_without_a_second_charge",
+        ),
+    ),
+    Mutation(
+        "class means divided by realised counts", "dpsad/methods/dp_sad/matching.py",
+        "means.sums.copy_(sanitizer.release(chunks, tuple(means.sums.shape)))",
+        "means.sums.copy_(sanitizer.release(chunks, tuple(means.sums.shape))); "
+        "means.sums[:, -1] = torch.bincount(records.labels, minlength=len(means.sums)) * math.sqrt(COUNT_SHARE)",
+        _tests(
+            "unit/api/test_post_processing",
+            "test_with_the_same_releases_other_records_change_nothing_that_is_shared[dp-sad, matched]",
+        ),
+    ),
+    Mutation(
         "a half-taught teacher that goes on with other prototypes", "dpsad/methods/dp_sad/teacher.py",
         '"teach", config, network, source, unnamed', '"teach", config, network, unnamed',
         _tests("commands/test_changed_teacher", "test_a_teacher_half_taught_is_not_gone_on_with_by_other_prototypes"),

@@ -161,10 +161,14 @@ def train_guide(
     )
     guide.provenance = Provenance.RELEASED  # type: ignore[assignment]
     guide.public_images = guide.classifier.public_images
-    if config.relabel:
-        taken_for = _in_batches(guide, samples.images, device).argmax(1)
-        guide.proposals = proposals_of(taken_for, samples.labels, records.num_classes).to(device)
     return guide.eval().requires_grad_(False)
+
+
+def proposals_by(guide: Guide, samples: ImageSet) -> Tensor:
+    """[num_classes, num_classes] what samples that the guide takes for each class were made as, as shares."""
+    device = guide.classifier.weight.device
+    taken_for = _in_batches(guide, samples.images, device).argmax(1)
+    return proposals_of(taken_for, samples.labels, samples.num_classes).to(device)
 
 
 def proposals_of(taken_for: Tensor, made_as: Tensor, num_classes: int) -> Tensor:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from dpsad.methods.dp_sad.guide import guide_plan
+from dpsad.methods.dp_sad.matching import matching_plan
 from dpsad.methods.dp_sad.nominal_noise import nominal_plan
 from dpsad.methods.dp_sad.prototypes import prototype_plans
 from dpsad.methods.dp_sad.settings import DpSadSettings
@@ -24,7 +25,7 @@ def plans(settings: DpSadSettings, budget: Ledger, num_records: int) -> list[Rel
             # the bound on a row depends on the number of classes; what it costs does not
             num_classes = max(1, settings.data.num_classes)
             planned.append(plan_of_teachers(settings, budget.planned(planned), num_classes))
-    later = plans_of_guide(settings, budget)
+    later = plans_of_guide(settings, budget) + plans_of_matching(settings, budget)
     if settings.refine.steps:
         refinement = gradient_plan("refine", "refine", settings.refine, num_records)
         planned.append(budget.planned([*planned, *later]).calibrate(refinement))
@@ -62,6 +63,12 @@ def plans_of_guide(settings: DpSadSettings, budget: Ledger) -> list[ReleasePlan]
     return [guide_plan(settings.guide, _whole_mu(budget) * share**0.5)] if share else []
 
 
+def plans_of_matching(settings: DpSadSettings, budget: Ledger) -> list[ReleasePlan]:
+    """The release of features' class means, with its share of the whole budget, if any."""
+    share = settings.matching.share
+    return [matching_plan(_whole_mu(budget) * share**0.5)] if share else []
+
+
 def plan_of_teachers(settings: DpSadSettings, budget: Ledger, num_classes: int) -> ReleasePlan:
     """The release of the answers of shards' teachers, one at each level.
 
@@ -82,8 +89,8 @@ def plan_of_teachers(settings: DpSadSettings, budget: Ledger, num_classes: int) 
 
 
 def prototypes_mu(settings: DpSadSettings, budget: Ledger) -> float:
-    """The prototypes' share of the budget; all but the guide's where nothing is left to refine."""
-    share = settings.privacy.split if settings.refine.steps else 1 - settings.guide.share
+    """The prototypes' share of the budget; all but the guide's and the features' where nothing is left to refine."""
+    share = settings.privacy.split if settings.refine.steps else 1 - settings.guide.share - settings.matching.share
     return _whole_mu(budget) * share**0.5
 
 

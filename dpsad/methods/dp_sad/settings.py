@@ -9,6 +9,7 @@ from dpsad.data.config import DataConfig
 from dpsad.errors import require_choice
 from dpsad.methods.dp_sad.distillation import StudentConfig
 from dpsad.methods.dp_sad.guide import GuideConfig
+from dpsad.methods.dp_sad.matching import MatchingConfig
 from dpsad.methods.dp_sad.nominal_noise import NominalConfig
 from dpsad.methods.dp_sad.prototypes import PrototypesConfig
 from dpsad.methods.dp_sad.shard_teachers import ShardsConfig
@@ -86,6 +87,7 @@ class DpSadSettings:
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     nominal: NominalConfig = field(default_factory=NominalConfig)
     guide: GuideConfig = field(default_factory=GuideConfig)
+    matching: MatchingConfig = field(default_factory=MatchingConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     shorten: ShortenConfig = field(default_factory=ShortenConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
@@ -114,10 +116,11 @@ class DpSadSettings:
                 f"guide.share={self.guide.share} needs student.use_labels=true: it chooses images by their class; use "
                 "guide.share=0"
             )
-        if self.guide.share and self.refine.steps and self.guide.share + self.privacy.split >= 1:
+        self._require_share_left()
+        if self.matching.share and not (self.guide.share and self.shorten.steps):
             raise ValueError(
-                f"guide.share={self.guide.share} and privacy.split={self.privacy.split} leave nothing of the budget "
-                "for refine.steps; together they must be below 1"
+                f"matching.share={self.matching.share} needs the guide's features, and a student that is shortened "
+                "to be matched in them: guide.share and shorten.steps above 0; use matching.share=0"
             )
         if self.spread.share and not (has_prototypes and self.guarantee == "records"):
             raise ValueError(
@@ -147,6 +150,15 @@ class DpSadSettings:
                 f"teacher.data={self.teacher.data} leaves out the shards: in {where} the student's teacher learns from "
                 "what they have released; use teacher.data=prototypes"
             )
+
+    def _require_share_left(self) -> None:
+        later = self.guide.share + self.matching.share
+        before, what = (self.privacy.split, "refine.steps") if self.refine.steps else (0.0, "prototypes")
+        if later + before >= 1 and later:
+            named = f"guide.share={self.guide.share}"
+            named += f", matching.share={self.matching.share}" if self.matching.share else ""
+            named += f" and privacy.split={self.privacy.split}" if before else ""
+            raise ValueError(f"{named} leave nothing of the budget for {what}; together they must be below 1")
 
     def _require_shortenable(self) -> None:
         if self.sampler.churn:

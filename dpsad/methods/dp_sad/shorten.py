@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dpsad.data.augmentation import AugmentationConfig
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.evaluation.downstream import train_classifier
+from dpsad.methods.dp_sad.matching import Matching
 from dpsad.networks.classifiers import Cnn, CnnTrunk
 from dpsad.privacy.ranges import Count, CountOrZero, HalfLife, LearningRate, Positive, Range, Weight, require_ranges
 from dpsad.release.students import Releasable
@@ -35,6 +36,7 @@ AT_ONCE = 250  # images that are made together
 EPOCHS = 3  # of the classifier: what it looks at settles sooner than how well it tells
 
 Begin = Callable[[Tensor, Normal], Tensor]  # labels and the noise of each image -> clean images that samples begin as
+Matched = Callable[[Tensor, Tensor], Matching]  # images of the student before, and their labels -> what is asked of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,17 +79,25 @@ def shortened_sampler(config: ShortenConfig, sampler: SamplerConfig) -> SamplerC
     return replace(sampler, method="ddim", steps=config.evaluations, sigma_min=sigma_min, churn=0.0, guidance=0.0)
 
 
-def shortened(config: ShortenConfig, context: Context, made: Releasable) -> Releasable:
+def shortened(
+    config: ShortenConfig,
+    context: Context,
+    made: Releasable,
+    matched: Matched | None = None,
+    told: tuple[object, ...] = (),
+) -> Releasable:
     """A student of few steps, trained on images that it makes in many.
 
     Args:
         made: the student as it was trained, of the kind that denoises noise or prototypes; its sampler adds no noise of
             its own.
+        matched: what released features ask of its images beside.
+        told: what that goes by, as for `Context.checkpoint`.
 
     Raises:
         ValueError: weights became NaN or infinite.
 
-    Formal guarantee: post-processing of `made`, which keeps its provenance.
+    Formal guarantee: post-processing of `made` and of what `matched` was released with; it keeps its provenance.
     """
     model, sampler = made.model, made.config.sampler
     fewer = shortened_sampler(config, sampler)
@@ -108,7 +118,8 @@ def shortened(config: ShortenConfig, context: Context, made: Releasable) -> Rele
             partial(stepped, sampler=fewer, no_label=num_classes),
             (inputs, targets, labels),
             trunk,
-            learned_from=fingerprint_of_state(model.state_dict()),
+            None if matched is None else matched(targets, labels),
+            learned_from=(fingerprint_of_state(model.state_dict()), *told),
         )
     context.say(f"shorten: {config.evaluations} passes an image, {config.steps} steps in {seconds():.0f} s")
     model = StartedDenoiser(shorter, model.prototypes()) if isinstance(model, StartedDenoiser) else shorter
@@ -159,8 +170,9 @@ def _train(
     step_through: Callable[..., Tensor],
     pairs: tuple[Tensor, Tensor, Tensor],
     trunk: CnnTrunk,
+    matching: Matching | None,
     *,
-    learned_from: str,
+    learned_from: tuple[object, ...],
 ) -> Denoiser:
     """The averaged denoiser whose few steps lead from inputs to targets."""
     inputs, targets, labels = pairs
@@ -169,8 +181,10 @@ def _train(
     ema = ExponentialMovingAverage(student, half_life=config.ema_half_life_images)
     optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.steps))
-    checkpoint = context.checkpoint("shorten", config, learned_from, unnamed=False)
+    checkpoint = context.checkpoint("shorten", config, *learned_from, unnamed=False)
     checkpoint.track(student=student, ema=ema, optimizer=optimizer, schedule=schedule, generator=rng)
+    if matching is not None:
+        checkpoint.track(late=matching.late)
     checkpoint.guard("shorten.learning_rate", student=student, ema=ema, optimizer=optimizer)
     checkpoint.hold(log)
     scales = [seen.var() for seen in seen_by(trunk, targets[: config.batch_size])]
@@ -184,6 +198,8 @@ def _train(
             kinds = zip(seen_by(trunk, outputs), seen_by(trunk, wanted), scales, strict=True)
             errors = [(ours - theirs).square().mean() / scale for ours, theirs, scale in kinds]
             loss = loss + config.feature_weight * torch.stack(errors).sum()
+        if matching is not None:
+            loss = loss + matching.loss(outputs, labels[index])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

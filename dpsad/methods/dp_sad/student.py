@@ -9,31 +9,27 @@ from dpsad.data.records import ImageSet, Subject
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.diffusion.noise_levels import every_level, linear_schedule_levels, lognormal_levels, one_random_level
 from dpsad.methods.dp_sad.distillation import Levels, Sanitize, distill
-from dpsad.methods.dp_sad.guide import train_guide
+from dpsad.methods.dp_sad.finishing import finished
 from dpsad.methods.dp_sad.nominal_noise import NominalConfig, nominal_noise, reasons
 from dpsad.methods.dp_sad.prototype_release import Released
 from dpsad.methods.dp_sad.pseudo_labels import read_records
 from dpsad.methods.dp_sad.queries import Answers
-from dpsad.methods.dp_sad.release_plans import plan_of_nominal, plans_of_guide
+from dpsad.methods.dp_sad.release_plans import plan_of_nominal, plans_of_guide, plans_of_matching
 from dpsad.methods.dp_sad.settings import DpSadSettings
 from dpsad.methods.dp_sad.shorten import shortened
 from dpsad.methods.dp_sad.teacher import TeacherConfig, read_teacher, teacher_fingerprint
 from dpsad.methods.method import Trained, formally
-from dpsad.privacy.plan import ReleasePlan
-from dpsad.privacy.provenance import Provenance, provenance_of, require_released
+from dpsad.privacy.provenance import Provenance, require_released
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.statement import nominal_statement
-from dpsad.release.students import Releasable, ReleaseConfig, guided_release
+from dpsad.release.students import Releasable, ReleaseConfig
 from dpsad.runtime.context import Context
 from dpsad.runtime.device import on_device
-from dpsad.runtime.state_fingerprint import fingerprint_of_state
 from dpsad.training.batches import Batches, batches_of_images, batches_of_prototypes
 from dpsad.training.models import new_denoiser
 from dpsad.training.private_denoiser import fit_to_records, lognormal_of
 from students.from_prototypes import StartedDenoiser
-from students.guide import Guide
 from students.prototypes import Prototypes
-from students.sampling import even_labels, generate
 from teachers.denoiser import DenoiserTeacher
 
 
@@ -68,7 +64,7 @@ def distill_formally(settings: DpSadSettings, context: Context) -> Trained:
         sanitize=None,
         answers=released.answers if released is not None else None,
     )
-    later = plans_of_guide(settings, context.ledger)
+    for_guide, for_matching = plans_of_guide(settings, context.ledger), plans_of_matching(settings, context.ledger)
     if records is not None and settings.refine.steps:
         student = fit_to_records(
             "refine",
@@ -80,12 +76,10 @@ def distill_formally(settings: DpSadSettings, context: Context) -> Trained:
             label_dropout=0.0,
             records=records,
             learned_from=learned_from,
-            reserved=later,
+            reserved=[*for_guide, *for_matching],
         )
-    made = _handed_out(settings, context, student, subject, released.prototypes if released is not None else None)
-    if records is not None and later:
-        guide = released_guide(settings, context, made, records, *later)
-        made = guided_release(made, guide, settings.guide.features, settings.guide.attempts)
+    made = releasable_student(settings, student, subject, released.prototypes if released is not None else None)
+    made = finished(settings, context, made, records, for_guide, for_matching)
     # how far a shard's row is clipped depends on the number of records, too
     uses_size = records is not None or settings.guarantee == "shards"
     return formally(made, context, settings.guarantee, uses_size=uses_size)
@@ -113,42 +107,8 @@ def distill_nominally(settings: DpSadSettings, context: Context) -> Trained:
     copies_teacher = settings.student.start == "teacher" and teacher.provenance is Provenance.PRIVATE
     why = reasons(settings.nominal, copies_teacher=copies_teacher, clustered=records.clustered)
     statement = nominal_statement(plan, context.ledger, why)
-    return Trained(_handed_out(settings, context, student, subject, None), statement)
-
-
-def _handed_out(
-    settings: DpSadSettings, context: Context, denoiser: Denoiser, subject: Subject, prototypes: Prototypes | None
-) -> Releasable:
-    """What is handed out of a finished run, taught to take fewer steps where that is asked for."""
-    made = releasable_student(settings, denoiser, subject, prototypes)
-    return shortened(settings.shorten, context, made) if settings.shorten.steps else made
-
-
-def released_guide(
-    settings: DpSadSettings, context: Context, made: Releasable, records: ImageSet, plan: ReleasePlan
-) -> Guide:
-    """The run's guide, its features learned from images of the student, and whitened by them.
-
-    Args:
-        made: the student, as it is handed out without a guide.
-        plan: the guide's releases.
-    """
-    learned_from = fingerprint_of_state(made.model.state_dict())
-    student = made.student()
-    labels = even_labels(settings.guide.images, records.num_classes)
-    with context.timed("guide") as seconds:
-        samples = ImageSet(
-            images=generate(student, labels, seed=context.seed),
-            labels=labels,
-            ids=tuple(map(str, range(len(labels)))),
-            class_names=records.class_names,
-            provenance=provenance_of(made.model),
-        )
-        guide = train_guide(
-            settings.guide, context, samples=samples, records=records, plan=plan, learned_from=learned_from
-        )
-    context.say(f"guide: {plan.num_releases} steps in {seconds():.0f} s; epsilon {context.ledger.spent():.3f}")
-    return guide
+    made = releasable_student(settings, student, subject, None)
+    return Trained(shortened(settings.shorten, context, made) if settings.shorten.steps else made, statement)
 
 
 def _distilled(

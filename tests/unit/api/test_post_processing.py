@@ -38,6 +38,10 @@ RUNS = {
         "spread.frequencies": 10, "spread.directions": 4,
     },
     "dp-sad, guide": {**DP_SAD, "guide.share": 0.2, "guide.steps": 3, "guide.images": 30, "guide.directions": 10},
+    "dp-sad, matched": {
+        **DP_SAD, "guide.share": 0.2, "guide.steps": 3, "guide.images": 30, "guide.directions": 10,
+        "guide.relabel": True, "matching.share": 0.1, "shorten.steps": 2, "shorten.images": 30,
+    },
     "dp-sad, shortened": {**DP_SAD, "shorten.steps": 2, "shorten.images": 30},
     "dp-sad, shards": SHARDS,
     "dp-sad, shards' denoisers": {**SHARDS, "shards.teacher": "denoisers"},

@@ -1,0 +1,180 @@
+"""Matching: the student's images are drawn to where records lie in the guide's features.
+
+The discriminator that sees records, formally. One that is linear in fixed features compares class means alone; those of
+the records are released once, with noise, and then serve any number of steps.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dpsad.data.records import ImageSet
+from dpsad.privacy.clipping import BlockRows
+from dpsad.privacy.plan import ReleasePlan, Unit
+from dpsad.privacy.ranges import Fraction, Weight, require_ranges
+from dpsad.privacy.sanitizer import Sanitizer
+from dpsad.runtime.checkpoint import progress
+from dpsad.runtime.context import Context
+from dpsad.training.batches import in_full_batches
+from students.guide import Guide
+
+AT_ONCE = 50  # images whose features are worked out together
+COUNT_SHARE = 0.1  # of a row's squared norm for a number that counts it
+LEAST_COUNT = 15.0  # of records: a class of fewer has no mean that is worth anything
+REMEMBERED = 300.0  # images of each class of late whose mean is compared
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchingConfig:
+    """What the guide and its features ask of a student that is shortened.
+
+    share: of the whole budget (of mu^2), for class means of the records' features; 0 releases none.
+    weight: of the distance between these means and those of the student's images.
+    class_weight: of the guide's doubt about an image's class, which costs no budget.
+    """
+
+    share: Fraction = 0.0
+    weight: Weight = 10.0
+    class_weight: Weight = 0.0
+
+    def __post_init__(self) -> None:
+        require_ranges(self, "matching")
+
+
+def matching_plan(mu: float) -> ReleasePlan:
+    """Its one release, every record in it.
+
+    Args:
+        mu: signal-to-noise ratio.
+    """
+    return ReleasePlan(
+        purpose="matching, class means of features", unit=Unit.RECORD, clip_norm=1.0, noise_multiplier=1 / mu
+    )
+
+
+class ClassMeans(nn.Module):
+    """Sums of feature vectors by class, and how many there were.
+
+    Attributes:
+        sums: [classes, directions + 1] of vectors, and of ones, as `mean_rows` has them.
+    """
+
+    sums: Tensor
+
+    def __init__(self, num_classes: int, num_directions: int):
+        super().__init__()
+        self.register_buffer("sums", torch.zeros(num_classes, num_directions + 1))
+
+    @property
+    def counts(self) -> Tensor:
+        """[classes] how many images or records were summed; noisy where the sums are."""
+        return self.sums[:, -1] / math.sqrt(COUNT_SHARE)
+
+    def means(self) -> Tensor:
+        """[classes, directions]; zero for a class with hardly a record, which then pulls at nothing."""
+        means = self.sums[:, :-1] / math.sqrt(1 - COUNT_SHARE) / self.counts.clamp(min=LEAST_COUNT)[:, None]
+        return torch.where(self.counts[:, None] < LEAST_COUNT, 0.0, means)
+
+    def follow(self, vectors: Tensor, labels: Tensor) -> None:
+        """Adds vectors [num, directions] of images of late, and forgets earlier ones, class by class."""
+        rows = mean_rows(vectors, labels)
+        new = torch.zeros_like(self.sums).index_add_(0, rows.block, rows.values)
+        kept = 1 - new[:, -1:] / math.sqrt(COUNT_SHARE) / REMEMBERED
+        self.sums.mul_(kept.clamp(min=0)).add_(new)
+
+
+def mean_rows(vectors: Tensor, labels: Tensor) -> BlockRows:
+    """Each record's row: [sqrt(1 - a) * vector, sqrt(a)] in the block of its class, of norm 1.
+
+    Args:
+        vectors: [num, directions] of norm 1.
+        labels: [num] classes.
+    """
+    ones = torch.full((len(vectors), 1), math.sqrt(COUNT_SHARE), device=vectors.device)
+    return BlockRows(torch.cat([vectors * math.sqrt(1 - COUNT_SHARE), ones], dim=1), labels)
+
+
+def release_class_means(
+    guide: Guide, context: Context, *, records: ImageSet, plan: ReleasePlan, learned_from: str
+) -> ClassMeans:
+    """Where the records of each class lie in the guide's features, on average.
+
+    Args:
+        guide: provenance released.
+        records: the private records.
+        plan: as `matching_plan` gives it.
+        learned_from: fingerprint of what the guide's features come from.
+
+    Formal guarantee: one release of `plan`, which the ledger is charged with before. Each row is a function of one
+    record and the released guide.
+    Edge cases: means are divided by released counts, so that the number of records of a class stays protected.
+    """
+    device, means = context.device, ClassMeans(records.num_classes, sum(guide.num_directions)).to(context.device)
+    sanitizer = Sanitizer(plan, context.ledger, context.randomness.named("matching"))
+    checkpoint = context.checkpoint("matching", records.fingerprint(), learned_from, unnamed=False)
+    checkpoint.track(sanitizer=sanitizer, means=means)
+    sanitizer.charge()
+    for _ in progress(checkpoint, plan.num_releases, "matching"):
+        chunks = (
+            mean_rows(guide.vectors(images.to(device))[:num], labels[:num].to(device))
+            for num, (images, labels) in in_full_batches(AT_ONCE, records.images, records.labels)
+        )
+        with torch.no_grad():
+            means.sums.copy_(sanitizer.release(chunks, tuple(means.sums.shape)))
+    return means
+
+
+@dataclass(frozen=True)
+class Matching:
+    """What a student in training is compared with.
+
+    config: weights.
+    guide: released; frozen.
+    released: of the records; None compares no means.
+    late: of the student's own images of late.
+    """
+
+    config: MatchingConfig
+    guide: Guide
+    released: ClassMeans | None
+    late: ClassMeans
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """How far images are from what is asked of them, to be made small.
+
+        The means of a batch are known badly, so that the gap is that of images of late; a batch is drawn along it.
+
+        Args:
+            images: [num, chan, height, width] of the student in training.
+            labels: [num] their classes.
+        """
+        total = torch.zeros((), device=images.device)
+        vectors = self.guide.vectors(images)
+        if self.released is not None:
+            self.late.follow(vectors.detach(), labels)
+            gap = self.late.means() - self.released.means()
+            total = total + self.config.weight * (vectors * gap[labels]).sum(1).mean()
+        if self.config.class_weight:
+            logits = self.guide.logits(vectors)
+            total = total + self.config.class_weight * F.cross_entropy(logits, labels)
+        return total
+
+
+def matching_of(
+    config: MatchingConfig, guide: Guide, released: ClassMeans | None, images: Tensor, labels: Tensor
+) -> Matching:
+    """A student's matching, its images of late being those that it is shortened by.
+
+    Args:
+        images: [num, chan, height, width] of the student before.
+        labels: [num] their classes.
+    """
+    late = ClassMeans(guide.classifier.out_features, sum(guide.num_directions)).to(images.device)
+    if released is not None:
+        with torch.no_grad():
+            for num, (batch, of_batch) in in_full_batches(AT_ONCE, images, labels):
+                late.follow(guide.vectors(batch)[:num], of_batch[:num])
+    return Matching(config, guide, released, late)
