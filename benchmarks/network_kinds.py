@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from statistics import mean, median
 
 import torch
-from dpsad.privacy.per_example import per_example_gradients
 from torch import Tensor
 
 from dpsad.data.config import DataConfig
@@ -24,6 +23,7 @@ from dpsad.diffusion.denoiser import Denoiser, denoising_loss, drop_labels
 from dpsad.diffusion.noise_levels import lognormal_levels
 from dpsad.networks.config import NetworkConfig
 from dpsad.networks.network import new_network
+from dpsad.privacy.per_example_gradients import per_example_gradients
 from dpsad.runtime.precision import autocast
 
 SECONDS, BATCH, WARM_UP, HELD_OUT, DRAWS, ROUNDS = 180.0, 128, 100, 2_000, 4, 9

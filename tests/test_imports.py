@@ -1,6 +1,7 @@
 """What is loaded and when: help comes at once, and whatever is imported is declared."""
 
 import ast
+import importlib
 import os
 import re
 import subprocess
@@ -123,3 +124,24 @@ def test_what_is_imported_is_declared(folders, extras):
     lines = project["dependencies"] + [line for extra in extras for line in project["optional-dependencies"][extra]]
     declared = {re.match(r"[\w-]+", line).group().lower() for line in lines}
     assert imported(folders) <= declared
+
+
+OWN = ("dpsad", "teachers", "students", "discriminators")
+
+
+def imports_from_the_project():
+    root = Path(__file__).parent.parent
+    for path in sorted((root / "benchmarks").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in OWN:
+                yield from (
+                    pytest.param(node.module, alias.name, id=f"{path.stem}-{alias.name}") for alias in node.names
+                )
+
+
+@pytest.mark.parametrize(("module", "name"), [*imports_from_the_project()])
+def test_what_a_benchmark_takes_from_the_project_is_there(module, name):
+    """No test runs them: what has moved would be found by whoever wants a figure."""
+    found = importlib.import_module(module)
+    if not hasattr(found, name):
+        importlib.import_module(f"{module}.{name}")
