@@ -5,7 +5,7 @@ from functools import partial
 
 from dpsad.data.records import ImageSet
 from dpsad.methods.dp_sad.guide import proposals_by, train_guide
-from dpsad.methods.dp_sad.matching import matching_of, release_class_means
+from dpsad.methods.dp_sad.matching import matching_of, release_class_means, seen_by
 from dpsad.methods.dp_sad.settings import DpSadSettings
 from dpsad.methods.dp_sad.shorten import shortened
 from dpsad.privacy.plan import ReleasePlan
@@ -43,11 +43,12 @@ def finished(
         )
     context.say(f"guide: {settings.guide.steps} steps in {seconds():.0f} s; epsilon {context.ledger.spent():.3f}")
     if settings.shorten.steps:
-        told, released = fingerprint_of_state(guide.state_dict()), None
+        seen, released = seen_by(guide, samples.images), None
+        told = fingerprint_of_state(seen.state_dict())
         if for_matching:
-            released = release_class_means(guide, context, records=records, plan=for_matching[0], learned_from=told)
+            released = release_class_means(seen, context, records=records, plan=for_matching[0], learned_from=told)
             told += fingerprint_of_state(released.state_dict())
-        matched = partial(matching_of, settings.matching, guide, released)
+        matched = partial(matching_of, settings.matching, seen, released)
         made = shortened(settings.shorten, context, made, matched, (settings.matching, told))
         samples = _samples(settings, context, made, records.class_names) if relabel else samples
     if relabel:

@@ -1,4 +1,4 @@
-"""Matching: the student's images are drawn to where records lie in the guide's features.
+"""Matching: the student's images are drawn to where records lie in features that they are seen by.
 
 The discriminator that sees records, formally. One that is linear in fixed features compares class means alone; those of
 the records are released once, with noise, and then serve any number of steps.
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dpsad.data.records import ImageSet
+from dpsad.networks.features.convolutional import Convolutional
+from dpsad.networks.features.layers import Layers, layers_of
 from dpsad.privacy.clipping import BlockRows
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.ranges import Fraction, Weight, require_ranges
@@ -24,12 +26,13 @@ from students.guide import Guide
 AT_ONCE = 50  # images whose features are worked out together
 COUNT_SHARE = 0.1  # of a row's squared norm for a number that counts it
 LEAST_COUNT = 15.0  # of records: a class of fewer has no mean that is worth anything
+MEASURED_BY = 2000  # samples whose layers' answers are measured
 REMEMBERED = 300.0  # images of each class of late whose mean is compared
 
 
 @dataclass(frozen=True, kw_only=True)
 class MatchingConfig:
-    """What the guide and its features ask of a student that is shortened.
+    """What the guide and features ask of a student that is shortened.
 
     share: of the whole budget (of mu^2), for class means of the records' features; 0 releases none.
     weight: of the distance between these means and those of the student's images.
@@ -97,29 +100,66 @@ def mean_rows(vectors: Tensor, labels: Tensor) -> BlockRows:
     return BlockRows(torch.cat([vectors * math.sqrt(1 - COUNT_SHARE), ones], dim=1), labels)
 
 
-def release_class_means(
-    guide: Guide, context: Context, *, records: ImageSet, plan: ReleasePlan, learned_from: str
-) -> ClassMeans:
-    """Where the records of each class lie in the guide's features, on average.
+class Seen(nn.Module):
+    """What images are compared by: the guide's features, and those of each layer of its network, where it has one.
 
     Args:
-        guide: provenance released.
+        guide: released.
+        layers: of the network that learned to tell the student's samples apart.
+
+    Attributes:
+        dim: length of a feature vector.
+    """
+
+    def __init__(self, guide: Guide, layers: Layers | None):
+        super().__init__()
+        self.guide, self.layers = guide, layers
+        self.dim = sum(guide.num_directions) + (0 if layers is None else layers.dim)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """[num, chan, height, width] in [-1, 1] -> vectors [num, dim] of norm 1, and the guide's logits."""
+        vectors = self.guide.vectors(images)
+        logits = self.guide.logits(vectors)
+        if self.layers is None:
+            return vectors, logits
+        # a layer says as much as all of the guide's features
+        share = 1 / (1 + len(self.layers.means))
+        return torch.cat([share**0.5 * vectors, (1 - share) ** 0.5 * self.layers(images)], dim=1), logits
+
+
+def seen_by(guide: Guide, samples: Tensor) -> Seen:
+    """What a guide, and the network among its features, see.
+
+    Args:
+        samples: [num, chan, height, width] of the student, released.
+    """
+    learned = [features.trunk for features in guide.features if isinstance(features, Convolutional)]
+    return Seen(guide, layers_of(learned[0], samples[:MEASURED_BY]) if learned else None).eval()
+
+
+def release_class_means(
+    seen: Seen, context: Context, *, records: ImageSet, plan: ReleasePlan, learned_from: str
+) -> ClassMeans:
+    """Where the records of each class lie in features, on average.
+
+    Args:
+        seen: of a released guide and samples.
         records: the private records.
         plan: as `matching_plan` gives it.
-        learned_from: fingerprint of what the guide's features come from.
+        learned_from: fingerprint of what the features come from.
 
     Formal guarantee: one release of `plan`, which the ledger is charged with before. Each row is a function of one
-    record and the released guide.
+    record and the released features.
     Edge cases: means are divided by released counts, so that the number of records of a class stays protected.
     """
-    device, means = context.device, ClassMeans(records.num_classes, sum(guide.num_directions)).to(context.device)
+    device, means = context.device, ClassMeans(records.num_classes, seen.dim).to(context.device)
     sanitizer = Sanitizer(plan, context.ledger, context.randomness.named("matching"))
     checkpoint = context.checkpoint("matching", records.fingerprint(), learned_from, unnamed=False)
     checkpoint.track(sanitizer=sanitizer, means=means)
     sanitizer.charge()
     for _ in progress(checkpoint, plan.num_releases, "matching"):
         chunks = (
-            mean_rows(guide.vectors(images.to(device))[:num], labels[:num].to(device))
+            mean_rows(seen(images.to(device))[0][:num], labels[:num].to(device))
             for num, (images, labels) in in_full_batches(AT_ONCE, records.images, records.labels)
         )
         with torch.no_grad():
@@ -132,13 +172,13 @@ class Matching:
     """What a student in training is compared with.
 
     config: weights.
-    guide: released; frozen.
+    seen: released features; frozen.
     released: of the records; None compares no means.
     late: of the student's own images of late.
     """
 
     config: MatchingConfig
-    guide: Guide
+    seen: Seen
     released: ClassMeans | None
     late: ClassMeans
 
@@ -152,19 +192,18 @@ class Matching:
             labels: [num] their classes.
         """
         total = torch.zeros((), device=images.device)
-        vectors = self.guide.vectors(images)
+        vectors, logits = self.seen(images)
         if self.released is not None:
             self.late.follow(vectors.detach(), labels)
             gap = self.late.means() - self.released.means()
             total = total + self.config.weight * (vectors * gap[labels]).sum(1).mean()
         if self.config.class_weight:
-            logits = self.guide.logits(vectors)
             total = total + self.config.class_weight * F.cross_entropy(logits, labels)
         return total
 
 
 def matching_of(
-    config: MatchingConfig, guide: Guide, released: ClassMeans | None, images: Tensor, labels: Tensor
+    config: MatchingConfig, seen: Seen, released: ClassMeans | None, images: Tensor, labels: Tensor
 ) -> Matching:
     """A student's matching, its images of late being those that it is shortened by.
 
@@ -172,9 +211,9 @@ def matching_of(
         images: [num, chan, height, width] of the student before.
         labels: [num] their classes.
     """
-    late = ClassMeans(guide.classifier.out_features, sum(guide.num_directions)).to(images.device)
+    late = ClassMeans(seen.guide.classifier.out_features, seen.dim).to(images.device)
     if released is not None:
         with torch.no_grad():
             for num, (batch, of_batch) in in_full_batches(AT_ONCE, images, labels):
-                late.follow(guide.vectors(batch)[:num], of_batch[:num])
-    return Matching(config, guide, released, late)
+                late.follow(seen(batch)[0][:num], of_batch[:num])
+    return Matching(config, seen, released, late)

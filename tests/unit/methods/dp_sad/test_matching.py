@@ -14,15 +14,18 @@ from dpsad.methods.dp_sad.guide import GuideConfig
 from dpsad.methods.dp_sad.matching import (
     ClassMeans,
     MatchingConfig,
+    Seen,
     matching_of,
     matching_plan,
     mean_rows,
     release_class_means,
+    seen_by,
 )
 from dpsad.methods.dp_sad.release_plans import plans
 from dpsad.methods.dp_sad.settings import DpSadSettings, RefineConfig
 from dpsad.methods.dp_sad.shorten import ShortenConfig
 from dpsad.networks.features.convolutional import Convolutional
+from dpsad.networks.features.layers import answers_of
 from dpsad.networks.features.whitening import whitening_of
 from dpsad.privacy.accounting import merge_gaussians
 from dpsad.privacy.ledger import BudgetExceeded, Ledger
@@ -48,6 +51,35 @@ def guide(records):
         guide = Guide([features], [whitening_of(features(test.images), 20, floor=0.01)], 10).eval()
     guide.provenance = Provenance.RELEASED
     return guide.requires_grad_(False)
+
+
+@pytest.fixture(scope="module", params=["the guide alone", "its layers, too"])
+def seen(request, guide):
+    """Features of images, with a network's layers or without."""
+    if request.param == "the guide alone":
+        return Seen(guide, None)
+    seen = seen_by(guide, load_images(DataConfig(), "test").images)
+    assert seen.dim == 20 + seen.layers.dim
+    return seen
+
+
+def test_vectors_have_norm_1_and_are_no_matter_of_their_batch(seen, records):
+    with torch.no_grad():
+        vectors, logits = seen(records.images[:50])
+        alone = torch.cat([seen(image[None])[0] for image in records.images[:3]])
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(50))
+    torch.testing.assert_close(alone, vectors[:3], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(logits, seen.guide(records.images[:50]))
+
+
+def test_layers_are_measured_by_samples(guide):
+    """On the samples themselves every unit has mean 0; units that never answer stay at 0."""
+    samples = load_images(DataConfig(), "test").images
+    layers = seen_by(guide, samples).layers
+    for answers, mean, spread in zip(answers_of(layers.trunk, samples), layers.means, layers.spreads, strict=True):
+        standard = (answers - mean) / spread
+        torch.testing.assert_close(standard.mean(0), torch.zeros(len(mean)), atol=1e-4, rtol=0)
+        assert standard.std(0).max() < 1
 
 
 def test_a_plan_costs_exactly_mu():
@@ -79,43 +111,45 @@ def test_a_record_moves_the_sum_by_one_row_in_the_block_of_its_class(rng):
     torch.testing.assert_close(means.counts, torch.bincount(labels).float())
 
 
-def released(guide, context, records, mu=1e5):
-    return release_class_means(guide, context, records=records, plan=matching_plan(mu), learned_from="nothing")
+def released(seen, context, records, mu=1e5):
+    return release_class_means(seen, context, records=records, plan=matching_plan(mu), learned_from="nothing")
 
 
-def test_means_are_those_of_records_and_are_charged(guide, context, records):
+def test_means_are_those_of_records_and_are_charged(seen, context, records):
     """With next to no noise; a class of which only five records are there has none."""
     kept = (records.labels != 3) | (torch.cumsum(records.labels == 3, 0) <= 5)
     context = replace(context, ledger=Ledger(math.inf, 1e-5))
-    means = released(guide, context, records.take(kept.nonzero().flatten()))
+    means = released(seen, context, records.take(kept.nonzero().flatten()))
     for label in range(10):
-        wanted = guide.vectors(records.images[records.labels == label]).mean(0)
-        torch.testing.assert_close(means.means()[label], torch.zeros(20) if label == 3 else wanted, atol=2e-4, rtol=0)
+        wanted = seen(records.images[records.labels == label])[0].mean(0)
+        torch.testing.assert_close(
+            means.means()[label], torch.zeros(seen.dim) if label == 3 else wanted, atol=2e-4, rtol=0
+        )
     assert [plan.purpose for plan in context.ledger.entries] == ["matching, class means of features"]
 
 
-def test_noise_is_as_planned(guide, context, records):
-    """Noise of multiplier 50 in 210 sums, two-sided; false alarms below 1e-4 together."""
+def test_noise_is_as_planned(seen, context, records):
+    """Noise of multiplier 50 in 210 sums and more, two-sided; false alarms below 1e-4 together."""
     context = replace(context, ledger=Ledger(math.inf, 1e-5))
-    exact = released(guide, context, records).sums
+    exact = released(seen, context, records).sums
     context.run.checkpoint("matching").unlink()
-    noise = (released(guide, context, records, mu=0.02).sums - exact) / 50
+    noise = (released(seen, context, records, mu=0.02).sums - exact) / 50
     num = noise.numel()
     assert abs(noise.mean().item()) < 4.1 / num**0.5
     assert abs(noise.square().mean().item() - 1) < 4.1 * (2 / num) ** 0.5
 
 
-def test_nothing_is_released_that_the_budget_does_not_hold(guide, context, records):
+def test_nothing_is_released_that_the_budget_does_not_hold(seen, context, records):
     context = replace(context, ledger=Ledger(0.1, 1e-5))
     with pytest.raises(BudgetExceeded):
-        released(guide, context, records, mu=1.0)
+        released(seen, context, records, mu=1.0)
     assert not context.run.checkpoint("matching").exists()
 
 
-def test_stopped_after_its_release_it_is_not_made_again(guide, context, records, monkeypatch):
+def test_what_is_released_is_kept_and_not_made_again(seen, context, records):
     context = replace(context, ledger=Ledger(math.inf, 1e-5))
-    first = released(guide, context, records, mu=0.5)
-    again = released(guide, replace(context, ledger=Ledger(math.inf, 1e-5)), records, mu=0.5)
+    first = released(seen, context, records, mu=0.5)
+    again = released(seen, replace(context, ledger=Ledger(math.inf, 1e-5)), records, mu=0.5)
     assert torch.equal(first.sums, again.sums)
 
 
@@ -132,28 +166,27 @@ def test_images_of_late_are_remembered_and_earlier_ones_forgotten(rng):
 
 
 @pytest.mark.parametrize(
-    "config", [MatchingConfig(share=0.1), MatchingConfig(class_weight=1.0), MatchingConfig(share=0.1, class_weight=1.0)]
+    "config", [MatchingConfig(share=0.1), MatchingConfig(class_weight=1.0), MatchingConfig(share=0.1, class_weight=0.2)]
 )
-def test_images_are_drawn_to_what_is_asked_of_them(guide, records, config):
+def test_images_are_drawn_to_what_is_asked_of_them(seen, records, config):
     """Gradient descent on images of noise: the means of their features come nearer, the guide's doubt falls."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        weight = torch.randn(10, 20)
-    guide.classifier.weight.copy_(weight)
+        seen.guide.classifier.weight.copy_(torch.randn(10, 20))
     labels = torch.arange(200) % 10
     images = (torch.rand(200, *records.image_shape, generator=torch.Generator().manual_seed(1)) - 0.5).requires_grad_()
     wanted = None
     if config.share:
-        wanted = ClassMeans(10, 20)
-        rows = mean_rows(guide.vectors(records.images), records.labels)
+        wanted = ClassMeans(10, seen.dim)
+        rows = mean_rows(seen(records.images)[0], records.labels)
         wanted.sums.index_add_(0, rows.block, rows.values)
-    matching = matching_of(config, guide, wanted, images.detach(), labels)
+    matching = matching_of(config, seen, wanted, images.detach(), labels)
 
     def measured():
-        vectors = guide.vectors(images.detach())
+        vectors, logits = seen(images.detach())
         means = torch.stack([vectors[labels == label].mean(0) for label in range(10)])
         gap = 0.0 if wanted is None else (means - wanted.means()).norm().item()
-        return gap, F.cross_entropy(guide.logits(vectors), labels).item()
+        return gap, F.cross_entropy(logits, labels).item()
 
     before = measured()
     optimizer = torch.optim.Adam([images], lr=0.02)
@@ -163,7 +196,7 @@ def test_images_are_drawn_to_what_is_asked_of_them(guide, records, config):
         optimizer.step()
     gap, doubt = measured()
     assert wanted is None or gap < 0.8 * before[0]
-    assert not config.class_weight or doubt < 0.8 * before[1]
+    assert not config.class_weight or doubt < 0.9 * before[1]
 
 
 @pytest.mark.parametrize(
