@@ -40,7 +40,7 @@ class MatchingConfig:
     """
 
     share: Fraction = 0.0
-    weight: Weight = 10.0
+    weight: Weight = 20.0
     class_weight: Weight = 0.0
 
     def __post_init__(self) -> None:
@@ -63,12 +63,14 @@ class ClassMeans(nn.Module):
 
     Attributes:
         sums: [classes, directions + 1] of vectors, and of ones, as `mean_rows` has them.
+        noise: deviation of the noise on each sum.
     """
 
     sums: Tensor
 
-    def __init__(self, num_classes: int, num_directions: int):
+    def __init__(self, num_classes: int, num_directions: int, noise: float = 0.0):
         super().__init__()
+        self.noise = noise
         self.register_buffer("sums", torch.zeros(num_classes, num_directions + 1))
 
     @property
@@ -78,8 +80,14 @@ class ClassMeans(nn.Module):
 
     def means(self) -> Tensor:
         """[classes, directions]; zero for a class with hardly a record, which then pulls at nothing."""
-        means = self.sums[:, :-1] / math.sqrt(1 - COUNT_SHARE) / self.counts.clamp(min=LEAST_COUNT)[:, None]
-        return torch.where(self.counts[:, None] < LEAST_COUNT, 0.0, means)
+        return torch.where(self.counts[:, None] < LEAST_COUNT, 0.0, self.sums[:, :-1] * self._scale())
+
+    def variances(self) -> Tensor:
+        """[classes, 1] of the noise on each number of a mean."""
+        return (self.noise * self._scale()).square()
+
+    def _scale(self) -> Tensor:
+        return 1 / (math.sqrt(1 - COUNT_SHARE) * self.counts.clamp(min=LEAST_COUNT)[:, None])
 
     def follow(self, vectors: Tensor, labels: Tensor) -> None:
         """Adds vectors [num, directions] of images of late, and forgets earlier ones, class by class."""
@@ -108,13 +116,19 @@ class Seen(nn.Module):
         layers: of the network that learned to tell the student's samples apart.
 
     Attributes:
-        dim: length of a feature vector.
+        parts: how many of a vector's numbers are of each kind of feature.
     """
 
     def __init__(self, guide: Guide, layers: Layers | None):
         super().__init__()
         self.guide, self.layers = guide, layers
-        self.dim = sum(guide.num_directions) + (0 if layers is None else layers.dim)
+        of_layers = () if layers is None else [len(mean) for mean in layers.means]
+        self.parts = (*guide.num_directions, *of_layers)
+
+    @property
+    def dim(self) -> int:
+        """Length of a feature vector."""
+        return sum(self.parts)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """[num, chan, height, width] in [-1, 1] -> vectors [num, dim] of norm 1, and the guide's logits."""
@@ -152,7 +166,8 @@ def release_class_means(
     record and the released features.
     Edge cases: means are divided by released counts, so that the number of records of a class stays protected.
     """
-    device, means = context.device, ClassMeans(records.num_classes, seen.dim).to(context.device)
+    device = context.device
+    means = ClassMeans(records.num_classes, seen.dim, plan.noise_scale).to(device)
     sanitizer = Sanitizer(plan, context.ledger, context.randomness.named("matching"))
     checkpoint = context.checkpoint("matching", records.fingerprint(), learned_from, unnamed=False)
     checkpoint.track(sanitizer=sanitizer, means=means)
@@ -195,11 +210,21 @@ class Matching:
         vectors, logits = self.seen(images)
         if self.released is not None:
             self.late.follow(vectors.detach(), labels)
-            gap = self.late.means() - self.released.means()
+            gap = self._gap(self.released)
             total = total + self.config.weight * (vectors * gap[labels]).sum(1).mean()
         if self.config.class_weight:
             total = total + self.config.class_weight * F.cross_entropy(logits, labels)
         return total
+
+    def _gap(self, released: ClassMeans) -> Tensor:
+        """[classes, dim] between means, each kind of feature shrunk by what of its gap is noise.
+
+        Source: James and Stein 1961, with the positive part.
+        """
+        gaps = (self.late.means() - released.means()).split(self.seen.parts, dim=1)
+        variances = released.variances()
+        kept = [1 - gap.shape[1] * variances / gap.square().sum(1, keepdim=True).clamp(min=1e-12) for gap in gaps]
+        return torch.cat([gap * share.clamp(min=0) for gap, share in zip(gaps, kept, strict=True)], dim=1)
 
 
 def matching_of(

@@ -12,7 +12,9 @@ from dpsad.data.config import DataConfig
 from dpsad.data.sources import load_images
 from dpsad.methods.dp_sad.guide import GuideConfig
 from dpsad.methods.dp_sad.matching import (
+    COUNT_SHARE,
     ClassMeans,
+    Matching,
     MatchingConfig,
     Seen,
     matching_of,
@@ -151,6 +153,21 @@ def test_what_is_released_is_kept_and_not_made_again(seen, context, records):
     first = released(seen, context, records, mu=0.5)
     again = released(seen, replace(context, ledger=Ledger(math.inf, 1e-5)), records, mu=0.5)
     assert torch.equal(first.sums, again.sums)
+
+
+def test_a_gap_of_noise_alone_pulls_at_nothing(seen):
+    """Of noise in place of records' means next to nothing is left; without noise all of it is, however small."""
+    left = []
+    for noise in (0.0, 30.0):
+        wanted, late = ClassMeans(10, seen.dim, noise), ClassMeans(10, seen.dim)
+        normal = torch.randn(wanted.sums.shape, generator=torch.Generator().manual_seed(0))
+        wanted.sums.copy_(30 * normal)
+        for means in (wanted, late):
+            means.sums[:, -1] = 1000 * COUNT_SHARE**0.5
+        gap = Matching(MatchingConfig(), seen, wanted, late)._gap(wanted)
+        left.append((gap.norm() / wanted.means().norm()).item())
+    assert left[0] == pytest.approx(1)
+    assert left[1] < 0.3
 
 
 def test_images_of_late_are_remembered_and_earlier_ones_forgotten(rng):
