@@ -53,7 +53,7 @@ class Ranks:
 
         By place alone, which is no secret: who joins and what is drawn for whom is.
         """
-        return torch.arange(self.rank, num, self.size)
+        return torch.arange(num)[self.rank :: self.size]
 
     def part(self, tensor: Tensor, dim: int = 0) -> Tensor:
         """This rank's part of a public batch; all parts have one length.

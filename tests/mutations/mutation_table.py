@@ -79,8 +79,9 @@ NOISE = [
     ),
     Mutation(
         "noise drawn and added in float32", SANITIZER,
-        f"        total += {NORMAL}\n        return total.mul_(self.plan.clip_norm / steps).float()",
-        "        noise = self.randomness.normal(shape) * self.plan.noise_scale\n"
+        f"            total += {NORMAL}\n        self.together.add_up(total)\n"
+        "        return total.mul_(self.plan.clip_norm / steps).float()",
+        "            noise = self.randomness.normal(shape) * self.plan.noise_scale\n"
         "        return total.mul_(self.plan.clip_norm / steps).float() + noise",
         _tests("statistical/test_floating_point", "test_which_numbers_can_be_reached_tells_nothing_of_a_record"),
     ),
@@ -284,7 +285,7 @@ SAMPLING = [
     ),
     Mutation(
         "all shards asked where a sample of them is accounted", PROTOTYPE_RELEASE,
-        "poisson_sample(shards.num_shards, shards.sampling_prob, randomness)", "torch.arange(shards.num_shards)",
+        "poisson_sample(len(own), settings.shards.sampling_prob, draws)", "torch.arange(len(own))",
         _tests("unit/methods/dp_sad/test_prototype_release", "test_shards_answer_a_question_by_secret_draws_with_the_"
                "planned_probability"),
     ),
@@ -401,7 +402,7 @@ CHARGES = [
     ),
     Mutation(
         "groups of prototypes whose spread is not charged", "dpsad/methods/dp_sad/spread.py",
-        "Sanitizer(grouped_plan, ledger, randomness)", "Sanitizer(grouped_plan, ledger.planned([]), randomness)",
+        "Sanitizer(grouped_plan, ledger,", "Sanitizer(grouped_plan, ledger.planned([]),",
         _tests("unit/methods/dp_sad/test_spread", "test_both_releases_are_charged_before_they_are_made"),
     ),
     Mutation(
@@ -461,7 +462,7 @@ CHARGES = [
     ),
     Mutation(
         "a checkpoint of other settings taken up", CHECKPOINT,
-        "if fingerprint and state.get(", "if not fingerprint and state.get(",
+        "named = fingerprint and", "named = not fingerprint and",
         _tests("unit/runtime/test_checkpoint", "test_a_checkpoint_of_other_settings_is_refused"),
     ),
     Mutation(
