@@ -116,7 +116,7 @@ class Checkpoint:
                 raise ValueError(f"{path} is no checkpoint of a stage; start over with another run=...")
             if "stopped" in state:
                 raise ValueError(state["stopped"])
-            named = fingerprint and ranks.leads  # others' ledgers give charges other names
+            named = fingerprint and ranks.leads  # others' ledgers give the same charges other names
             if named and state.get("fingerprint", fingerprint if unnamed else "") != fingerprint:
                 raise ValueError(
                     f"{path} was begun with other settings, another seed or other images, or with another teacher; go "

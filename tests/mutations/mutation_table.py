@@ -968,8 +968,48 @@ SELECTIONS = [
     ),
 ]  # fmt: skip
 
+RANKS_FILE = "dpsad/runtime/ranks.py"
+TOGETHER = [
+    Mutation(
+        "noise added by every rank", SANITIZER,
+        "if self.together.leads:", "if True:",
+        _tests("unit/privacy/test_together", "test_noise_of_several_ranks_has_the_planned_scale"),
+    ),
+    Mutation(
+        "rows of other ranks left out", SANITIZER,
+        "        self.together.add_up(total)\n", "",
+        _tests("unit/privacy/test_together",
+               "test_a_sum_without_noise_is_that_of_one_process_to_the_bit_in_every_rank"),
+    ),
+    Mutation(
+        "who joins drawn by all ranks from the same stream", RANKS_FILE,
+        'draws.follow(key, f"rank {self.rank} of {self.size}")', 'draws.follow(key, f"{self.size} ranks")',
+        _tests("unit/runtime/test_ranks", "test_no_two_ranks_and_no_two_steps_draw_the_same",
+               "test_records_join_by_draws_of_their_own_with_the_planned_probability_in_every_rank"),
+    ),
+    Mutation(
+        "the numbers of a rank's first step in every step", DP_SGD,
+        "ranks.new_step(randomness, sanitizer.randomness)",
+        "ranks.new_step(randomness, PrivateRandomness(seed=0))",
+        _tests("unit/runtime/test_ranks",
+               "test_records_join_by_draws_of_their_own_with_the_planned_probability_in_every_rank"),
+    ),
+    Mutation(
+        "all records in every rank", RANKS_FILE,
+        "torch.arange(num)[self.rank :: self.size]", "torch.arange(num)",
+        _tests("unit/runtime/test_ranks", "test_every_unit_is_one_ranks_and_no_two",
+               "test_ranks_release_the_prototypes_of_one_process_to_the_bit"),
+    ),
+    Mutation(
+        "a checkpoint that every rank writes", CHECKPOINT,
+        "            if self.ranks.leads:\n                kept", "            if True:\n                kept",
+        _tests("unit/runtime/test_ranks", "test_only_rank_0_writes_a_checkpoint_and_all_take_up_what_it_has"),
+    ),
+]  # fmt: skip
+
 MUTATIONS = [
     *SELECTIONS,
+    *TOGETHER,
     *NOISE,
     *CLIPS,
     *MIXING,
