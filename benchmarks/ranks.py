@@ -30,7 +30,7 @@ from dpsad.runtime.ranks import ALONE, Ranks, joined
 from dpsad.training.batches import in_full_batches
 from dpsad.training.dp_sgd import denoising_rows
 
-ROUNDS, NUM_RECORDS, PER_CLASS, BATCH_SIZE, CHUNK = 9, 20_000, 64, 256, 16
+ROUNDS, NUM_RECORDS, PER_CLASS, BATCH_SIZE, CHUNK = 5, 20_000, 64, 256, 16
 SHAPE = (1, 28, 28)
 
 Work = Callable[[], object]  # one release
@@ -138,7 +138,7 @@ def main() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(run, (port,), nprocs=2)
+    multiprocessing.start_processes(run, (port,), nprocs=2, start_method="fork")  # all is imported
 
 
 if __name__ == "__main__":
