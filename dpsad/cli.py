@@ -19,11 +19,14 @@ from dpsad.commands.completion import SHELLS, verbs_of
 from dpsad.commands.reporting import Found, reporting
 from dpsad.errors import message_of, require_choice
 from dpsad.evaluation.choices import DEFAULT_KINDS, JUDGEMENTS, KINDS, PROTOCOLS
+from dpsad.runtime.torchrun import place_here
 
 if TYPE_CHECKING:
     from dpsad.api.config import Config
+    from dpsad.runtime.ranks import Ranks
 
 MAX_COUNT, MAX_SEED = 10**9, 2**63 - 1
+SHARED = ("sketch", "teach", "distill", "baseline")  # verbs that processes of torchrun work on together
 
 app = typer.Typer(
     help="Trains private image generators by distillation.",
@@ -67,14 +70,16 @@ def dpsad(
     pass
 
 
-def _stage(run: "Callable[[Config, Callable[[str], object]], None]", config: str | None, words: Any) -> Found:
-    """Runs a stage, and says what it has left."""
+def _stage(run: "Callable[[Config, Callable[[str], object], Ranks], None]", config: str | None, words: Any) -> Found:
+    """Runs a stage, with all processes that torchrun started, and says what it has left."""
     from dpsad.commands.read import read_config
     from dpsad.commands.stages import left_by_stage
+    from dpsad.runtime.ranks import joined
 
     told = read_config(config, words or [])
-    run(told, tqdm.write)
-    return left_by_stage(told)
+    with joined() as ranks:
+        run(told, tqdm.write, ranks)
+    return left_by_stage(told) if ranks.leads else Found(text="", facts={}, said=True)
 
 
 @app.command()
@@ -428,14 +433,20 @@ def quickstart(overrides: Overrides = None) -> Found:
 
 
 def main() -> None:
-    """Runs a command; errors that a user can mend are one line and exit code 2."""
+    """Runs a command; errors that a user can mend are one line and exit code 2.
+
+    Of the processes that torchrun started, the first one does alone what is not shared out.
+    """
+    rank = 0
     try:
-        app()
+        rank = place_here().rank
+        if rank == 0 or (sys.argv[1:2] and sys.argv[1] in SHARED):
+            app()
     except Exception as error:
         told = message_of(error)
         if told is None:
             raise
-        typer.echo(f"error: {told}", err=True)
+        typer.echo(f"error: {f'rank {rank}: ' if rank else ''}{told}", err=True)
         sys.exit(2)
 
 

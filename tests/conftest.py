@@ -1,4 +1,8 @@
+import copy
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -13,6 +17,7 @@ from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.runtime.context import Context
 from dpsad.runtime.log import LogConfig
+from dpsad.runtime.ranks import Ranks
 from dpsad.runtime.run_folder import open_run
 
 
@@ -49,6 +54,65 @@ def context(tmp_path):
         log_config=LogConfig(),
         say=lambda line: None,
     )
+
+
+@dataclass
+class _Table:
+    """Where threads that are each other's ranks meet: each lays something down, and sees what all have."""
+
+    barrier: threading.Barrier
+    laid: dict = field(default_factory=dict)
+
+    def meet(self, rank, thing):
+        self.laid[rank] = thing
+        self.barrier.wait(20)
+        found = [self.laid[other] for other in range(self.barrier.parties)]
+        self.barrier.wait(20)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreadRanks(Ranks):
+    """Ranks that are threads of one process, so that tests see what all of them do."""
+
+    table: _Table
+
+    def add_up(self, total):
+        total.copy_(torch.stack(self.table.meet(self.rank, total.clone())).sum(0))
+
+    def from_first(self, make):
+        return copy.deepcopy(self.table.meet(self.rank, make() if self.leads else None)[0])
+
+    def gathered(self, value):
+        return self.table.meet(self.rank, value)
+
+
+@pytest.fixture(scope="session")
+def side_by_side():
+    """(size, work) -> what `work(ranks)` returns in each of so many ranks, which are threads.
+
+    Where one of them raises, the others get BrokenBarrierError, and the first one's error is raised here.
+    """
+
+    def run(size, work):
+        table = _Table(threading.Barrier(size))
+        errors = []
+
+        def one(rank):
+            try:
+                return work(ThreadRanks(rank, size, table=table))
+            except BaseException as error:
+                errors.append(error)
+                table.barrier.abort()
+                raise
+
+        with ThreadPoolExecutor(size) as pool:
+            done = [pool.submit(one, rank) for rank in range(size)]
+        if errors:
+            raise errors[0]
+        return [future.result() for future in done]
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -24,9 +24,12 @@ from dpsad.privacy.provenance import Provenance
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.statement import LIMITED
 from dpsad.release.export import export_release
+from dpsad.runtime.config_files import fingerprint
 from dpsad.runtime.context import Context
+from dpsad.runtime.copied_run import Files, copied_run, files_to_copy
 from dpsad.runtime.device import arithmetic, device_named, hardware_of
 from dpsad.runtime.log import Say
+from dpsad.runtime.ranks import ALONE, Ranks
 from dpsad.runtime.run_folder import Run, open_run, require_run_folder
 from dpsad.runtime.run_lock import held
 from dpsad.runtime.untouched import first_missing, untouched_if_refused
@@ -38,7 +41,12 @@ DATA_KEY = re.compile(rf"(?<![^\s(])data\.(?=(?:{'|'.join(field.name for field i
 
 @contextmanager
 def opened(
-    config: Config, say: Say, *, load_records: Load | None = None, load_public: Load | None = None
+    config: Config,
+    say: Say,
+    *,
+    load_records: Load | None = None,
+    load_public: Load | None = None,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Context]:
     """Opens the run's folder, for this process alone, and leaves it as it was where all that happens inside is a
     refusal.
@@ -47,24 +55,24 @@ def opened(
         say: shows a line.
         load_records, load_public: read the private records and the public images; None reads what `data` and
             `public_data` name.
+        ranks: those that train together, and open it together: rank 0 the folder, the others a copy each.
 
     Raises:
-        ValueError: the folder holds another run, or another process writes in it.
+        ValueError: the folder holds another run, or another process writes in it; or several ranks have other settings
+            or other records, or the method is trained by one.
     """
-    run, device = Run(Path(config.run)), device_named(config.device)
-    missing = first_missing(run)
-    require_run_folder(run)
+    device = ranks.device(device_named(config.device))
+    _require_shared(config, ranks)
     ledger = Ledger.of(config.privacy)
     if config.data.limit:  # here as well, for runs whose files were written before a limit was noted with the records
         ledger.note((LIMITED,))
-    with held(run), untouched_if_refused(run, missing), arithmetic(device, config.precision):
-        has_spent = require_own(run, config)
-        open_run(run.path, config)
-        for folder in (run.path, run.private):
-            remove_temporaries(folder)
+    with _folder(config, ranks) as (run, has_spent), arithmetic(device, config.precision):
 
         def feasible() -> ImageSet:
             records = (load_records or partial(load_images, config.data, "train"))()
+            ranks.require_same("the records", records.fingerprint())
+            if not ranks.leads:
+                return records
             prospect = prospect_of(config, records, device, run, has_spent=has_spent)
             require_feasible(prospect)
             if not has_spent and (others := runs_beside(run, records.fingerprint())):
@@ -79,20 +87,60 @@ def opened(
             seed=config.seed,
             ledger=ledger,
             randomness=PrivateRandomness(
-                device, seed=config.privacy.noise_seed, place=_place(run, device, config.precision)
+                device, seed=config.privacy.noise_seed, place=_place(run, device, config.precision, ranks)
             ),
             stated_num_records=config.privacy.num_records,
             load_records=cache(feasible),  # stages read in turn
             load_public=cache(load_public or partial(load_public_images, config.public_data)),
             log_config=config.log,
             say=say,
+            ranks=ranks,
         )
 
 
-def _place(run: Run, device: torch.device, precision: str) -> str:
-    """Where a run's secret numbers are the same again: in the very folder, on the same machine, where sums are too."""
+@contextmanager
+def _folder(config: Config, ranks: Ranks) -> Iterator[tuple[Run, bool]]:
+    """The run's folder, and whether a part of its budget is spent; a copy of it in ranks that do not lead."""
+    if not ranks.leads:
+        unseen: tuple[Files, bool] = ({}, False)  # rank 0 says what there is
+        files, has_spent = ranks.from_first(lambda: unseen)
+        with copied_run(files, config) as copy:
+            yield copy, has_spent
+        return
+    run = Run(Path(config.run))
+    missing = first_missing(run)
+    require_run_folder(run)
+    with held(run), untouched_if_refused(run, missing):
+        has_spent = require_own(run, config)
+        open_run(run.path, config)
+        for folder in (run.path, run.private):
+            remove_temporaries(folder)
+        if not ranks.alone:
+            ranks.from_first(lambda: (files_to_copy(run), has_spent))
+        yield run, has_spent
+
+
+def _require_shared(config: Config, ranks: Ranks) -> None:
+    """Refuses what several processes cannot train together."""
+    method = config.trained_by()
+    if not ranks.alone and config.guarantee not in method.shared:
+        raise ValueError(
+            f"method={method.name} with guarantee={config.guarantee} is trained by one process, and torchrun started "
+            f"{ranks.size}; run the same command without torchrun"
+        )
+    ranks.require_same("the settings", fingerprint(config))
+
+
+def _place(run: Run, device: torch.device, precision: str, ranks: Ranks) -> str:
+    """Where a run's secret numbers are the same again: in the very folder, on the same machine, where sums are too.
+
+    Of several ranks all count, since each of them makes a part of the sums.
+    """
     folder, hardware = run.private.stat(), hardware_of(device)
-    return f"{platform.node()} {folder.st_dev} {folder.st_ino} {hardware} {precision} torch {torch.__version__}"
+    place = f"{platform.node()} {folder.st_dev} {folder.st_ino} {hardware} {precision} torch {torch.__version__}"
+    if ranks.alone:
+        return place
+    return " and ".join([place, *ranks.gathered(f"{platform.node()} {hardware} torch {torch.__version__}")])
 
 
 def load_public_images(public: DataConfig) -> ImageSet:
@@ -114,5 +162,7 @@ def release(config: Config, context: Context, train: Callable[..., Trained]) -> 
         context.say(f"{config.method}: {context.run.release} is there already")
         return
     trained = train(config.settings(), context)
+    if not context.ranks.leads:
+        return
     export_release(context.run.release, trained.made, {**trained.statement, "method": config.method})
     context.say(f"release: {context.run.release}")

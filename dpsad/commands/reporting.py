@@ -15,6 +15,8 @@ from typing import Annotated, Any
 
 import typer
 
+from dpsad.runtime.torchrun import place_here
+
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result alone; stderr has errors and nothing else.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object; all else goes to stderr.")]
 
@@ -38,18 +40,22 @@ class Found:
 def reporting(verb: Callable[..., Found]) -> Callable[..., None]:
     """The same verb with --quiet and --json, which prints what it finds. ~ in its paths is the user's own folder.
 
-    Whatever is said on the way goes to stderr with --json, and nowhere with --quiet.
+    Whatever is said on the way goes to stderr with --json, and nowhere with --quiet. Of the processes that torchrun
+    started, only the first one says and prints anything.
     """
 
     @wraps(verb)
     def run(*, quiet: bool, as_json: bool, **words: Any) -> None:
+        leads = place_here().rank == 0
         with ExitStack() as around:
-            if quiet:
+            if quiet or not leads:
                 around.enter_context(redirect_stdout(io.StringIO()))
                 around.enter_context(redirect_stderr(io.StringIO()))
             elif as_json:
                 around.enter_context(redirect_stdout(sys.stderr))
             found = verb(**{name: _at_home(value) for name, value in words.items()})
+        if not leads:
+            return
         if as_json:
             typer.echo(json.dumps(_plain(found.facts), allow_nan=False))
         elif found.text and (quiet or not found.said):

@@ -75,4 +75,5 @@ METHOD = Method(
     plans=partial(plans_of, NAME),
     rehearse=rehearse,
     train=train,
+    shared=("records",),
 )

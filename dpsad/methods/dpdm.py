@@ -57,4 +57,5 @@ METHOD = Method(
     plans=partial(plans_of, NAME),
     rehearse=rehearse,
     train=train,
+    shared=("records",),
 )

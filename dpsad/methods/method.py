@@ -82,6 +82,8 @@ class Method(Generic[Settings]):
         refuse for its settings, the sizes of the data or a file that it needs, after something was spent.
     train: trains its student, provenance released, or goes on where it stopped; charges the ledger with what `plans`
         says.
+    shared: the guarantees under which several processes may train it together: its units are shared out among
+        `context.ranks`, and so is whoever draws noise.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Method(Generic[Settings]):
     plans: Callable[[Settings, Ledger, int], list[ReleasePlan]]
     rehearse: Callable[[Settings, Subject, int], Rehearsal]
     train: Callable[[Settings, Context], Trained]
+    shared: tuple[str, ...] = ()
 
 
 def rows_held(section: str, num_rows: int, num_parameters: int) -> Held:

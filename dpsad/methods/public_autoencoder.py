@@ -92,6 +92,7 @@ def _compress(settings: CompressionSettings, context: Context, path: Path) -> No
             checkpoint=context.checkpoint("compress", settings.compress, settings.autoencoder, images.fingerprint()),
             log=context.log("compress"),
             precision=context.precision,
+            ranks=context.ranks,
         )
     state = {
         "model": autoencoder.state_dict(),

@@ -132,6 +132,7 @@ def _pretrain(settings: PublicSettings, context: Context, path: Path, see: See) 
             log=context.log("pretrain"),
             learning_rate_key="pretrain.learning_rate",
             precision=context.precision,
+            ranks=context.ranks,
         )
     save_atomic(denoiser_state(denoiser, settings.network, subject, parameterisation=parameterisation), path)
     context.say(f"pretrain: {settings.pretrain.steps} steps on {len(images)} public images in {seconds():.0f} s")

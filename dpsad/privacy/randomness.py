@@ -62,6 +62,14 @@ class PrivateRandomness:
         """Draws next what was to be drawn next when the state was taken, in the same place or with a seed."""
         self._key = bytes.fromhex(state["key"])
 
+    def key_for_another(self) -> bytes:
+        """A secret key, drawn like any number; made for streams of other processes, see `follow`."""
+        return self._key_of_a_draw()
+
+    def follow(self, key: bytes, name: str) -> None:
+        """Draws from now on what follows from a key and a name: another stream for each name."""
+        self._key = hashlib.shake_256(key + name.encode()).digest(KEY_BYTES)
+
     def uniform(self, num: int) -> Tensor:
         """[num] float64 in (0, 1), on the CPU."""
         return ((self._bits(num, 53).double() + 0.5) * 2.0**-53).clamp(max=1 - 2.0**-53)

@@ -9,6 +9,7 @@ from dpsad.privacy.clipping import BlockRows, PartedRows, steps_for, sum_clipped
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.randomness import PrivateRandomness
+from dpsad.privacy.together import Alone, Together
 
 
 class Sanitizer:
@@ -19,10 +20,15 @@ class Sanitizer:
         ledger: is charged with the whole plan before the first release.
         randomness: source of the privacy noise, on the device of the rows; the same that draws who takes part and what
             is drawn inside rows, so that it is saved and restored with the releases that are still to be made.
+        together: the processes that hold the units between them; each has a sanitizer of this plan and releases as
+            often, the one that leads draws the noise, and its ledger is the run's.
     """
 
-    def __init__(self, plan: ReleasePlan, ledger: Ledger, randomness: PrivateRandomness):
+    def __init__(
+        self, plan: ReleasePlan, ledger: Ledger, randomness: PrivateRandomness, together: Together | None = None
+    ):
         self.plan, self.ledger, self.randomness = plan, ledger, randomness
+        self.together = Alone() if together is None else together
         self.charged, self.num_made = False, 0
 
     def charge(self) -> None:
@@ -46,7 +52,7 @@ class Sanitizer:
 
         Returns:
             [*shape] sum over units of clip(row, clip_norm) plus normal noise of noise_multiplier * clip_norm, rounded
-            to whole steps, `steps_for` of them in `clip_norm`; float32.
+            to whole steps, `steps_for` of them in `clip_norm`; float32. Of the units of all processes, in each.
 
         Raises:
             BudgetExceeded: the plan does not fit the ledger; no row was looked at.
@@ -56,7 +62,8 @@ class Sanitizer:
         each unit gives at most one row a release, made of its own records, public numbers and released state, and that
         units were drawn with `plan.sampling_prob`.
         That holds of the numbers that are computed: the sum is exact, and with its noise it is the rounding of the
-        sum with exactly normal noise, which is post-processing; see docs/privacy.md.
+        sum with exactly normal noise, which is post-processing; see docs/privacy.md. Several processes add up whole
+        numbers, which is exact for up to 2^29 rows in all of them, and the noise is in one of their parts.
         Edge cases: rows that are not finite count as zero.
         """
         self.charge()
@@ -68,7 +75,9 @@ class Sanitizer:
         for rows in chunks:
             sum_clipped(rows, self.plan.clip_norm, total, steps)
             del rows  # before the next chunk is made
-        total += self.randomness.rounded_normal(shape, self.plan.noise_multiplier * steps)
+        if self.together.leads:
+            total += self.randomness.rounded_normal(shape, self.plan.noise_multiplier * steps)
+        self.together.add_up(total)
         return total.mul_(self.plan.clip_norm / steps).float()
 
     def state_dict(self) -> dict:

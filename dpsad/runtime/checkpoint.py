@@ -18,6 +18,7 @@ from tqdm import tqdm
 from dpsad.errors import CheckpointError, require_file
 from dpsad.runtime.finite import all_finite
 from dpsad.runtime.log import Log
+from dpsad.runtime.ranks import ALONE, Ranks
 from dpsad.runtime.seeds import go_on
 from dpsad.runtime.whole_files import PRIVATE, whole
 
@@ -87,10 +88,20 @@ class Checkpoint:
             for none.
         every_seconds: how much work may be lost, at most, to a crash.
         unnamed: whether files from before version 0.2, which have no fingerprint, are taken up.
+        ranks: those that run the stage together. The file is rank 0's: it writes it, and all take up what it has.
     """
 
-    def __init__(self, path: Path, *, fingerprint: str = "", every_seconds: float = 60.0, unnamed: bool = True):
+    def __init__(
+        self,
+        path: Path,
+        *,
+        fingerprint: str = "",
+        every_seconds: float = 60.0,
+        unnamed: bool = True,
+        ranks: Ranks = ALONE,
+    ):
         self.path, self.fingerprint, self.every_seconds, self.step = path, fingerprint, every_seconds, 0
+        self.ranks = ranks
         self._parts: dict[str, Part | torch.Generator] = {}
         self._unclaimed: dict[str, Any] = {}
         self._saved_step: int | None = None
@@ -98,14 +109,15 @@ class Checkpoint:
         self._learning_rate = ""
         self._log: Log | None = None
         self._told: list[Any] = []
-        if path.exists():
-            state = load(path)
+        state = ranks.from_first(lambda: load(path) if path.exists() else None)
+        if state is not None:
             known = state.keys() - {"fingerprint", "stopped", "told"} == {"step", "parts"}
             if not (known and isinstance(state["step"], int) and isinstance(state["parts"], dict)):
                 raise ValueError(f"{path} is no checkpoint of a stage; start over with another run=...")
             if "stopped" in state:
                 raise ValueError(state["stopped"])
-            if fingerprint and state.get("fingerprint", fingerprint if unnamed else "") != fingerprint:
+            named = fingerprint and ranks.leads  # others' ledgers give the same charges other names
+            if named and state.get("fingerprint", fingerprint if unnamed else "") != fingerprint:
                 raise ValueError(
                     f"{path} was begun with other settings, another seed or other images, or with another teacher; go "
                     "on with those, or start over with another run=..."
@@ -163,8 +175,8 @@ class Checkpoint:
 
         Saves before the first step, so that what was charged to a ledger is on disk before anything is released;
         then when due, after the last step, and when interrupted. The first SIGINT or SIGTERM lets the step finish,
-        saves and raises KeyboardInterrupt; the second breaks at once. A step whose body raises or breaks out is not
-        saved. Signals are left alone outside the main thread.
+        saves and raises KeyboardInterrupt, in all ranks; the second breaks at once. A step whose body raises or breaks
+        out is not saved. Signals are left alone outside the main thread.
 
         Raises:
             CheckpointError: a save failed; the file holds an earlier step.
@@ -179,7 +191,7 @@ class Checkpoint:
             )
         with _interrupts_deferred() as interrupted:
             saved_at = -math.inf
-            while self.step < total and not interrupted():
+            while not (stopped := self.ranks.any(interrupted())) and self.step < total:
                 if time.monotonic() - saved_at >= self.every_seconds:
                     self.save()
                     saved_at = time.monotonic()
@@ -188,6 +200,8 @@ class Checkpoint:
                 yield self.step
                 self.step += 1
             self.save()
+            if stopped:
+                raise KeyboardInterrupt
 
     def hold(self, log: Log) -> None:
         """Writes lines of a log once the step that they tell of is on disk, and not at all where that never happens.
@@ -215,7 +229,9 @@ class Checkpoint:
         }
         told = self._log.held if self._log else []
         try:
-            save_atomic({"fingerprint": self.fingerprint, "step": self.step, "parts": states, "told": told}, self.path)
+            if self.ranks.leads:
+                kept = {"fingerprint": self.fingerprint, "step": self.step, "parts": states, "told": told}
+                save_atomic(kept, self.path)
         except CheckpointError as error:
             if self._saved_step is None:
                 raise
@@ -234,7 +250,7 @@ class Checkpoint:
         else:
             mend = f"lower {self._learning_rate}, remove {self.path} and run the same command again ({kept})"
         said = f"{self.path.stem}: {', '.join(wrong)} became NaN or infinite within {self.step} steps; {mend}"
-        if "sanitizer" in self._parts:
+        if "sanitizer" in self._parts and self.ranks.leads:
             self._stop_for_good(said)
         raise ValueError(said)
 

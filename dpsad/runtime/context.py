@@ -15,6 +15,7 @@ from dpsad.runtime.checkpoint import Checkpoint
 from dpsad.runtime.config_files import fingerprint
 from dpsad.runtime.device import hardware_of
 from dpsad.runtime.log import Log, LogConfig, Say
+from dpsad.runtime.ranks import ALONE, Ranks
 from dpsad.runtime.run_folder import Run
 from dpsad.runtime.seeds import first_weights, rng_named
 
@@ -32,6 +33,7 @@ class Context:
     load_records, load_public: read the private records, and the public images.
     log_config: where measurements go besides the run folder.
     say: shows a line to whoever runs it.
+    ranks: the processes that run it together, of which rank 0 has the run's folder and the others a copy each.
     """
 
     run: Run
@@ -45,6 +47,7 @@ class Context:
     load_public: Callable[[], ImageSet]
     log_config: LogConfig
     say: Say
+    ranks: Ranks = ALONE
 
     def rng(self, name: str, device: torch.device | None = None) -> torch.Generator:
         """The public stream of that name, on the run's device unless another is named."""
@@ -67,7 +70,7 @@ class Context:
         """
         told = fingerprint(self.seed, *settings)
         path = self.run.checkpoint(stage)
-        return Checkpoint(path, fingerprint=told, every_seconds=every_seconds, unnamed=unnamed)
+        return Checkpoint(path, fingerprint=told, every_seconds=every_seconds, unnamed=unnamed, ranks=self.ranks)
 
     def log(self, stage: str) -> Log:
         """Where the stage of that name notes what it measures."""
@@ -93,6 +96,10 @@ class Context:
         Public where the run uses it: for the rest, see `size_is_public`.
         """
         return self.stated_num_records or self.run.begun_with_num
+
+    def share_of(self, records: ImageSet) -> ImageSet:
+        """The records whose rows this rank gives; all of them where it is alone."""
+        return records if self.ranks.alone else records.take(self.ranks.own(len(records)))
 
     def require_same(self, records: ImageSet) -> None:
         """Notes which records the run is about, and refuses others from then on.

@@ -11,6 +11,7 @@ from dpsad.runtime.checkpoint import Checkpoint, progress
 from dpsad.runtime.finite import require_finite
 from dpsad.runtime.log import Log
 from dpsad.runtime.precision import autocast
+from dpsad.runtime.ranks import ALONE, Ranks
 from dpsad.training.batches import Batches
 from dpsad.training.ema import ExponentialMovingAverage
 from dpsad.training.schedules import warm_cosine
@@ -50,6 +51,7 @@ def train_autoencoder(
     checkpoint: Checkpoint,
     log: Log,
     precision: str = "auto",
+    ranks: Ranks = ALONE,
 ) -> Autoencoder:
     """Trains an autoencoder on drawn images.
 
@@ -59,12 +61,13 @@ def train_autoencoder(
         rng: model randomness, on the device of the model.
         checkpoint: resumes an interrupted stage.
         log: receives the mean squared error a pixel, and the divergence an image.
+        ranks: those that share each batch: all draw the whole of it, and each learns from its part.
 
     Returns:
         The averaged autoencoder, its latents scaled by such images.
 
     Raises:
-        ValueError: weights became NaN or infinite.
+        ValueError: weights became NaN or infinite, or a batch cannot be shared evenly.
 
     Source: Kingma and Welling 2014, equation 10.
     """
@@ -76,18 +79,21 @@ def train_autoencoder(
     checkpoint.guard("compress.learning_rate", autoencoder=autoencoder, ema=ema, optimizer=optimizer)
     for step in progress(checkpoint, config.steps, "compress"):
         images, _ = batches.draw(config.batch_size, rng)
+        images = ranks.part(images)
         with autocast(images.device, precision):
             mean, log_variance = autoencoder.encoder(images)
-            noise = torch.randn(mean.shape, generator=rng, device=images.device)
+            noise = torch.randn((config.batch_size, *mean.shape[1:]), generator=rng, device=images.device)
+            noise = ranks.part(noise)
             decoded = autoencoder.decoder(mean + (log_variance / 2).exp() * noise)
         error = (decoded - images).square().flatten(1)
         divergence = (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1).sum(1) / 2
         loss = (error.sum(1) + config.kl_weight * divergence).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        ranks.average_gradients(autoencoder)
         optimizer.step()
         schedule.step()
-        ema.update(autoencoder, len(images))
+        ema.update(autoencoder, config.batch_size)
         if (step + 1) % 50 == 0:
             values = {"squared_error": error.mean().item(), "divergence": divergence.mean().item()}
             log.public(step=step + 1, **values)

@@ -10,6 +10,7 @@ from dpsad.privacy.provenance import combined, united
 from dpsad.runtime.checkpoint import Checkpoint, progress
 from dpsad.runtime.log import Log
 from dpsad.runtime.precision import autocast
+from dpsad.runtime.ranks import ALONE, Ranks
 from dpsad.training.batches import Batches
 from dpsad.training.ema import ExponentialMovingAverage
 from dpsad.training.schedules import warm_cosine
@@ -43,6 +44,7 @@ def train_denoiser(
     log: Log,
     precision: str = "auto",
     learning_rate_key: str | None = "learning_rate",
+    ranks: Ranks = ALONE,
 ) -> Denoiser:
     """Trains a denoiser on drawn images.
 
@@ -57,12 +59,13 @@ def train_denoiser(
         log: receives the loss; under private/, since images may be private.
         learning_rate_key: its key, named where training stops because weights are not finite. None never stops: for
             private models under a formal guarantee, see `Checkpoint.guard`.
+        ranks: those that share each batch: all draw the whole of it, and each learns from its part.
 
     Returns:
         The averaged model, ready to teach.
 
     Raises:
-        ValueError: weights became NaN or infinite.
+        ValueError: weights became NaN or infinite, or a batch cannot be shared evenly.
 
     Source: Karras et al. 2022, Table 1.
     """
@@ -79,13 +82,15 @@ def train_denoiser(
         labels = drop_labels(labels, num_classes, config.label_dropout, rng)
         sigma = levels(torch.rand(len(images), generator=rng, device=device, dtype=torch.float64))
         noise = torch.randn(images.shape, generator=rng, device=device)
+        images, labels, sigma, noise = map(ranks.part, (images, labels, sigma, noise))
         with autocast(device, precision):
             loss = denoising_loss(denoiser, images, sigma, noise, labels).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        ranks.average_gradients(denoiser)
         optimizer.step()
         schedule.step()
-        ema.update(denoiser, len(images))
+        ema.update(denoiser, config.batch_size)
         if (step + 1) % 50 == 0:
             log.private(step=step + 1, teacher_loss=loss.item())
     ema.model.provenance = combined(denoiser.provenance, batches.provenance)

@@ -19,6 +19,7 @@ from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runtime.checkpoint import Checkpoint, progress
 from dpsad.runtime.log import Log
 from dpsad.runtime.precision import autocast
+from dpsad.runtime.ranks import ALONE, Ranks
 from dpsad.training.batches import in_full_batches
 from dpsad.training.ema import ExponentialMovingAverage, Model
 
@@ -46,6 +47,7 @@ def dp_sgd(
     checkpoint: Checkpoint,
     log: Log,
     new_optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+    ranks: Ranks = ALONE,
 ) -> Model:
     """Trains a model by noisy, clipped gradients, as many steps as the sanitizer's plan has releases.
 
@@ -53,17 +55,18 @@ def dp_sgd(
         stage: names the progress bar, and the section whose learning rate this is.
         model: provenance released or public; is trained in place, on the device of `randomness`.
         rows: each record's gradient; a function of that record, secret draws and the model.
-        records: the private records.
+        records: the private records; where several ranks train, those that are this one's.
         sanitizer: holds the plan: one row per record that joins a step.
         expected_batch_size: public number that the noisy sum is divided by.
         learning_rate: of the optimizer, constant.
         ema_half_life_steps: of the weight average.
         chunk_size: records whose rows are held at once; no more than are expected in a step.
         randomness: secret; draws who joins. The sanitizer's own, as that of `rows`: then a step that a crash undid is
-            made again as it was.
+            made again as it was. Where several ranks train, `ranks.draws` of that.
         checkpoint: tracks ledger, model and optimizer in one file.
         log: the norm of the released gradient is public.
         new_optimizer: parameters and `lr` -> what takes the steps.
+        ranks: those that train together; the sanitizer's.
 
     Returns:
         The averaged model; its provenance is released.
@@ -91,13 +94,14 @@ def dp_sgd(
     sanitizer.charge()
     size = sum(parameter.numel() for parameter in trainable_parameters(model))
 
-    at_once = min(chunk_size, math.ceil(expected_batch_size))
+    at_once = min(chunk_size, math.ceil(expected_batch_size / ranks.size))
 
     def chunks(images: Tensor, labels: Tensor) -> Iterator[PartedRows]:
         for num, (chunk, chunk_labels) in in_full_batches(at_once, images, labels):
             yield PartedRows([part[:num] for part in rows(chunk.to(device), chunk_labels.to(device)).parts])
 
     for step in progress(checkpoint, sanitizer.plan.num_releases, stage):
+        ranks.new_step(randomness, sanitizer.randomness)
         joined = poisson_sample(len(records), sanitizer.plan.sampling_prob, randomness)
         released = sanitizer.release(chunks(records.images[joined], records.labels[joined]), (size,))
         set_gradients(model, released / expected_batch_size)

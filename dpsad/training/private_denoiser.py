@@ -107,13 +107,14 @@ def fit_to_records(
     num_records = context.num_records(records)
     plan = context.ledger.planned(reserved).calibrate(gradient_plan(section, method, settings, num_records))
     randomness = context.randomness.named(section)
+    draws = context.ranks.draws(randomness)
     rows = denoising_rows(
         denoiser,
         noise_multiplicity=settings.noise_multiplicity,
         levels=levels,
         label_dropout=label_dropout,
         no_label=records.num_classes,
-        randomness=randomness,
+        randomness=draws,
         vary=vary,
         precision=context.precision,
     )
@@ -124,15 +125,16 @@ def fit_to_records(
             section,
             model=denoiser,
             rows=rows,
-            records=records,
-            sanitizer=Sanitizer(plan, context.ledger, randomness),
+            records=context.share_of(records),
+            sanitizer=Sanitizer(plan, context.ledger, randomness, context.ranks),
             expected_batch_size=plan.sampling_prob * num_records,
             learning_rate=settings.learning_rate,
             ema_half_life_steps=settings.ema_half_life_steps,
             chunk_size=settings.chunk_size,
-            randomness=randomness,
+            randomness=draws,
             checkpoint=context.checkpoint(section, *sources, every_seconds=0, unnamed=not learned_from),
             log=log,
+            ranks=context.ranks,
         )
     context.say(
         f"{section}: {plan.num_releases} steps of {settings.batch_size} records, noise multiplier "

@@ -79,8 +79,9 @@ NOISE = [
     ),
     Mutation(
         "noise drawn and added in float32", SANITIZER,
-        f"        total += {NORMAL}\n        return total.mul_(self.plan.clip_norm / steps).float()",
-        "        noise = self.randomness.normal(shape) * self.plan.noise_scale\n"
+        f"            total += {NORMAL}\n        self.together.add_up(total)\n"
+        "        return total.mul_(self.plan.clip_norm / steps).float()",
+        "            noise = self.randomness.normal(shape) * self.plan.noise_scale\n"
         "        return total.mul_(self.plan.clip_norm / steps).float() + noise",
         _tests("statistical/test_floating_point", "test_which_numbers_can_be_reached_tells_nothing_of_a_record"),
     ),
@@ -284,7 +285,7 @@ SAMPLING = [
     ),
     Mutation(
         "all shards asked where a sample of them is accounted", PROTOTYPE_RELEASE,
-        "poisson_sample(shards.num_shards, shards.sampling_prob, randomness)", "torch.arange(shards.num_shards)",
+        "poisson_sample(len(own), settings.shards.sampling_prob, draws)", "torch.arange(len(own))",
         _tests("unit/methods/dp_sad/test_prototype_release", "test_shards_answer_a_question_by_secret_draws_with_the_"
                "planned_probability"),
     ),
@@ -401,7 +402,7 @@ CHARGES = [
     ),
     Mutation(
         "groups of prototypes whose spread is not charged", "dpsad/methods/dp_sad/spread.py",
-        "Sanitizer(grouped_plan, ledger, randomness)", "Sanitizer(grouped_plan, ledger.planned([]), randomness)",
+        "Sanitizer(grouped_plan, ledger,", "Sanitizer(grouped_plan, ledger.planned([]),",
         _tests("unit/methods/dp_sad/test_spread", "test_both_releases_are_charged_before_they_are_made"),
     ),
     Mutation(
@@ -461,7 +462,7 @@ CHARGES = [
     ),
     Mutation(
         "a checkpoint of other settings taken up", CHECKPOINT,
-        "if fingerprint and state.get(", "if not fingerprint and state.get(",
+        "named = fingerprint and", "named = not fingerprint and",
         _tests("unit/runtime/test_checkpoint", "test_a_checkpoint_of_other_settings_is_refused"),
     ),
     Mutation(
@@ -985,8 +986,48 @@ SELECTIONS = [
     ),
 ]  # fmt: skip
 
+RANKS_FILE = "dpsad/runtime/ranks.py"
+TOGETHER = [
+    Mutation(
+        "noise added by every rank", SANITIZER,
+        "if self.together.leads:", "if True:",
+        _tests("unit/privacy/test_together", "test_noise_of_several_ranks_has_the_planned_scale"),
+    ),
+    Mutation(
+        "rows of other ranks left out", SANITIZER,
+        "        self.together.add_up(total)\n", "",
+        _tests("unit/privacy/test_together",
+               "test_a_sum_without_noise_is_that_of_one_process_to_the_bit_in_every_rank"),
+    ),
+    Mutation(
+        "who joins drawn by all ranks from the same stream", RANKS_FILE,
+        'draws.follow(key, f"rank {self.rank} of {self.size}")', 'draws.follow(key, f"{self.size} ranks")',
+        _tests("unit/runtime/test_ranks", "test_no_two_ranks_and_no_two_steps_draw_the_same",
+               "test_records_join_by_draws_of_their_own_with_the_planned_probability_in_every_rank"),
+    ),
+    Mutation(
+        "the numbers of a rank's first step in every step", DP_SGD,
+        "ranks.new_step(randomness, sanitizer.randomness)",
+        "ranks.new_step(randomness, PrivateRandomness(seed=0))",
+        _tests("unit/runtime/test_ranks",
+               "test_records_join_by_draws_of_their_own_with_the_planned_probability_in_every_rank"),
+    ),
+    Mutation(
+        "all records in every rank", RANKS_FILE,
+        "torch.arange(num)[self.rank :: self.size]", "torch.arange(num)",
+        _tests("unit/runtime/test_ranks", "test_every_unit_is_one_ranks_and_no_two",
+               "test_ranks_release_the_prototypes_of_one_process_to_the_bit"),
+    ),
+    Mutation(
+        "a checkpoint that every rank writes", CHECKPOINT,
+        "            if self.ranks.leads:\n                kept", "            if True:\n                kept",
+        _tests("unit/runtime/test_ranks", "test_only_rank_0_writes_a_checkpoint_and_all_take_up_what_it_has"),
+    ),
+]  # fmt: skip
+
 MUTATIONS = [
     *SELECTIONS,
+    *TOGETHER,
     *NOISE,
     *CLIPS,
     *MIXING,

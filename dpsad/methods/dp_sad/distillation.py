@@ -29,6 +29,7 @@ from dpsad.privacy.ranges import Count, CountOrZero, HalfLife, LearningRate, Wei
 from dpsad.runtime.checkpoint import Checkpoint, progress
 from dpsad.runtime.log import Log
 from dpsad.runtime.precision import autocast
+from dpsad.runtime.ranks import ALONE, Ranks
 from dpsad.training.batches import Batches
 from dpsad.training.ema import ExponentialMovingAverage
 from dpsad.training.schedules import warm_cosine
@@ -89,6 +90,7 @@ def distill(
     answers: Answers | None = None,
     penalty_weight: float = 0.0,
     feature_weight: float = 0.0,
+    ranks: Ranks = ALONE,
 ) -> Denoiser:
     """Trains the student on its teacher's answers.
 
@@ -108,6 +110,8 @@ def distill(
             in each step. None replays nothing.
         penalty_weight: of R1 in the discriminator's loss, at the teacher's answers.
         feature_weight: as for `output_gradient`.
+        ranks: those that share each batch: all draw the whole of it, and each learns from its part. What is replayed,
+            all of them learn from.
 
     Returns:
         The averaged student; it has seen what its teacher and its images have.
@@ -139,9 +143,10 @@ def distill(
         checkpoint.track(critic=discriminator, critic_optimizer=discriminator_optimizer)
     for step in progress(checkpoint, config.steps, "distill"):
         clean, labels = batches.draw(config.batch_size, rng)
-        sigmas = levels(len(clean), rng)
+        sigmas, shape = ranks.part(levels(len(clean), rng), dim=1), clean.shape
+        clean, labels = ranks.part(clean), ranks.part(labels)
         for sigma in sigmas:
-            noise = torch.randn(clean.shape, generator=rng, device=device)
+            noise = ranks.part(torch.randn(shape, generator=rng, device=device))
             with autocast(device, precision):
                 proposal = propose(student, clean, sigma, noise, labels)
                 answer = teacher.denoise(proposal.inputs, sigma, labels)[0]
@@ -165,11 +170,12 @@ def distill(
                 outputs = student(replayed.inputs, replayed.sigma, replayed.labels)
             weight = edm_loss_weight(replayed.sigma, student.sigma_data)
             error = (outputs - replayed.targets).square().sum(dim=(1, 2, 3))
-            ((weight * error).sum() / len(clean)).backward()
+            ((weight * error).sum() / config.batch_size).backward()
+        ranks.average_gradients(*learned.values())
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         schedule.step()
-        ema.update(student, len(clean))
+        ema.update(student, config.batch_size)
         if discriminator is not None:
             discriminator_optimizer.step()
             discriminator_optimizer.zero_grad(set_to_none=True)

@@ -44,11 +44,12 @@ def finished(
     context.say(f"guide: {settings.guide.steps} steps in {seconds():.0f} s; epsilon {context.ledger.spent():.3f}")
     if settings.shorten.steps:
         seen, released = seen_by(guide, samples.images), None
+        context.ranks.take_from_first(seen)
         told = fingerprint_of_state(seen.state_dict())
         if for_matching:
             released = release_class_means(seen, context, records=records, plan=for_matching[0], learned_from=told)
             told += fingerprint_of_state(released.state_dict())
-        matched = partial(matching_of, settings.matching, seen, released)
+        matched = partial(matching_of, settings.matching, seen, released, context.ranks)
         made = shortened(settings.shorten, context, made, matched, (settings.matching, told))
         samples = _samples(settings, context, made, records.class_names) if relabel else samples
     if relabel:

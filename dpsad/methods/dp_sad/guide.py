@@ -136,7 +136,9 @@ def train_guide(
     features = [_features(kind, config, samples, context).to(device) for kind in config.features]
     whitenings = [_whitening(of, samples.images, config, device) for of in features]
     guide = Guide(features, whitenings, records.num_classes).to(device).eval()
-    vectors = _in_batches(guide.vectors, records.images, device)
+    context.ranks.take_from_first(guide)
+    held = context.share_of(records)
+    vectors = _in_batches(guide.vectors, held.images, device)
     guide.classifier.provenance = samples.provenance  # type: ignore[assignment]
     guide.classifier.public_images = united(  # type: ignore[assignment]
         public_images_in(samples), *map(public_images_of, features)
@@ -146,18 +148,19 @@ def train_guide(
         "guide",
         model=guide.classifier,
         rows=classifier_rows(guide.classifier),
-        records=replace(records, images=vectors, origin=records),
-        sanitizer=Sanitizer(plan, context.ledger, randomness),
+        records=replace(held, images=vectors, origin=held),
+        sanitizer=Sanitizer(plan, context.ledger, randomness, context.ranks),
         expected_batch_size=context.num_records(records),
         learning_rate=step_size(config, plan),
         ema_half_life_steps=config.ema_half_life_steps,
         chunk_size=CHUNK,
-        randomness=randomness,
+        randomness=context.ranks.draws(randomness),
         checkpoint=context.checkpoint(
             "guide", config, records.fingerprint(), learned_from, every_seconds=0, unnamed=False
         ),
         log=context.log("guide"),
         new_optimizer=partial(torch.optim.SGD, momentum=MOMENTUM),
+        ranks=context.ranks,
     )
     guide.provenance = Provenance.RELEASED  # type: ignore[assignment]
     guide.public_images = guide.classifier.public_images

@@ -20,6 +20,7 @@ from dpsad.privacy.ranges import Fraction, Weight, require_ranges
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.runtime.checkpoint import progress
 from dpsad.runtime.context import Context
+from dpsad.runtime.ranks import ALONE, Ranks
 from dpsad.training.batches import in_full_batches
 from students.guide import Guide
 
@@ -89,10 +90,11 @@ class ClassMeans(nn.Module):
     def _scale(self) -> Tensor:
         return 1 / (math.sqrt(1 - COUNT_SHARE) * self.counts.clamp(min=LEAST_COUNT)[:, None])
 
-    def follow(self, vectors: Tensor, labels: Tensor) -> None:
-        """Adds vectors [num, directions] of images of late, and forgets earlier ones, class by class."""
+    def follow(self, vectors: Tensor, labels: Tensor, ranks: Ranks = ALONE) -> None:
+        """Adds vectors [num, directions] of images of late, those of all ranks, and forgets earlier ones of a class."""
         rows = mean_rows(vectors, labels)
         new = torch.zeros_like(self.sums).index_add_(0, rows.block, rows.values)
+        ranks.add_up(new)
         kept = 1 - new[:, -1:] / math.sqrt(COUNT_SHARE) / REMEMBERED
         self.sums.mul_(kept.clamp(min=0)).add_(new)
 
@@ -166,16 +168,16 @@ def release_class_means(
     record and the released features.
     Edge cases: means are divided by released counts, so that the number of records of a class stays protected.
     """
-    device = context.device
+    device, held = context.device, context.share_of(records)
     means = ClassMeans(records.num_classes, seen.dim, plan.noise_scale).to(device)
-    sanitizer = Sanitizer(plan, context.ledger, context.randomness.named("matching"))
+    sanitizer = Sanitizer(plan, context.ledger, context.randomness.named("matching"), context.ranks)
     checkpoint = context.checkpoint("matching", records.fingerprint(), learned_from, unnamed=False)
     checkpoint.track(sanitizer=sanitizer, means=means)
     sanitizer.charge()
     for _ in progress(checkpoint, plan.num_releases, "matching"):
         chunks = (
             mean_rows(seen(images.to(device))[0][:num], labels[:num].to(device))
-            for num, (images, labels) in in_full_batches(AT_ONCE, records.images, records.labels)
+            for num, (images, labels) in in_full_batches(AT_ONCE, held.images, held.labels)
         )
         with torch.no_grad():
             means.sums.copy_(sanitizer.release(chunks, tuple(means.sums.shape)))
@@ -190,12 +192,14 @@ class Matching:
     seen: released features; frozen.
     released: of the records; None compares no means.
     late: of the student's own images of late.
+    ranks: those that train the student together, each on its part of a batch.
     """
 
     config: MatchingConfig
     seen: Seen
     released: ClassMeans | None
     late: ClassMeans
+    ranks: Ranks = ALONE
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """How far images are from what is asked of them, to be made small.
@@ -209,7 +213,7 @@ class Matching:
         total = torch.zeros((), device=images.device)
         vectors, logits = self.seen(images)
         if self.released is not None:
-            self.late.follow(vectors.detach(), labels)
+            self.late.follow(vectors.detach(), labels, self.ranks)
             gap = self._gap(self.released)
             total = total + self.config.weight * (vectors * gap[labels]).sum(1).mean()
         if self.config.class_weight:
@@ -228,11 +232,12 @@ class Matching:
 
 
 def matching_of(
-    config: MatchingConfig, seen: Seen, released: ClassMeans | None, images: Tensor, labels: Tensor
+    config: MatchingConfig, seen: Seen, released: ClassMeans | None, ranks: Ranks, images: Tensor, labels: Tensor
 ) -> Matching:
     """A student's matching, its images of late being those that it is shortened by.
 
     Args:
+        ranks: those that train the student together; each has all of these images.
         images: [num, chan, height, width] of the student before.
         labels: [num] their classes.
     """
@@ -241,4 +246,4 @@ def matching_of(
         with torch.no_grad():
             for num, (batch, of_batch) in in_full_batches(AT_ONCE, images, labels):
                 late.follow(seen(batch)[0][:num], of_batch[:num])
-    return Matching(config, seen, released, late)
+    return Matching(config, seen, released, late, ranks)

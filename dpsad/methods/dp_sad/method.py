@@ -64,4 +64,5 @@ METHOD = Method(
     plans=plans,
     rehearse=rehearse,
     train=train,
+    shared=("records", "shards"),
 )

@@ -1,6 +1,6 @@
 """Prototypes of a run: released once and kept with what they have cost."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,6 +26,7 @@ from dpsad.privacy.provenance import Provenance
 from dpsad.privacy.randomness import PrivateRandomness, poisson_sample
 from dpsad.runtime.checkpoint import load, save_atomic
 from dpsad.runtime.context import Context
+from dpsad.runtime.ranks import ALONE, Ranks
 from dpsad.runtime.state_fingerprint import fingerprint_of_state
 from students.prototypes import Prototypes
 from teachers.base import Teacher
@@ -80,13 +81,15 @@ def released_prototypes(settings: DpSadSettings, context: Context) -> Released:
         return released
     records = read_records(settings, context)
     num_records, subject = context.num_records(records), Subject.of(records)
-    records, randomness, rng = records.to(device), context.randomness.named("sketch"), context.rng("sketch")
+    randomness, rng, ranks = context.randomness.named("sketch"), context.rng("sketch"), context.ranks
     shards = None
     if settings.guarantee == "shards":
         shards = shards_of_run(records.ids, settings.shards.num_shards, context.seed).to(device)
-    rows = (
-        rows_of_records(settings, records) if shards is None else rows_of_shards(settings, records, shards, randomness)
-    )
+        held = records.to(device)
+        rows = rows_of_shards(settings, held, shards, randomness, ranks)
+    else:
+        held = context.share_of(records).to(device)
+        rows = rows_of_records(settings, held)
     plans, answers = plans_of_prototypes(settings, ledger, num_records), None
     spread, asked = plans_of_spread(settings, ledger), []
     if shards is not None and settings.shards.teacher != "none":
@@ -103,36 +106,39 @@ def released_prototypes(settings: DpSadSettings, context: Context) -> Released:
             ledger=ledger,
             randomness=randomness,
             rng=rng,
+            together=ranks,
         )
         if spread:
             prototypes = release_spread(
                 settings.spread,
                 prototypes,
-                images=records.images,
-                labels=records.labels,
+                images=held.images,
+                labels=held.labels,
                 plans=spread,
                 ledger=ledger,
                 randomness=randomness,
+                together=ranks,
             )
         if shards is not None and asked:
-            teachers = shard_teachers(settings.shards, settings.teacher, context, records, shards)
+            teachers = shard_teachers(settings.shards, settings.teacher, context, held, shards)
             discriminators = new_shard_discriminators(settings.shards, subject, context)
             prototypes, answers = ask_teachers(
                 settings.shards,
                 count_share=settings.prototypes.count_share,
-                rows=rows_of_teachers(settings, teachers, discriminators, randomness),
+                rows=rows_of_teachers(settings, teachers, discriminators, randomness, ranks),
                 plan=asked[0],
                 start=prototypes,
                 ledger=ledger,
                 randomness=randomness,
                 rng=rng,
+                together=ranks,
             )
     if records.clustered:  # labels that tell of other records make rows that are none
         prototypes = replace(prototypes, provenance=Provenance.PRIVATE)
     released = Released(prototypes, answers, subject, ledger.state_dict())
     save_atomic(released.state_dict(), path)
     _tell(released, context)
-    context.run.checkpoint("sketch").unlink()
+    context.run.checkpoint("sketch").unlink(missing_ok=True)  # rank 0 alone has it
     num, spent = len(prototypes.labels), ledger.spent()
     context.say(f"sketch: {num} prototypes in {seconds():.1f} s, epsilon {spent:.3f} so far")
     return released
@@ -187,16 +193,20 @@ def rows_of_records(settings: DpSadSettings, records: ImageSet) -> Rows:
     return rows
 
 
-def rows_of_shards(settings: DpSadSettings, records: ImageSet, shards: Shards, randomness: PrivateRandomness) -> Rows:
+def rows_of_shards(
+    settings: DpSadSettings, records: ImageSet, shards: Shards, randomness: PrivateRandomness, ranks: Ranks = ALONE
+) -> Rows:
     """Shard rows of the records themselves.
 
     Args:
         records, shards: on the device to work on.
         randomness: secret; which shards take part.
+        ranks: those that release together; each asks its own shards.
     """
+    joining = _joining(settings, randomness, ranks)
 
     def rows(proposal: Proposal, bound: float) -> Iterable[BlockRows]:
-        joined, count_share = _joined(settings, randomness), settings.prototypes.count_share
+        joined, count_share = joining(), settings.prototypes.count_share
         return shard_rows(records.images, records.labels, shards, joined, proposal, bound, count_share)
 
     return rows
@@ -207,21 +217,29 @@ def rows_of_teachers(
     teachers: Teacher,
     discriminators: ShardDiscriminators | None,
     randomness: PrivateRandomness,
+    ranks: Ranks = ALONE,
 ) -> Rows:
     """Shard rows of the shards' teachers, and of their discriminators where there are any.
 
     Args:
         teachers, discriminators: one for each shard.
         randomness: secret; which shards take part.
+        ranks: those that release together; each asks its own shards.
     """
+    joining = _joining(settings, randomness, ranks)
 
     def rows(proposal: Proposal, bound: float) -> Iterable[Tensor]:
-        joined = _joined(settings, randomness)
-        return teacher_rows(teachers, discriminators, joined, proposal, bound, settings.prototypes.count_share)
+        return teacher_rows(teachers, discriminators, joining(), proposal, bound, settings.prototypes.count_share)
 
     return rows
 
 
-def _joined(settings: DpSadSettings, randomness: PrivateRandomness) -> Tensor:
-    shards = settings.shards
-    return poisson_sample(shards.num_shards, shards.sampling_prob, randomness).to(randomness.device)
+def _joining(settings: DpSadSettings, randomness: PrivateRandomness, ranks: Ranks) -> Callable[[], Tensor]:
+    """Draws, release by release, which of this rank's shards take part."""
+    own, draws = ranks.own(settings.shards.num_shards), ranks.draws(randomness)
+
+    def joined() -> Tensor:
+        ranks.new_step(draws, randomness)
+        return own[poisson_sample(len(own), settings.shards.sampling_prob, draws)].to(randomness.device)
+
+    return joined

@@ -23,6 +23,7 @@ from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.ranges import Count, Positive, Share, ShareOrAll, Weight, require_ranges
 from dpsad.privacy.sanitizer import Sanitizer
+from dpsad.privacy.together import Together
 from students.prototypes import Prototypes
 
 # what is proposed, bound on one difference -> chunks of rows, [units, proposed images, pixels + 1] each or block rows
@@ -102,6 +103,7 @@ def release_prototypes(
     ledger: Ledger,
     randomness: PrivateRandomness,
     rng: torch.Generator,
+    together: Together | None = None,
 ) -> Prototypes:
     """Releases prototypes of each class.
 
@@ -111,6 +113,7 @@ def release_prototypes(
         ledger: is charged before each resolution's first release.
         randomness: secret; the privacy noise.
         rng: public; how prototypes split.
+        together: processes that release them together, `rows` being those of each one's own units.
 
     Returns:
         per_class[-1] images of each class.
@@ -125,7 +128,7 @@ def release_prototypes(
     for number, plan in zip(config.per_class, plans, strict=True):
         bound = difference_bound(config, number, size)
         centres = split(centres, number // centres.shape[1], config.spread, rng)
-        sanitizer = Sanitizer(plan, ledger, randomness)
+        sanitizer = Sanitizer(plan, ledger, randomness, together)
         for _ in range(plan.num_releases):
             proposal = propose_prototypes(centres)
             released = sanitizer.release(rows(proposal, bound), (num_classes * number, size + 1))

@@ -23,6 +23,7 @@ from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.ranges import Count, Positive, Share, ShareOrAll, Weight, require_ranges
 from dpsad.privacy.sanitizer import Sanitizer
+from dpsad.privacy.together import Together
 from dpsad.runtime.context import Context
 from dpsad.training.batches import batches_of_shards
 from dpsad.training.denoiser import train_denoiser
@@ -140,6 +141,7 @@ def ask_teachers(
     ledger: Ledger,
     randomness: PrivateRandomness,
     rng: torch.Generator,
+    together: Together | None = None,
 ) -> tuple[Prototypes, Answers]:
     """Moves samples through falling noise levels by what shards' teachers answer together.
 
@@ -155,6 +157,7 @@ def ask_teachers(
         ledger: is charged before the first question.
         randomness: secret; the privacy noise.
         rng: public; which prototypes, and the noise on them.
+        together: processes that ask together, `rows` being those of each one's own shards.
 
     Returns:
         The samples after the last level, and everything that was asked with the released answers.
@@ -171,7 +174,7 @@ def ask_teachers(
     x = outputs + config.levels[0] * torch.randn(outputs.shape, generator=rng, device=images.device)
     bound = config.clip_rms * math.sqrt(size)
     min_count = config.num_shards * config.sampling_prob / 2  # nearly all shards that are asked have an answer
-    sanitizer = Sanitizer(plan, ledger, randomness)
+    sanitizer = Sanitizer(plan, ledger, randomness, together)
     asked = []
     for level, next_level in zip(config.levels, [*config.levels[1:], 0.0], strict=True):
         proposal = Proposal(x, torch.full((len(x),), level, device=x.device), labels, outputs)

@@ -190,6 +190,7 @@ def _train(
     scales = [seen.var() for seen in seen_by(trunk, targets[: config.batch_size])]
     for step in progress(checkpoint, config.steps, "shorten"):
         index = torch.randint(len(inputs), (config.batch_size,), generator=rng, device=rng.device)
+        index = context.ranks.part(index)
         with autocast(rng.device, context.precision):
             outputs = step_through(student, noisy=inputs[index], labels=labels[index])
         outputs, wanted = outputs.float(), targets[index]
@@ -202,9 +203,10 @@ def _train(
             loss = loss + matching.loss(outputs, labels[index])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        context.ranks.average_gradients(student)
         optimizer.step()
         schedule.step()
-        ema.update(student, len(index))
+        ema.update(student, config.batch_size)
         if (step + 1) % 50 == 0:
             log.private(step=step + 1, shorten_loss=loss.item())
     ema.model.provenance, ema.model.public_images = denoiser.provenance, denoiser.public_images

@@ -30,6 +30,7 @@ from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.ranges import Count, Fraction, Positive, Share, require_ranges
 from dpsad.privacy.sanitizer import Sanitizer
+from dpsad.privacy.together import Together
 from students.prototypes import Prototypes
 from students.spread import Spread
 
@@ -95,6 +96,7 @@ def release_spread(
     plans: Sequence[ReleasePlan],
     ledger: Ledger,
     randomness: PrivateRandomness,
+    together: Together | None = None,
 ) -> Prototypes:
     """Releases how records lie around prototypes.
 
@@ -104,6 +106,7 @@ def release_spread(
         plans: as `spread_plans` gives them.
         ledger: is charged before each release.
         randomness: secret; the privacy noise.
+        together: processes that release it together, `images` being each one's own records.
 
     Returns:
         The prototypes with their spread; without, where no direction rises above the noise.
@@ -121,7 +124,8 @@ def release_spread(
     basis = lowest_frequencies(tuple(prototypes.images.shape[1:]), config.frequencies).to(images)
     bound = config.clip_rms * math.sqrt(size)
     told = difference_rows(images, prototypes.images, nearest, basis, bound)
-    moments = Sanitizer(pooled_plan, ledger, randomness).release(map(second_moments, told), (pairs_of(len(basis)),))
+    sanitizer = Sanitizer(pooled_plan, ledger, randomness, together)
+    moments = sanitizer.release(map(second_moments, told), (pairs_of(len(basis)),))
     values, vectors = rising_eigenvalues(symmetric(moments), pooled_plan.noise_scale)
     rises = values > 0
     variance = values[rises][-config.directions :] * (bound**2 / counts.sum().clamp(min=1))
@@ -135,7 +139,7 @@ def release_spread(
     told = difference_rows(images, prototypes.images, nearest, directions, bound)
     num_groups = config.per_class * num_classes
     group = nearest // (len(prototypes.images) // num_groups)
-    moments = Sanitizer(grouped_plan, ledger, randomness).release(
+    moments = Sanitizer(grouped_plan, ledger, randomness, together).release(
         (BlockRows(second_moments(rows), own) for rows, own in zip(told, group.split(CHUNK), strict=True)),
         (num_groups, pairs_of(len(directions))),
     )

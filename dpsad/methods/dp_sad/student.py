@@ -157,6 +157,7 @@ def _distilled(
             checkpoint=checkpoint,
             log=context.log("distill"),
             precision=context.precision,
+            ranks=context.ranks,
         )
     context.say(f"distill: {config.steps} steps in {seconds():.0f} s")
     return student

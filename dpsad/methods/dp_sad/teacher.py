@@ -82,6 +82,7 @@ def train_teacher(
             log=context.log("teach"),
             learning_rate_key="teacher.learning_rate",
             precision=context.precision,
+            ranks=context.ranks,
         )
     # "sketch" is what files call prototypes since version 0.1
     save_atomic({**denoiser_state(denoiser, network, subject), "sketch": prototypes}, context.run.teacher)

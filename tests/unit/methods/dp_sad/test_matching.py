@@ -32,6 +32,7 @@ from dpsad.networks.features.whitening import whitening_of
 from dpsad.privacy.accounting import merge_gaussians
 from dpsad.privacy.ledger import BudgetExceeded, Ledger
 from dpsad.privacy.provenance import Provenance
+from dpsad.runtime.ranks import ALONE
 from students.guide import Guide
 
 MATCHED = {"guide": GuideConfig(share=0.2), "shorten": ShortenConfig(steps=5)}
@@ -197,7 +198,7 @@ def test_images_are_drawn_to_what_is_asked_of_them(seen, records, config):
         wanted = ClassMeans(10, seen.dim)
         rows = mean_rows(seen(records.images)[0], records.labels)
         wanted.sums.index_add_(0, rows.block, rows.values)
-    matching = matching_of(config, seen, wanted, images.detach(), labels)
+    matching = matching_of(config, seen, wanted, ALONE, images.detach(), labels)
 
     def measured():
         vectors, logits = seen(images.detach())
