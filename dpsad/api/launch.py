@@ -122,8 +122,10 @@ def _folder(config: Config, ranks: Ranks) -> Iterator[tuple[Run, bool]]:
 
 def _require_shared(config: Config, ranks: Ranks) -> None:
     """Refuses what several processes cannot train together."""
+    if ranks.alone:
+        return
     method = config.trained_by()
-    if not ranks.alone and config.guarantee not in method.shared:
+    if config.guarantee not in method.shared:
         raise ValueError(
             f"method={method.name} with guarantee={config.guarantee} is trained by one process, and torchrun started "
             f"{ranks.size}; run the same command without torchrun"

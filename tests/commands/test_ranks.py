@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 
 import pytest
@@ -57,8 +58,8 @@ def ended(processes, folder):
 
 def test_two_processes_make_one_run(command, tmp_path, monkeypatch):
     """Of the prototypes of one process, to the bit where noise is fixed; written, charged and told by rank 0 alone."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     words = (*DIGITS, "privacy.noise_seed=3", "teacher.steps=2", "teacher.batch_size=8", "seed=1")
     two, one = Run(tmp_path / "two"), Run(tmp_path / "one")
     (code, said), (other_code, other_said) = ended(started(tmp_path, "teach", *words, f"run={two.path}"), tmp_path)
@@ -75,7 +76,8 @@ def test_two_processes_make_one_run(command, tmp_path, monkeypatch):
     assert len((two.path / "metrics.jsonl").read_text().splitlines()) == 1
 
 
-def test_where_one_process_ends_all_do_and_one_alone_goes_on(command, tmp_path):
+def test_where_one_process_ends_all_do_and_one_alone_goes_on(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # of which the killed one leaves a folder
     run = Run(tmp_path / "run")
     words = ("baseline", *DIGITS, "method=dpdm", "baseline.steps=12", "baseline.batch_size=200",
              "baseline.noise_multiplicity=2", f"run={run.path}")  # fmt: skip
