@@ -8,6 +8,7 @@ from dpsad.data.augmentation import AugmentationConfig
 from dpsad.data.config import DataConfig
 from dpsad.errors import require_choice
 from dpsad.methods.class_means import ClassMeansConfig
+from dpsad.methods.dp_kernel import DpKernelConfig
 from dpsad.methods.dp_merf import DpMerfConfig
 from dpsad.methods.dp_sad.distillation import StudentConfig
 from dpsad.methods.dp_sad.guide import GuideConfig
@@ -85,6 +86,7 @@ class Config:
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
     dp_merf: DpMerfConfig = field(default_factory=DpMerfConfig)
+    dp_kernel: DpKernelConfig = field(default_factory=DpKernelConfig)
     gs_wgan: GsWganConfig = field(default_factory=GsWganConfig)
     class_means: ClassMeansConfig = field(default_factory=ClassMeansConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dpsad.methods import class_means, dp_diffusion, dp_ldm, dp_merf, dpdm, gs_wgan
+from dpsad.methods import class_means, dp_diffusion, dp_kernel, dp_ldm, dp_merf, dpdm, gs_wgan
 from dpsad.methods.dp_sad import method as dp_sad
 from dpsad.methods.method import Method
 
@@ -13,6 +13,7 @@ METHODS: dict[str, Method[Any]] = {
         DP_SAD,
         dpdm.METHOD,
         dp_merf.METHOD,
+        dp_kernel.METHOD,
         gs_wgan.METHOD,
         dp_diffusion.METHOD,
         dp_ldm.METHOD,

@@ -34,6 +34,8 @@ STAGES = {  # what comes before, and the command
                   "baseline.noise_multiplicity=1")),
     "dp-merf": ((), ("baseline", "method=dp-merf", "dp_merf.num_features=40", "dp_merf.step_features=20",
                      "dp_merf.steps=50", "dp_merf.batch_size=10", "dp_merf.generator.channels=2")),
+    "dp-kernel": ((), ("baseline", "method=dp-kernel", "dp_kernel.rounds=2", "dp_kernel.landmarks=3", "dp_kernel.steps=2",
+                       "dp_kernel.batch_size=20", "dp_kernel.generator.channels=2")),
     "gs-wgan": ((), ("baseline", "method=gs-wgan", "guarantee=shards", "gs_wgan.num_shards=6",
                      "gs_wgan.shards_per_step=3", "gs_wgan.steps=2", "gs_wgan.batch_size=4",
                      "gs_wgan.critic_batch_size=2", "gs_wgan.critic_steps=1", "gs_wgan.warm_steps=1",

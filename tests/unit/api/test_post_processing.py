@@ -47,6 +47,9 @@ RUNS = {
         **PRETRAINED, "network.attention": True, "compress.steps": 2, "autoencoder.channels": 4, "autoencoder.patch": 1,
     },
     "dp-merf": {"dp_merf.num_features": 40, "dp_merf.step_features": 20, "dp_merf.steps": 2},
+    "dp-kernel": {
+        "dp_kernel.rounds": 2, "dp_kernel.landmarks": 3, "dp_kernel.steps": 2, "dp_kernel.generator.channels": 4,
+    },
     "gs-wgan": {
         "gs_wgan.num_shards": 12, "gs_wgan.shards_per_step": 2, "gs_wgan.steps": 3, "gs_wgan.batch_size": 4,
         "gs_wgan.critic_batch_size": 2, "gs_wgan.critic_steps": 1, "gs_wgan.warm_steps": 1,

@@ -24,6 +24,7 @@ RUNS = {
     "dp-diffusion": ["method=dp-diffusion", "baseline.steps=4"],
     "dp-ldm": ["method=dp-ldm", "baseline.steps=4"],
     "dp-merf": ["method=dp-merf"],
+    "dp-kernel": ["method=dp-kernel"],
     "gs-wgan": ["method=gs-wgan", "guarantee=shards", "gs_wgan.num_shards=10", "gs_wgan.shards_per_step=10"],
     "class-means": ["method=class-means"],
 }
