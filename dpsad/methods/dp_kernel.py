@@ -1,14 +1,14 @@
 """DP-Kernel: each class's kernel mean is released as a noisy function, known where the generator's images are.
 
-The mean of k(x, .) over the records is a function of images; with the noise of a Gaussian process of covariance k it may
-be published, for one record moves it by sqrt(k(x, x)) = 1 in the norm of the kernel's space. Its values at finitely many
-landmarks are jointly Gaussian with the landmarks' Gram matrix K, and in an orthonormal basis of the landmarks' span they
-are coordinates with independent noise: a sum of rows, which the sanitizer makes. A generator then descends the distance
-to what was released (maximum mean discrepancy).
+The sum of k(x, .) over the records x is a function of images. With the noise of a Gaussian process of covariance k it
+may be published, for one record moves it by sqrt(k(x, x)) = 1 in the norm of the kernel's space. At finitely many
+landmarks that noise is jointly Gaussian, and its covariance is their Gram matrix K; in an orthonormal basis of the
+landmarks' span it is independent from coordinate to coordinate. So a sum of rows, as the sanitizer makes it, is the
+function's release. A generator then descends the distance to what was released (maximum mean discrepancy).
 
-DP-MERF releases the same mean once, in random features that are drawn before anything is known. Here the features follow
-the generator: each round asks about its images of the moment. The published code asks anew in each of 200,000 steps and
-sends the gradient of the private mean to the generator without noise; docs/accounting-differences.md has the numbers.
+DP-MERF releases the same mean once, in random features that are drawn before anything is known. Here features follow
+the generator: each round asks about its images of the moment. The published code asks anew in each of 200,000 steps,
+and sends the gradient of the private mean to the generator without noise; docs/accounting-differences.md has more of that.
 
 Source: Jiang et al. 2023, "Functional Renyi differential privacy for generative modeling".
 """
@@ -29,7 +29,7 @@ from dpsad.privacy.exact import exact_products
 from dpsad.privacy.ledger import Ledger
 from dpsad.privacy.plan import ReleasePlan, Unit
 from dpsad.privacy.provenance import Provenance
-from dpsad.privacy.ranges import Count, HalfLife, LearningRate, Positive, Range, Share, require_ranges
+from dpsad.privacy.ranges import Count, HalfLife, LearningRate, Range, Share, require_ranges
 from dpsad.privacy.sanitizer import Sanitizer
 from dpsad.release.students import releasable_generator
 from dpsad.runtime.checkpoint import Checkpoint, progress
@@ -65,7 +65,7 @@ class DpKernelConfig:
 
     rounds: Count = 5
     landmarks: Count = 150
-    length_scales: tuple[Annotated[float, Range("(0, 1e3]")], ...] = (0.15, 0.3, 0.6)
+    length_scales: tuple[Annotated[float, Range("(0, 1e3]")], ...] = (0.3, 0.6)
     nugget: Annotated[float, Range("[1e-6, 1]")] = 1e-2
     count_share: Share = 0.01
     steps: Count = 200
@@ -112,7 +112,7 @@ def kernel_of(config: DpKernelConfig, image_shape: tuple[int, int, int]) -> Kern
 
 
 def bases_of(kernel: Kernel, landmarks: Tensor, nugget: float) -> Tensor:
-    """[num_classes, num, num] float64 inverse roots of (K + nugget), symmetric: from values at landmarks to coordinates.
+    """[num_classes, num, num] float64 inverse roots of K + nugget, symmetric: from values at landmarks to coordinates.
 
     Args:
         landmarks: [num_classes, num, dim] public.
@@ -211,8 +211,10 @@ def discrepancy(kernel: Kernel, images: Tensor, landmarks: Tensor, weights: Tens
 
 
 def first_landmarks(num: int, image_shape: tuple[int, int, int], rng: torch.Generator) -> Tensor:
-    """[num, dim] public images in [-1, 1]: smooth fields of random brightness and contrast, since an untrained generator's
-    images are all alike."""
+    """[num, dim] public images in [-1, 1]: smooth fields of random brightness and contrast.
+
+    An untrained generator's are all alike.
+    """
     chan, height, width = image_shape
     fields = smooth_fields(num * chan, height, width, SMOOTHNESS, device=rng.device, rng=rng)[..., 0]
     uniform = torch.rand(2, num, 1, generator=rng, device=rng.device)
@@ -363,8 +365,8 @@ METHOD = Method(
     name="dp-kernel",
     about="DP-Kernel (Jiang et al. 2023): the kernel mean of each class, released as a noisy function where the "
     "generator's images are, dp_kernel.rounds times, and a generator that learns to have the same. Costs a pass over "
-    "the records a round, seconds on a CPU core, and dp_kernel.rounds x steps x batch_size passes of a small generator: "
-    "some minutes with the preset mnist-dp-kernel.",
+    "the records a round, seconds on a CPU core, and dp_kernel.rounds x steps x batch_size passes of a small "
+    "generator: some minutes with the preset mnist-dp-kernel.",
     settings=Settings,
     guarantees=("records",),
     stages=lambda settings: (

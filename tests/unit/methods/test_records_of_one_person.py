@@ -26,6 +26,10 @@ RUNS = {
     "dp-merf": ["method=dp-merf"],
     "dp-kernel": ["method=dp-kernel"],
     "gs-wgan": ["method=gs-wgan", "guarantee=shards", "gs_wgan.num_shards=10", "gs_wgan.shards_per_step=10"],
+    "privimage": ["method=privimage", "baseline.steps=4"],
+    "dp-feta": ["method=dp-feta", "baseline.steps=4", "dp_feta.sampling_prob=1"],
+    "feta-pro": ["method=feta-pro", "baseline.steps=4", "dp_feta.sampling_prob=1"],
+    "private-evolution": ["method=private-evolution"],
     "class-means": ["method=class-means"],
 }
 
