@@ -18,19 +18,19 @@ from torch.nn import functional as F
 from dpsad.data.augmentation import AugmentationConfig
 from dpsad.data.records import ImageSet, Subject, require_own_labels
 from dpsad.diffusion.denoiser import Denoiser
+from dpsad.methods import dp_sgd_denoiser
 from dpsad.methods.class_means import image_rows, means_of
 from dpsad.methods.dp_sgd_denoiser import (
     BaselineConfig,
     DenoiserSettings,
     baseline_levels,
     of_records,
-    rehearse,
     release_config,
     timestep_levels,
     untrained,
 )
 from dpsad.methods.kept_releases import kept_releases
-from dpsad.methods.method import Method, Stage, Trained, formally
+from dpsad.methods.method import Method, Rehearsal, Stage, Trained, formally
 from dpsad.methods.public_denoiser import with_new_classes
 from dpsad.networks.config import NetworkConfig
 from dpsad.privacy.clipping import BlockRows
@@ -253,6 +253,18 @@ def plans(settings: DpFetaSettings, budget: Ledger, num_records: int) -> list[Re
         central,
         budget.planned([central]).calibrate(gradient_plan("baseline", NAME, settings.baseline, num_records)),
     ]
+
+
+def rehearse(settings: CentralSettings, subject: Subject, num_records: int) -> Rehearsal:
+    """An untrained denoiser, and the rows of a chunk of records.
+
+    Raises:
+        ValueError: more pixels are to become one than an image has along a side.
+    """
+    pool, smallest = settings.dp_feta.pool, min(subject.image_shape[1:])
+    if pool > smallest:
+        raise ValueError(f"dp_feta.pool={pool} is more than the {smallest} pixels of a side; lower it")
+    return dp_sgd_denoiser.rehearse(settings, subject, num_records)
 
 
 def train(settings: DpFetaSettings, context: Context) -> Trained:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dpsad.data.augmentation import AugmentationConfig
 from dpsad.data.records import ImageSet, Subject
-from dpsad.methods import dp_merf
+from dpsad.methods import dp_feta, dp_merf
 from dpsad.methods.dp_feta import (
     CENTRAL_STAGES,
     DpFetaConfig,
@@ -24,7 +24,6 @@ from dpsad.methods.dp_feta import (
 )
 from dpsad.methods.dp_merf import DpMerfConfig, features_of
 from dpsad.methods.dp_sgd_denoiser import BaselineConfig, of_records
-from dpsad.methods.dp_sgd_denoiser import rehearse as rehearse_denoiser
 from dpsad.methods.method import Method, Rehearsal, Stage, Trained
 from dpsad.networks.config import NetworkConfig
 from dpsad.privacy.ledger import Ledger
@@ -154,7 +153,7 @@ def _auxiliary(settings: FetaProSettings, context: Context, records: ImageSet) -
 
 def rehearse(settings: FetaProSettings, subject: Subject, num_records: int) -> Rehearsal:
     """An untrained denoiser, and what the generator holds on the way."""
-    made = rehearse_denoiser(settings, subject, num_records)
+    made = dp_feta.rehearse(settings, subject, num_records)
     of_generator = dp_merf.rehearse(dp_merf.Settings(dp_merf=settings.dp_merf), subject, num_records)
     return Rehearsal(made=made.made, held=(*made.held, *of_generator.held), kept=made.kept + of_generator.kept)
 

@@ -11,9 +11,10 @@ semantic-aware pretraining" (USENIX Security), Algorithms 1 and 2.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dpsad.data.public_images import public_images_in
 from dpsad.data.records import ImageSet, Subject, require_own_labels
@@ -46,7 +47,7 @@ from dpsad.training.denoiser import train_denoiser
 from dpsad.training.private_denoiser import fit_to_records, gradient_plan
 from students.few_step import SamplerConfig
 
-NAME = "privimage"
+NAME, QUERY = "privimage", "semantic_query"
 AT_ONCE = 250  # records that pass the classifier together
 
 Classify = Callable[[Tensor], Tensor]  # images [num, chan, height, width] -> logits [num, public classes]
@@ -187,8 +188,9 @@ def _require_fit(config: PrivImageConfig, public: ImageSet, subject: Subject) ->
 def _chosen(config: PrivImageConfig, context: Context, public: ImageSet, records: ImageSet) -> Tensor:
     """Which class each public class was chosen for, by the run's histogram."""
 
-    def rows(_: PrivateRandomness) -> Iterator[BlockRows]:
-        network = train_classifier(
+    @cache
+    def classifier() -> nn.Module:
+        return train_classifier(
             "cnn",
             public.images,
             public.labels,
@@ -197,10 +199,14 @@ def _chosen(config: PrivImageConfig, context: Context, public: ImageSet, records
             epochs=config.classifier_epochs,
             device=context.device,
         ).requires_grad_(False)
-        return semantic_rows(records, network, config.words, context.device)
 
+    def rows(_: PrivateRandomness) -> Iterator[BlockRows]:
+        return semantic_rows(records, classifier(), config.words, context.device)
+
+    if not context.run.checkpoint(QUERY).exists():
+        classifier()  # what it may refuse is refused before the charge
     (sums,) = kept_releases(
-        "semantic_query",
+        QUERY,
         context,
         query_plan(config),
         rows,
@@ -255,9 +261,8 @@ METHOD = Method(
     stages=lambda settings: (
         Stage(
             name="semantic query",
-            files=("semantic_query.checkpoint",),
+            files=(f"{QUERY}.checkpoint",),
             keys=("data", "public_data", "privacy", NAME),
-            planned={},
         ),
         Stage(
             name="pretrain",

@@ -149,3 +149,10 @@ def test_the_plan_is_of_sampled_records():
 def test_settings_that_make_no_sense_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_more_pixels_than_there_are_are_refused_before_the_first_charge(records):
+    subject = dp_feta.Subject.of(records)
+    assert dp_feta.rehearse(DpFetaSettings(dp_feta=DpFetaConfig(pool=8), baseline=BASELINE), subject, 150).held
+    with pytest.raises(ValueError, match=r"dp_feta\.pool=9 is more than the 8 pixels"):
+        dp_feta.rehearse(DpFetaSettings(dp_feta=DpFetaConfig(pool=9), baseline=BASELINE), subject, 150)
