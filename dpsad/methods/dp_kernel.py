@@ -8,7 +8,7 @@ function's release. A generator then descends the distance to what was released 
 
 DP-MERF releases the same mean once, in random features that are drawn before anything is known. Here features follow
 the generator: each round asks about its images of the moment. The published code asks anew in each of 200,000 steps,
-and sends the gradient of the private mean to the generator without noise; docs/accounting-differences.md has more of that.
+and sends the gradient of the private mean to the generator without noise; docs/accounting-differences.md has more.
 
 Source: Jiang et al. 2023, "Functional Renyi differential privacy for generative modeling".
 """

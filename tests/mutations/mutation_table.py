@@ -865,8 +865,8 @@ SHARED = [
         "public classes chosen by the records' own histogram", "dpsad/methods/privimage.py",
         "chosen = chosen_classes(sums, config.selected)",
         "chosen = chosen_classes(sum(\n"
-        "        torch.zeros_like(sums).index_add_(0, chunk.block, chunk.values) for chunk in rows(context.randomness)\n"
-        "    ), config.selected)",
+        "        torch.zeros_like(sums).index_add_(0, chunk.block, chunk.values)\n"
+        "        for chunk in rows(context.randomness)\n    ), config.selected)",
         _shared("privimage"),
     ),
     Mutation(
