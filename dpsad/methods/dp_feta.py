@@ -298,7 +298,7 @@ METHOD = Method(
     name=NAME,
     about="DP-FETA (Li et al. 2025): noisy mean images of samples of the records, on which a diffusion model warms up; "
     "DP-SGD goes on with the rest of the budget. Needs no public images. Costs dp_feta.steps x batch_size passes of "
-    "the network, then those of dpdm: about 20 minutes on two CPU cores with the preset mnist-dp-feta.",
+    "the network, then those of dpdm; see the preset mnist-dp-feta.",
     settings=DpFetaSettings,
     guarantees=("records",),
     stages=lambda settings: (*CENTRAL_STAGES, of_records()),

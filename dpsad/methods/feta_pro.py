@@ -162,8 +162,7 @@ METHOD = Method(
     name=NAME,
     about="FETA-Pro: DP-FETA, and then a second warm-up on images of a generator that learned one noisy release of "
     "random features, as in dp-merf; DP-SGD goes on with the rest of the budget. Costs what dp-feta and dp-merf do, "
-    "and feta_pro.steps x batch_size passes of the network: about 20 minutes on two CPU cores with the preset "
-    "mnist-feta-pro.",
+    "and feta_pro.steps x batch_size passes of the network; see the preset mnist-feta-pro.",
     settings=FetaProSettings,
     guarantees=("records",),
     stages=lambda settings: (

@@ -255,7 +255,7 @@ METHOD = Method(
     about="PrivImage (Li et al. 2024): a noisy histogram of the public classes that records look like chooses images "
     "of public_data, which a diffusion model learns first; DP-SGD then fine-tunes it. Public images cost no privacy. "
     "Takes privimage.classifier_epochs passes of a small classifier over them, pretrain.steps x batch_size of the "
-    "network, then those of dpdm: about 20 minutes on two CPU cores with the preset mnist-privimage.",
+    "network, then those of dpdm; see the preset mnist-privimage.",
     settings=PrivImageSettings,
     guarantees=("records",),
     stages=lambda settings: (
