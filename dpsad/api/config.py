@@ -8,6 +8,8 @@ from dpsad.data.augmentation import AugmentationConfig
 from dpsad.data.config import DataConfig
 from dpsad.errors import require_choice
 from dpsad.methods.class_means import ClassMeansConfig
+from dpsad.methods.dp_feta import DpFetaConfig
+from dpsad.methods.dp_kernel import DpKernelConfig
 from dpsad.methods.dp_merf import DpMerfConfig
 from dpsad.methods.dp_sad.distillation import StudentConfig
 from dpsad.methods.dp_sad.guide import GuideConfig
@@ -20,8 +22,11 @@ from dpsad.methods.dp_sad.shorten import ShortenConfig
 from dpsad.methods.dp_sad.spread import SpreadConfig
 from dpsad.methods.dp_sad.teacher import TeacherConfig
 from dpsad.methods.dp_sgd_denoiser import BaselineConfig
+from dpsad.methods.feta_pro import FetaProConfig
 from dpsad.methods.gs_wgan import GsWganConfig
 from dpsad.methods.method import Method
+from dpsad.methods.private_evolution import PrivateEvolutionConfig
+from dpsad.methods.privimage import PrivImageConfig
 from dpsad.methods.public_denoiser import PretrainConfig
 from dpsad.methods.registry import DP_SAD, METHODS
 from dpsad.networks.autoencoder import AutoencoderConfig
@@ -87,7 +92,12 @@ class Config:
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
     dp_merf: DpMerfConfig = field(default_factory=DpMerfConfig)
+    dp_feta: DpFetaConfig = field(default_factory=DpFetaConfig)
+    feta_pro: FetaProConfig = field(default_factory=FetaProConfig)
+    dp_kernel: DpKernelConfig = field(default_factory=DpKernelConfig)
     gs_wgan: GsWganConfig = field(default_factory=GsWganConfig)
+    private_evolution: PrivateEvolutionConfig = field(default_factory=PrivateEvolutionConfig)
+    privimage: PrivImageConfig = field(default_factory=PrivImageConfig)
     class_means: ClassMeansConfig = field(default_factory=ClassMeansConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     log: LogConfig = field(default_factory=LogConfig)

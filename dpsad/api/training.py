@@ -48,7 +48,8 @@ def train(
     Args:
         images: the private records: arrays or tensors as `image_set_of` takes them, or an `ImageSet`.
         labels: [num] their classes; not beside an `ImageSet`.
-        method: dp-sad, or a baseline: dpdm, dp-merf, gs-wgan, dp-diffusion, dp-ldm, class-means.
+        method: dp-sad, or a baseline: dpdm, dp-feta, feta-pro, dp-merf, dp-kernel, gs-wgan, dp-diffusion, dp-ldm,
+            privimage, private-evolution, class-means.
         epsilon, delta: the budget of everything that is released, for one record added or removed, or for all of a
             person with {"privacy.records_per_person": ...} among the settings.
         guarantee: records, shards or nominal; None takes the method's own.

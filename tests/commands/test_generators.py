@@ -11,7 +11,7 @@ import torch
 
 from dpsad import load_student
 from dpsad.commands import evaluate as judging
-from dpsad.methods import dp_merf, gs_wgan
+from dpsad.methods import dp_kernel, dp_merf, gs_wgan
 from dpsad.runtime.checkpoint import load
 from students.generator import Generator
 
@@ -20,6 +20,10 @@ METHODS = {
     "dp-merf": (
         "method=dp-merf", "dp_merf.num_features=100", "dp_merf.step_features=40", "dp_merf.steps=3",
         "dp_merf.batch_size=20", "dp_merf.generator.channels=4",
+    ),
+    "dp-kernel": (
+        "method=dp-kernel", "dp_kernel.rounds=3", "dp_kernel.landmarks=4", "dp_kernel.steps=1",
+        "dp_kernel.batch_size=20", "dp_kernel.generator.channels=4",
     ),
     "gs-wgan": (
         "method=gs-wgan", "guarantee=shards", "gs_wgan.num_shards=8", "gs_wgan.shards_per_step=4", "gs_wgan.steps=3",
@@ -30,6 +34,8 @@ METHODS = {
 EVENTS = {
     "dp-merf": {"purpose": "dp-merf, mean embedding", "unit": "record", "clip_norm": 1.0, "num_releases": 1,
                 "sampling_prob": 1.0},
+    "dp-kernel": {"purpose": "dp-kernel, kernel mean", "unit": "record", "clip_norm": 1.0, "num_releases": 3,
+                  "sampling_prob": 1.0},
     "gs-wgan": {"purpose": "gs-wgan, gradients of shards' critics", "unit": "shard", "num_releases": 3,
                 "clip_norm": pytest.approx(0.5 * 6**0.5), "sampling_prob": 0.5},
 }  # fmt: skip
@@ -83,7 +89,11 @@ def test_a_generator_is_released_sampled_and_measured_under_the_budget(command, 
 
 
 def test_a_stopped_run_goes_on_without_a_second_charge_or_release(command, method, words, tmp_path, monkeypatch):
-    module, name = {"dp-merf": (dp_merf, "squared_distance"), "gs-wgan": (gs_wgan, "shard_rows")}[method]
+    module, name = {
+        "dp-merf": (dp_merf, "squared_distance"),
+        "dp-kernel": (dp_kernel, "discrepancy"),
+        "gs-wgan": (gs_wgan, "shard_rows"),
+    }[method]
     function, calls = getattr(module, name), []
 
     def interrupted(*args):

@@ -855,6 +855,62 @@ SHARED = [
         _shared("dp-merf"),
     ),
     Mutation(
+        "a kernel mean divided by private class counts", "dpsad/methods/dp_kernel.py",
+        "landmarks, weights = mean.function(config, kernel, sanitizer.plan.noise_scale)",
+        "landmarks, weights = mean.function(config, kernel, sanitizer.plan.noise_scale)\n"
+        "            weights = weights / records.labels.bincount(minlength=num_classes)[:, None]",
+        _shared("dp-kernel"),
+    ),
+    Mutation(
+        "landmarks among the records", "dpsad/methods/dp_kernel.py",
+        "ask(generated(config.landmarks))",
+        "ask(records.images[: num_classes * config.landmarks].flatten(1).unflatten(0, (num_classes, -1)))",
+        _shared("dp-kernel"),
+    ),
+    Mutation(
+        "survivors by the votes without noise", "dpsad/methods/private_evolution.py",
+        "votes = votes_of(sums.to(rng.device), config.threshold, sanitizer.plan.noise_scale)",
+        "rows = vote_rows(records, candidates.unflatten(0, (num_classes, num)), embed)\n"
+        "        votes = torch.cat([chunk.block for chunk in rows]).bincount(minlength=num_classes * num).float()",
+        _shared("private-evolution"),
+    ),
+    Mutation(
+        "a vote for each of two nearest images", "dpsad/methods/private_evolution.py",
+        "torch.ones(len(labels), 1, device=candidates.device)",
+        "torch.full((len(labels), 1), 0.5, device=candidates.device)",
+        _tests("unit/methods/test_private_evolution", "test_a_record_has_one_vote_whatever_it_is"),
+    ),
+    Mutation(
+        "public classes chosen by the records' own histogram", "dpsad/methods/privimage.py",
+        "chosen = chosen_classes(sums, config.selected)",
+        "chosen = chosen_classes(sum(\n"
+        "        torch.zeros_like(sums).index_add_(0, chunk.block, chunk.values)\n"
+        "        for chunk in rows(context.randomness)\n    ), config.selected)",
+        _shared("privimage"),
+    ),
+    Mutation(
+        "a histogram that grows with the words of a record", "dpsad/methods/privimage.py",
+        "1 / math.sqrt(words))", "1.0 / words)",
+        _tests("unit/methods/test_privimage", "test_adding_a_record_moves_the_histogram_by_exactly_one"),
+    ),
+    Mutation(
+        "central images of one batch for all releases", "dpsad/methods/dp_feta.py",
+        "small.take(poisson_sample(len(small), plan.sampling_prob, randomness))",
+        "small.take(torch.arange(round(len(small) * plan.sampling_prob)))",
+        _tests("unit/methods/test_dp_feta", "test_every_release_is_of_its_own_poisson_sample"),
+    ),
+    Mutation(
+        "central images divided by private class counts", "dpsad/methods/dp_feta.py",
+        "[means_of(some, config.count_share, plan.noise_scale)[0] for some in sums]",
+        "[some[:, :-1] / small.labels.bincount(minlength=num_classes)[:, None] for some in sums]",
+        _shared("dp-feta"),
+    ),
+    Mutation(
+        "a release that is made anew after a crash", "dpsad/methods/kept_releases.py",
+        "checkpoint.track(held=held, sanitizer=sanitizer)", "checkpoint.track(sanitizer=sanitizer)",
+        _tests("unit/methods/test_dp_feta", "test_central_images_are_released_once"),
+    ),
+    Mutation(
         "prototypes with counts that are not the released ones", "dpsad/methods/dp_sad/prototype_release.py",
         "released = Released(prototypes, answers, subject, ledger.state_dict())",
         "prototypes = replace(prototypes, counts=records.labels.bincount().float()[prototypes.labels])\n"

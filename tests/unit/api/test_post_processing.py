@@ -23,6 +23,7 @@ from dpsad.privacy.sanitizer import Sanitizer
 DENOISER = {"network.channels": 8, "network.multipliers": [1], "sampler.steps": 2}
 BASELINE = {**DENOISER, "baseline.steps": 3, "baseline.batch_size": 20, "baseline.noise_multiplicity": 2}
 PRETRAINED = {**BASELINE, "pretrain.steps": 2, "pretrain.batch_size": 8}
+FETA = {**BASELINE, "dp_feta.steps": 2, "dp_feta.batch_size": 8, "dp_feta.central_images": 2}
 DP_SAD = {
     **DENOISER, "prototypes.per_class": [1, 2], "prototypes.rounds": [1, 2], "prototypes.shares": [0.4, 0.6],
     "teacher.steps": 2, "student.steps": 2, "refine.steps": 3, "refine.batch_size": 20,
@@ -51,10 +52,23 @@ RUNS = {
         **PRETRAINED, "network.attention": True, "compress.steps": 2, "autoencoder.channels": 4, "autoencoder.patch": 1,
     },
     "dp-merf": {"dp_merf.num_features": 40, "dp_merf.step_features": 20, "dp_merf.steps": 2},
+    "dp-kernel": {
+        "dp_kernel.rounds": 2, "dp_kernel.landmarks": 3, "dp_kernel.steps": 2, "dp_kernel.generator.channels": 4,
+    },
     "gs-wgan": {
         "gs_wgan.num_shards": 12, "gs_wgan.shards_per_step": 2, "gs_wgan.steps": 3, "gs_wgan.batch_size": 4,
         "gs_wgan.critic_batch_size": 2, "gs_wgan.critic_steps": 1, "gs_wgan.warm_steps": 1,
         "gs_wgan.generator.channels": 4,
+    },
+    "privimage": {**PRETRAINED, "privimage.classifier_epochs": 1},
+    "dp-feta": FETA,
+    "feta-pro": {
+        **FETA, "feta_pro.steps": 2, "feta_pro.batch_size": 8, "dp_merf.num_features": 40, "dp_merf.step_features": 20,
+        "dp_merf.steps": 2,
+    },
+    "private-evolution": {
+        **DENOISER, "pretrain.steps": 2, "pretrain.batch_size": 8, "private_evolution.rounds": 2,
+        "private_evolution.population": 3, "private_evolution.variation_steps": 1,
     },
     "class-means": {},
 }  # fmt: skip

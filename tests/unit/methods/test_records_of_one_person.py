@@ -15,6 +15,7 @@ from dpsad.release.model_card import model_card
 from dpsad.release.students import ReleaseConfig
 from dpsad.runtime.config_files import load_config
 
+CENTRAL = ["dp_feta.sampling_prob=1", "dp_feta.noise_multiplier=50"]  # quickly accounted
 RUNS = {
     "records": ["refine.steps=4"],
     "prototypes alone": ["refine.steps=0"],
@@ -24,7 +25,12 @@ RUNS = {
     "dp-diffusion": ["method=dp-diffusion", "baseline.steps=4"],
     "dp-ldm": ["method=dp-ldm", "baseline.steps=4"],
     "dp-merf": ["method=dp-merf"],
+    "dp-kernel": ["method=dp-kernel"],
     "gs-wgan": ["method=gs-wgan", "guarantee=shards", "gs_wgan.num_shards=10", "gs_wgan.shards_per_step=10"],
+    "privimage": ["method=privimage", "baseline.steps=4"],
+    "dp-feta": ["method=dp-feta", "baseline.steps=4", *CENTRAL],
+    "feta-pro": ["method=feta-pro", "baseline.steps=4", *CENTRAL],
+    "private-evolution": ["method=private-evolution"],
     "class-means": ["method=class-means"],
 }
 

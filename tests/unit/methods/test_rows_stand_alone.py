@@ -11,12 +11,14 @@ from dpsad.data.shards import shard_of, split_into_shards
 from dpsad.data.sources import load_images
 from dpsad.methods import public_autoencoder
 from dpsad.methods.class_means import image_rows
+from dpsad.methods.dp_kernel import DpKernelConfig, bases_of, first_landmarks, function_rows, kernel_of
 from dpsad.methods.dp_merf import DpMerfConfig, embedding_rows, features_of
 from dpsad.methods.dp_sad.prototype_rows import record_rows, shard_rows, teacher_rows
 from dpsad.methods.dp_sad.prototypes import propose_prototypes
 from dpsad.methods.dp_sad.queries import Proposal
 from dpsad.methods.dp_sad.second_moments import second_moments
 from dpsad.methods.dp_sad.spread import difference_rows, nearest_prototypes
+from dpsad.methods.private_evolution import embedding_of, vote_rows
 from dpsad.methods.public_autoencoder import latents_of
 from dpsad.networks.autoencoder import Autoencoder, AutoencoderConfig
 from dpsad.privacy.clipping import BlockRows, sum_clipped
@@ -55,6 +57,18 @@ def rows_of_features(records):
     return by_record(records, list(embedding_rows(features, records, 0.1)))
 
 
+def rows_of_functions(records):
+    kernel, rng = kernel_of(DpKernelConfig(), records.image_shape), torch.Generator().manual_seed(0)
+    landmarks = first_landmarks(200, records.image_shape, rng).unflatten(0, (10, -1))
+    return by_record(records, list(function_rows(kernel, landmarks, bases_of(kernel, landmarks, 0.01), records, 0.1)))
+
+
+def rows_of_votes(records, features):
+    embed = embedding_of(features, records.image_shape, torch.device("cpu"))
+    population = torch.rand(400, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return by_record(records, list(vote_rows(records, embed(population).unflatten(0, (10, -1)), embed)))
+
+
 def rows_of_prototypes(records):
     centres = torch.rand(10, 7, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
     return rows_of_records(records, propose_prototypes(centres), 4.0)
@@ -74,6 +88,9 @@ KINDS = {
     "prototypes": rows_of_prototypes,
     "class means": lambda records: by_record(records, list(image_rows(records, 0.1))),
     "random features": rows_of_features,
+    "kernel functions": rows_of_functions,
+    "votes": lambda records: rows_of_votes(records, "pixels"),
+    "votes by scattering": lambda records: rows_of_votes(records, "scattering"),
     "spread": rows_of_spread,
 }
 
