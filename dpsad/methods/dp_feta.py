@@ -31,7 +31,7 @@ from dpsad.methods.dp_sgd_denoiser import (
 )
 from dpsad.methods.kept_releases import kept_releases
 from dpsad.methods.method import Method, Rehearsal, Stage, Trained, formally
-from dpsad.methods.public_denoiser import with_new_classes
+from dpsad.methods.public_denoiser import with_weights_of
 from dpsad.networks.config import NetworkConfig
 from dpsad.privacy.clipping import BlockRows
 from dpsad.privacy.ledger import Ledger
@@ -208,7 +208,7 @@ def warmed_up(
             precision=context.precision,
         )
     context.say(f"{stage}: {config.steps} steps of {config.batch_size} images in {seconds():.0f} s")
-    return with_new_classes(trained, untrained(settings, subject, context))
+    return with_weights_of(trained, untrained(settings, subject, context))
 
 
 def warmed_up_on_central_images(

@@ -35,9 +35,9 @@ from dpsad.release.students import releasable_generator
 from dpsad.runtime.checkpoint import Checkpoint, progress
 from dpsad.runtime.context import Context
 from dpsad.runtime.log import Log
+from dpsad.runtime.precision import autocast
 from dpsad.training.ema import ExponentialMovingAverage
 from dpsad.training.models import new_generator
-from dpsad.training.precision import autocast
 from dpsad.training.schedules import warm_cosine
 from students.generator import Generator, GeneratorConfig
 

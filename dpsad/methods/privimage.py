@@ -31,7 +31,7 @@ from dpsad.methods.dp_sgd_denoiser import (
 )
 from dpsad.methods.kept_releases import kept_releases
 from dpsad.methods.method import Method, Stage, Trained, formally
-from dpsad.methods.public_denoiser import PretrainConfig, with_new_classes
+from dpsad.methods.public_denoiser import PretrainConfig, with_weights_of
 from dpsad.networks.config import NetworkConfig
 from dpsad.privacy.clipping import BlockRows
 from dpsad.privacy.ledger import Ledger
@@ -247,7 +247,7 @@ def _pretrained(
             precision=context.precision,
         )
     context.say(f"pretrain: {settings.pretrain.steps} steps on {len(images)} public images in {seconds():.0f} s")
-    return with_new_classes(denoiser, untrained(settings, subject, context))
+    return with_weights_of(denoiser, untrained(settings, subject, context))
 
 
 METHOD = Method(

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+import torch
+
 from dpsad.data.records import ImageSet, Subject
 from dpsad.diffusion.denoiser import Denoiser
 from dpsad.methods.dp_sgd_denoiser import BaselineConfig, baseline_levels
@@ -138,12 +140,22 @@ def _pretrain(settings: PublicSettings, context: Context, path: Path, see: See) 
     context.say(f"pretrain: {settings.pretrain.steps} steps on {len(images)} public images in {seconds():.0f} s")
 
 
-def with_new_classes(pretrained: Denoiser, new: Denoiser) -> Denoiser:
-    """Gives a denoiser of the records' classes the pretrained weights.
+def with_weights_of(trained: Denoiser, new: Denoiser) -> Denoiser:
+    """Gives a denoiser, to be trained on, the weights of one of the same classes.
 
-    Public classes are not private ones. The network has learned to tell its own labels apart, though, so each new class
-    starts at the embedding of a public one, in turn, and "no label" at that of "no label"; records decide what becomes
-    of them.
+    Returns:
+        `new`.
+    """
+    new.load_state_dict(trained.state_dict())
+    new.provenance, new.public_images = trained.provenance, trained.public_images
+    return new
+
+
+def with_new_classes(pretrained: Denoiser, new: Denoiser) -> Denoiser:
+    """Gives a denoiser of the records' classes the pretrained weights, all but those that tell classes apart.
+
+    Public classes are not private ones, so each new class has the embedding that it was drawn with: far apart, where
+    `network.label_spread` says so. "No label" starts at "no label".
 
     Args:
         pretrained, new: of the same network and image channels, of any number of classes.
@@ -151,11 +163,9 @@ def with_new_classes(pretrained: Denoiser, new: Denoiser) -> Denoiser:
     Returns:
         `new`.
     """
-    weights, shapes = pretrained.state_dict(), {name: weight.shape for name, weight in new.state_dict().items()}
-    for name in (name for name in LABEL_WEIGHTS if name in shapes):
-        no_label, num_classes = weights[name].shape[1] - 1, shapes[name][1] - 1
-        columns = [*(label % no_label for label in range(num_classes)), no_label]
-        weights[name] = weights[name][:, columns]
+    weights, drawn = pretrained.state_dict(), new.state_dict()
+    for name in (name for name in LABEL_WEIGHTS if name in drawn):
+        weights[name] = torch.cat([drawn[name][:, :-1], weights[name][:, -1:]], dim=1)
     new.load_state_dict(weights)
     new.provenance, new.public_images = pretrained.provenance, pretrained.public_images
     return new
