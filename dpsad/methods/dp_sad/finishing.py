@@ -43,7 +43,7 @@ def finished(
         )
     context.say(f"guide: {settings.guide.steps} steps in {seconds():.0f} s; epsilon {context.ledger.spent():.3f}")
     if settings.shorten.steps:
-        seen, released = seen_by(guide, samples.images), None
+        seen, released = seen_by(guide, samples.images, layers=settings.matching.layers), None
         context.ranks.take_from_first(seen)
         told = fingerprint_of_state(seen.state_dict())
         if for_matching:

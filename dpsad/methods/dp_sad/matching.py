@@ -38,11 +38,14 @@ class MatchingConfig:
     share: of the whole budget (of mu^2), for class means of the records' features; 0 releases none.
     weight: of the distance between these means and those of the student's images.
     class_weight: of the guide's doubt about an image's class, which costs no budget.
+    layers: whether each layer of the guide's network is compared, beside what the guide sees: some ten times as many
+        numbers, worth their noise where epsilon is large.
     """
 
     share: Fraction = 0.0
     weight: Weight = 20.0
     class_weight: Weight = 0.0
+    layers: bool = True
 
     def __post_init__(self) -> None:
         require_ranges(self, "matching")
@@ -143,13 +146,14 @@ class Seen(nn.Module):
         return torch.cat([share**0.5 * vectors, (1 - share) ** 0.5 * self.layers(images)], dim=1), logits
 
 
-def seen_by(guide: Guide, samples: Tensor) -> Seen:
-    """What a guide, and the network among its features, see.
+def seen_by(guide: Guide, samples: Tensor, *, layers: bool) -> Seen:
+    """What a guide sees, and the layers of the network among its features, if it has one.
 
     Args:
+        layers: whether these are asked for.
         samples: [num, chan, height, width] of the student, released.
     """
-    learned = [features.trunk for features in guide.features if isinstance(features, Convolutional)]
+    learned = [features.trunk for features in guide.features if layers and isinstance(features, Convolutional)]
     return Seen(guide, layers_of(learned[0], samples[:MEASURED_BY]) if learned else None).eval()
 
 

@@ -40,6 +40,6 @@ def stages(settings: DpSadSettings) -> tuple[Stage, ...]:
             keys=("data", "privacy", "refine", "guide.share", "matching.share"),
         ),
         Stage(name="guide", files=("guide.checkpoint",), keys=("data", "privacy", "guide", "sampler")),
-        Stage(name="matching", files=("matching.checkpoint",), keys=("matching.share",)),
+        Stage(name="matching", files=("matching.checkpoint",), keys=("matching.share", "matching.layers")),
         Stage(name="shorten", files=("shorten.checkpoint",), keys=("shorten", "matching", "sampler")),
     )

@@ -61,7 +61,9 @@ def seen(request, guide):
     """Features of images, with a network's layers or without."""
     if request.param == "the guide alone":
         return Seen(guide, None)
-    seen = seen_by(guide, load_images(DataConfig(), "test").images)
+    samples = load_images(DataConfig(), "test").images
+    assert seen_by(guide, samples, layers=False).dim == 20
+    seen = seen_by(guide, samples, layers=True)
     assert seen.dim == 20 + seen.layers.dim
     return seen
 
@@ -78,7 +80,7 @@ def test_vectors_have_norm_1_and_are_no_matter_of_their_batch(seen, records):
 def test_layers_are_measured_by_samples(guide):
     """On the samples themselves every unit has mean 0; units that never answer stay at 0."""
     samples = load_images(DataConfig(), "test").images
-    layers = seen_by(guide, samples).layers
+    layers = seen_by(guide, samples, layers=True).layers
     for answers, mean, spread in zip(answers_of(layers.trunk, samples), layers.means, layers.spreads, strict=True):
         standard = (answers - mean) / spread
         torch.testing.assert_close(standard.mean(0), torch.zeros(len(mean)), atol=1e-4, rtol=0)
