@@ -52,7 +52,7 @@ from dpsad.release.students import Releasable
 from dpsad.runtime.context import Context
 from dpsad.runtime.state_fingerprint import fingerprint_of_state
 from dpsad.training.batches import Batches, batches_of_prototypes
-from dpsad.training.denoiser import train_denoiser
+from dpsad.training.denoiser import TrainingSettings, train_denoiser
 from dpsad.training.private_denoiser import fit_to_records, gradient_plan
 from students.few_step import SamplerConfig
 from students.prototypes import Prototypes
@@ -159,25 +159,10 @@ def central_images(config: DpFetaConfig, context: Context, records: ImageSet, me
     return Prototypes(images, labels, torch.ones(len(labels), device=images.device), 0.0)
 
 
-class WarmUpSettings(Protocol):
-    """What a warm-up goes by; see `DpFetaConfig`."""
-
-    @property
-    def steps(self) -> int: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def ema_half_life_images(self) -> float: ...
-    @property
-    def label_dropout(self) -> float: ...
-
-
 def warmed_up(
     stage: str,
     section: str,
-    config: WarmUpSettings,
+    config: TrainingSettings,
     settings: DenoiserSettings,
     context: Context,
     *,
