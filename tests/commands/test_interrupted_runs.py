@@ -29,7 +29,8 @@ STAGES = {  # what comes before, and the command
     "nominal": (("teach",), ("distill", "guarantee=nominal", "student.steps=2", "student.batch_size=8",
                              "discriminator.channels=8")),
     "guide": (("teach",), ("distill", "guide.share=0.3", "guide.steps=2", "guide.images=20",
-                           "guide.features=[random]")),
+                           "guide.features=[random]", "matching.share=0.2", "shorten.steps=1", "shorten.images=20",
+                           "shorten.batch_size=4")),
     "dpdm": ((), ("baseline", "method=dpdm", "baseline.steps=2", "baseline.batch_size=20",
                   "baseline.noise_multiplicity=1")),
     "dp-merf": ((), ("baseline", "method=dp-merf", "dp_merf.num_features=40", "dp_merf.step_features=20",
@@ -137,7 +138,11 @@ def steps_saved(run):
     return max((load(file)["step"] for file in run.private.glob("*.checkpoint")), default=0)
 
 
-@pytest.mark.parametrize(("stage", "noise"), [*((stage, ["privacy.noise_seed=3"]) for stage in STAGES), ("dpdm", [])])
+@pytest.mark.parametrize(
+    ("stage", "noise"),
+    [*((stage, ["privacy.noise_seed=3"]) for stage in STAGES), ("dpdm", [])],
+    ids=[*STAGES, "dpdm by secret noise"],
+)
 def test_a_killed_command_goes_on_as_if_it_had_not_been_killed(stage, noise, command, moments, tmp_path):
     before, words = STAGES[stage]
     whole, run = Run(tmp_path / "whole"), Run(tmp_path / "run")

@@ -499,14 +499,13 @@ CHARGES = [
     Mutation(
         "a second batch and noise for a release that a crash undid", "dpsad/privacy/sanitizer.py",
         'if state.get("randomness"):', "if False:",
-        _tests("commands/test_interrupted_runs", "test_a_killed_command_goes_on_as_if_it_had_not_been_killed[dpdm-"
-               "noise9]"),
+        _tests("commands/test_interrupted_runs", "test_a_killed_command_goes_on_as_if_it_had_not_been_killed[dpdm by "
+               "secret noise]"),
     ),
     Mutation(
         "critics that are warmed again after a kill", "dpsad/methods/gs_wgan.py",
         "if config.warm_steps and not checkpoint.begun:", "if config.warm_steps and checkpoint.step == 0:",
-        _tests("commands/test_interrupted_runs", "test_a_killed_command_goes_on_as_if_it_had_not_been_killed[gs-wgan-"
-               "noise7]"),
+        _tests("commands/test_interrupted_runs", "test_a_killed_command_goes_on_as_if_it_had_not_been_killed[gs-wgan]"),
     ),
     Mutation(
         "a line of the log before its step is saved", CHECKPOINT,
