@@ -30,7 +30,7 @@ from dpsad.runtime.ranks import ALONE, Ranks, joined
 from dpsad.training.batches import in_full_batches
 from dpsad.training.dp_sgd import denoising_rows
 
-ROUNDS, NUM_RECORDS, PER_CLASS, BATCH_SIZE, CHUNK = 5, 20_000, 64, 256, 16
+ROUNDS, NUM_RECORDS, PER_CLASS, BATCH_SIZE, CHUNK = 3, 20_000, 64, 2048, 16
 SHAPE = (1, 28, 28)
 
 Work = Callable[[], object]  # one release
@@ -65,7 +65,7 @@ def prototype_release(records: ImageSet, ranks: Ranks) -> Work:
 
 
 def gradient_release(records: ImageSet, ranks: Ranks) -> Work:
-    """256 records expected, of which each has two draws; a network of 32 channels."""
+    """2,048 records expected, of which each has two draws; a network of 32 channels."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         denoiser = Denoiser(UNet(NetworkConfig(patch=2), image_channels=1, num_classes=10))
