@@ -34,7 +34,8 @@ def kept_releases(
 
     Args:
         stage: names checkpoint, time and stream of noise.
-        rows: makes the rows of one release, after the charge is on disk; called no more once all are made.
+        rows: makes the rows of one release, those of this rank's units, after the charge is on disk; called no more
+            once all are made.
         shape: as for `Sanitizer.release`.
         settings: what rows go by, the records' fingerprint among it; releases of others are refused.
 
@@ -44,11 +45,13 @@ def kept_releases(
     Formal guarantee: the ledger holds the plan's charge once, however often this is asked for.
     """
     randomness = context.randomness.named(stage)
-    sanitizer, held = Sanitizer(plan, context.ledger, randomness), _Sums()
+    draws = context.ranks.draws(randomness)
+    sanitizer, held = Sanitizer(plan, context.ledger, randomness, context.ranks), _Sums()
     checkpoint = context.checkpoint(stage, *settings, every_seconds=0, unnamed=False)
     checkpoint.track(held=held, sanitizer=sanitizer)
     sanitizer.charge()
     with context.timed(stage):
         for _ in checkpoint.remaining(plan.num_releases):
-            held.sums.append(sanitizer.release(rows(randomness), shape))
+            context.ranks.new_step(draws, randomness)
+            held.sums.append(sanitizer.release(rows(draws), shape))
     return torch.stack([sums.to(context.device) for sums in held.sums])

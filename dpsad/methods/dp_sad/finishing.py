@@ -5,14 +5,15 @@ from functools import partial
 
 from dpsad.data.records import ImageSet
 from dpsad.methods.dp_sad.guide import proposals_by, train_guide
-from dpsad.methods.dp_sad.matching import matching_of, release_class_means, seen_by
+from dpsad.methods.dp_sad.matching import matching_of, release_class_means, seen_of
 from dpsad.methods.dp_sad.settings import DpSadSettings
-from dpsad.methods.dp_sad.shorten import shortened
+from dpsad.methods.dp_sad.shorten import Matched, shortened
 from dpsad.privacy.plan import ReleasePlan
 from dpsad.privacy.provenance import provenance_of
 from dpsad.release.students import Releasable, guided_release
 from dpsad.runtime.context import Context
 from dpsad.runtime.state_fingerprint import fingerprint_of_state
+from students.guide import Guide
 from students.sampling import even_labels, generate
 
 
@@ -43,18 +44,33 @@ def finished(
         )
     context.say(f"guide: {settings.guide.steps} steps in {seconds():.0f} s; epsilon {context.ledger.spent():.3f}")
     if settings.shorten.steps:
-        seen, released = seen_by(guide, samples.images, layers=settings.matching.layers), None
-        context.ranks.take_from_first(seen)
-        told = fingerprint_of_state(seen.state_dict())
-        if for_matching:
-            released = release_class_means(seen, context, records=records, plan=for_matching[0], learned_from=told)
-            told += fingerprint_of_state(released.state_dict())
-        matched = partial(matching_of, settings.matching, seen, released, context.ranks)
-        made = shortened(settings.shorten, context, made, matched, (settings.matching, told))
+        matched, told = _matched(settings, context, guide, samples, records, for_matching)
+        made = shortened(settings.shorten, context, made, matched, told)
         samples = _samples(settings, context, made, records.class_names) if relabel else samples
     if relabel:
         guide.proposals = proposals_by(guide, samples)
     return guided_release(made, guide, settings.guide.features, settings.guide.attempts)
+
+
+def _matched(
+    settings: DpSadSettings,
+    context: Context,
+    guide: Guide,
+    samples: ImageSet,
+    records: ImageSet,
+    for_matching: Sequence[ReleasePlan],
+) -> tuple[Matched | None, tuple[object, ...]]:
+    """What a student is asked while it is shortened, if anything, and what that goes by."""
+    config = settings.matching
+    if not (for_matching or config.class_weight):
+        return None, ()
+    seen, released = seen_of(guide, samples.images, layers=config.layers and bool(for_matching)), None
+    context.ranks.take_from_first(seen)
+    told = fingerprint_of_state(seen.state_dict())
+    if for_matching:
+        released = release_class_means(seen, context, records=records, plan=for_matching[0], learned_from=told)
+        told += fingerprint_of_state(released.state_dict())
+    return partial(matching_of, config, seen, released, context.ranks), (config, told)
 
 
 def _samples(settings: DpSadSettings, context: Context, made: Releasable, class_names: tuple[str, ...]) -> ImageSet:

@@ -5,6 +5,7 @@ the records are released once, with noise, and then serve any number of steps.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dpsad.data.records import ImageSet
+from dpsad.methods.kept_releases import kept_releases
 from dpsad.networks.features.convolutional import Convolutional
 from dpsad.networks.features.layers import Layers, layers_of
 from dpsad.privacy.clipping import BlockRows
 from dpsad.privacy.plan import ReleasePlan, Unit
+from dpsad.privacy.randomness import PrivateRandomness
 from dpsad.privacy.ranges import Fraction, Weight, require_ranges
-from dpsad.privacy.sanitizer import Sanitizer
-from dpsad.runtime.checkpoint import progress
 from dpsad.runtime.context import Context
 from dpsad.runtime.ranks import ALONE, Ranks
 from dpsad.training.batches import in_full_batches
@@ -146,7 +147,7 @@ class Seen(nn.Module):
         return torch.cat([share**0.5 * vectors, (1 - share) ** 0.5 * self.layers(images)], dim=1), logits
 
 
-def seen_by(guide: Guide, samples: Tensor, *, layers: bool) -> Seen:
+def seen_of(guide: Guide, samples: Tensor, *, layers: bool) -> Seen:
     """What a guide sees, and the layers of the network among its features, if it has one.
 
     Args:
@@ -172,19 +173,19 @@ def release_class_means(
     record and the released features.
     Edge cases: means are divided by released counts, so that the number of records of a class stays protected.
     """
-    device, held = context.device, context.share_of(records)
-    means = ClassMeans(records.num_classes, seen.dim, plan.noise_scale).to(device)
-    sanitizer = Sanitizer(plan, context.ledger, context.randomness.named("matching"), context.ranks)
-    checkpoint = context.checkpoint("matching", records.fingerprint(), learned_from, unnamed=False)
-    checkpoint.track(sanitizer=sanitizer, means=means)
-    sanitizer.charge()
-    for _ in progress(checkpoint, plan.num_releases, "matching"):
-        chunks = (
-            mean_rows(seen(images.to(device))[0][:num], labels[:num].to(device))
-            for num, (images, labels) in in_full_batches(AT_ONCE, held.images, held.labels)
-        )
-        with torch.no_grad():
-            means.sums.copy_(sanitizer.release(chunks, tuple(means.sums.shape)))
+    means = ClassMeans(records.num_classes, seen.dim, plan.noise_scale).to(context.device)
+    held = context.share_of(records)
+
+    @torch.no_grad()
+    def rows(_: PrivateRandomness) -> Iterator[BlockRows]:
+        for num, (images, labels) in in_full_batches(AT_ONCE, held.images, held.labels):
+            vectors = seen(images.to(context.device))[0]
+            yield mean_rows(vectors[:num], labels[:num].to(context.device))
+
+    (sums,) = kept_releases(
+        "matching", context, plan, rows, tuple(means.sums.shape), records.fingerprint(), learned_from
+    )
+    means.sums.copy_(sums)
     return means
 
 

@@ -21,7 +21,7 @@ from dpsad.methods.dp_sad.matching import (
     matching_plan,
     mean_rows,
     release_class_means,
-    seen_by,
+    seen_of,
 )
 from dpsad.methods.dp_sad.release_plans import plans
 from dpsad.methods.dp_sad.settings import DpSadSettings, RefineConfig
@@ -62,8 +62,8 @@ def seen(request, guide):
     if request.param == "the guide alone":
         return Seen(guide, None)
     samples = load_images(DataConfig(), "test").images
-    assert seen_by(guide, samples, layers=False).dim == 20
-    seen = seen_by(guide, samples, layers=True)
+    assert seen_of(guide, samples, layers=False).dim == 20
+    seen = seen_of(guide, samples, layers=True)
     assert seen.dim == 20 + seen.layers.dim
     return seen
 
@@ -80,7 +80,7 @@ def test_vectors_have_norm_1_and_are_no_matter_of_their_batch(seen, records):
 def test_layers_are_measured_by_samples(guide):
     """On the samples themselves every unit has mean 0; units that never answer stay at 0."""
     samples = load_images(DataConfig(), "test").images
-    layers = seen_by(guide, samples, layers=True).layers
+    layers = seen_of(guide, samples, layers=True).layers
     for answers, mean, spread in zip(answers_of(layers.trunk, samples), layers.means, layers.spreads, strict=True):
         standard = (answers - mean) / spread
         torch.testing.assert_close(standard.mean(0), torch.zeros(len(mean)), atol=1e-4, rtol=0)
